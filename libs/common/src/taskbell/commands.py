@@ -1,0 +1,223 @@
+"""Commands take effect once: their outcomes, kept by message_id, and the replies to whoever asked.
+
+States: done, unchanged and rejected are final, a repeated message_id is answered with the stored outcome; failed means
+dead-lettered after its retries, and delivered again, it runs again.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taskbell.contracts import REPLY_TYPE, State
+from taskbell.database import Database, Transaction
+from taskbell.errors import BrokerUnavailable, Retry, Unroutable
+from taskbell.logs import logger
+from taskbell.messaging.delivery import Body, Envelope, Received
+from taskbell.messaging.publisher import Outgoing, Publisher
+
+REPLY_QUEUES = ("amq.rabbitmq.reply-to.", "amq.gen-", "reply.")
+"""Only to queues of these names: nobody can have us write to a queue of ours, or of another service."""
+
+MAX_REPLIES = 1000
+"""Replies under way; more are dropped with a log line, they are a courtesy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended."""
+
+    state: State
+    result: Mapping[str, Any] | None = None
+    reason: str | None = None
+
+    @classmethod
+    def done(cls, **result: Any) -> "Outcome":
+        """It took effect."""
+        return cls("done", result)
+
+    @classmethod
+    def unchanged(cls, **result: Any) -> "Outcome":
+        """There was nothing to do."""
+        return cls("unchanged", result)
+
+    @classmethod
+    def rejected(cls, reason: str, **result: Any) -> "Outcome":
+        """It validates but is refused; the reason is for whoever asked."""
+        return cls("rejected", result or None, reason)
+
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id"
+# Two deliveries of one message_id wait for each other here; the second then finds the first one's row.
+
+_STORED = """
+    SELECT message_id, state, result, reason FROM taskbell.command
+    WHERE message_id = ANY(:ids) AND state <> 'failed'
+"""
+
+_STORE = """
+    INSERT INTO taskbell.command AS c
+        (message_id, routing_key, body, state, result, reason, attempts, correlation_id, received_at)
+    SELECT * FROM unnest(
+        CAST(:ids AS text[]), CAST(:keys AS text[]), CAST(:bodies AS jsonb[]), CAST(:states AS text[]),
+        CAST(:results AS jsonb[]), CAST(:reasons AS text[]), CAST(:attempts AS bigint[]),
+        CAST(:correlations AS text[]), CAST(:received AS timestamptz[]))
+    ON CONFLICT (message_id) DO UPDATE
+    SET state = excluded.state, result = excluded.result, reason = excluded.reason, body = excluded.body,
+        attempts = c.attempts + 1, finished_at = now()
+    WHERE c.state = 'failed'
+"""
+
+
+class CommandLog:
+    """The `command` table, and replies."""
+
+    def __init__(self, database: Database, replies: "Replies") -> None:
+        self._database = database
+        self._replies = replies
+
+    async def begin(
+        self, transaction: Transaction, commands: Sequence[Received[Body]]
+    ) -> tuple[list[Received[Body]], dict[str, Outcome]]:
+        """Locks these commands' ids and tells which must run, and the outcomes of those that already did.
+
+        The lock lasts as long as the transaction. Of several with one message_id only the first must run.
+        """
+        ids = sorted({command.message_id for command in commands})
+        await transaction.execute(_LOCK, {"ids": ids})
+        stored = await self._stored(transaction, ids)
+        fresh: dict[str, Received[Body]] = {}
+        for command in commands:
+            if command.message_id not in stored:
+                fresh.setdefault(command.message_id, command)
+        return list(fresh.values()), stored
+
+    async def finish(self, transaction: Transaction, outcomes: Sequence[tuple[Received[Body], Outcome]]) -> None:
+        """Stores outcomes, in the transaction in which the commands took effect.
+
+        Raises:
+            Retry: one of them has a final outcome already; nothing of this transaction may be committed.
+        """
+        stored = await self._store(
+            transaction,
+            [(command.envelope, command.body.to_bytes().decode(), outcome) for command, outcome in outcomes],
+        )
+        if stored != len(outcomes):
+            # `begin` keeps others away; the key keeps an effect from happening twice even where it did not.
+            msg = "a command was carried out by somebody else at the same time"
+            raise Retry(msg)
+
+    async def run(
+        self,
+        commands: Sequence[Received[Body]],
+        apply: Callable[[Transaction, Sequence[Received[Body]]], Awaitable[Sequence[Outcome]]],
+    ) -> None:
+        """Applies a set of commands in one transaction, each at most once, and replies to all.
+
+        Args:
+            apply: the use case; returns one outcome for each command, in their order.
+        """
+        async with self._database.transaction() as transaction:
+            fresh, outcomes = await self.begin(transaction, commands)
+            if fresh:
+                ended = list(zip(fresh, await apply(transaction, fresh), strict=True))
+                await self.finish(transaction, ended)
+                outcomes |= {command.message_id: outcome for command, outcome in ended}
+        for command in commands:
+            self.reply(command.envelope, outcomes[command.message_id])
+
+    async def refuse(self, envelope: Envelope, reason: str) -> None:
+        """Stores and answers `rejected` for a command that did not validate."""
+        async with self._database.transaction() as transaction:
+            await self._store(transaction, [(envelope, None, Outcome.rejected(reason))])
+            # A command that ended before under this message_id keeps its outcome, and that is the answer.
+            stored = await self._stored(transaction, [envelope.message_id])
+        self.reply(envelope, stored[envelope.message_id])
+
+    async def fail(self, command: Received[Body], reason: str) -> None:
+        """Stores and answers `failed` for a command that is about to be dead-lettered."""
+        outcome = Outcome("failed", reason=reason)
+        async with self._database.transaction() as transaction:
+            await self._store(transaction, [(command.envelope, command.body.to_bytes().decode(), outcome)])
+        self.reply(command.envelope, outcome)
+
+    def reply(self, envelope: Envelope, outcome: Outcome) -> None:
+        """Sends the outcome to the command's reply_to, if it has one. Call it after the commit."""
+        self._replies.send(envelope, outcome)
+
+    async def _stored(self, transaction: Transaction, ids: Sequence[str]) -> dict[str, Outcome]:
+        """The final outcomes that are stored for these ids."""
+        rows = await transaction.rows(_STORED, {"ids": list(ids)})
+        return {row.message_id: Outcome(row.state, row.result, row.reason) for row in rows}
+
+    async def _store(self, transaction: Transaction, ended: Sequence[tuple[Envelope, str | None, Outcome]]) -> int:
+        """Writes rows, but over none whose outcome is final; returns how many."""
+        now = await transaction.value("SELECT now()")
+        result = await transaction.execute(
+            _STORE,
+            {
+                "ids": [envelope.message_id for envelope, _, _ in ended],
+                "keys": [envelope.routing_key for envelope, _, _ in ended],
+                "bodies": [body for _, body, _ in ended],
+                "states": [outcome.state for _, _, outcome in ended],
+                "results": [_json(outcome.result) for _, _, outcome in ended],
+                "reasons": [outcome.reason for _, _, outcome in ended],
+                "attempts": [envelope.attempt + 1 for envelope, _, _ in ended],
+                "correlations": [envelope.correlation_id for envelope, _, _ in ended],
+                "received": [now] * len(ended),
+            },
+        )
+        return result.rowcount
+
+
+class Replies:
+    """Sends outcomes, best effort: the command's effect and its ack never depend on them.
+
+    Args:
+        publisher: one of its own, so that a refused reply closes nobody else's channel.
+    """
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._sending: set[asyncio.Task[None]] = set()
+        self._log = logger("replies")
+
+    def send(self, envelope: Envelope, outcome: Outcome) -> None:
+        """Starts sending; returns at once."""
+        if envelope.reply_to is None:
+            return
+        if not envelope.reply_to.startswith(REPLY_QUEUES) or len(self._sending) >= MAX_REPLIES:
+            self._log.warning("reply.refused", message_id=envelope.message_id, under_way=len(self._sending))
+            return
+        task = asyncio.create_task(self._send(envelope.reply_to, envelope, outcome))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def close(self) -> None:
+        """Waits for what is under way, and closes the connection."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=5)
+        await self._publisher.close()
+
+    async def _send(self, queue: str, envelope: Envelope, outcome: Outcome) -> None:
+        body: dict[str, Any] = {"message_id": envelope.message_id, "state": outcome.state}
+        body |= {"result": outcome.result} if outcome.result is not None else {}
+        body |= {"reason": outcome.reason} if outcome.reason is not None else {}
+        outgoing = Outgoing(
+            exchange="",
+            routing_key=queue,
+            body=json.dumps(body, ensure_ascii=False, default=str).encode(),
+            message_id=f"{envelope.message_id}.outcome"[:255],
+            type=REPLY_TYPE,
+            correlation_id=envelope.correlation_id or envelope.message_id,
+            persistent=False,
+        )
+        try:
+            await self._publisher.publish(outgoing)
+        except (BrokerUnavailable, Unroutable) as error:
+            self._log.warning("reply.failed", message_id=envelope.message_id, reason=str(error))
+
+
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False, default=str)

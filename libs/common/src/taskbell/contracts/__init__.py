@@ -1,0 +1,54 @@
+"""The contract: every message that travels between the services, and who may publish it."""
+
+from taskbell.contracts.base import MAX_BODY_BYTES, Contract
+from taskbell.contracts.catalogue import CATALOGUE, COMMANDS, EVENTS, Message, message_of
+from taskbell.contracts.commands import (
+    CleanupCompletedTasks,
+    GenerateTaskReport,
+    SendBatch,
+    SendTestMail,
+    TaskStatus,
+    UpdateTaskStatus,
+)
+from taskbell.contracts.events import (
+    MailFailed,
+    MailingCompleted,
+    MailingDue,
+    MailKind,
+    OverdueDue,
+    ReminderDue,
+    ReportGenerated,
+    TasksArchived,
+    TaskStatusChanged,
+    WeeklyDue,
+)
+from taskbell.contracts.outcome import REPLY_TYPE, CommandOutcome, State
+
+__all__ = [
+    "CATALOGUE",
+    "COMMANDS",
+    "EVENTS",
+    "MAX_BODY_BYTES",
+    "REPLY_TYPE",
+    "CleanupCompletedTasks",
+    "CommandOutcome",
+    "Contract",
+    "GenerateTaskReport",
+    "MailFailed",
+    "MailKind",
+    "MailingCompleted",
+    "MailingDue",
+    "Message",
+    "OverdueDue",
+    "ReminderDue",
+    "ReportGenerated",
+    "SendBatch",
+    "SendTestMail",
+    "State",
+    "TaskStatus",
+    "TaskStatusChanged",
+    "TasksArchived",
+    "UpdateTaskStatus",
+    "WeeklyDue",
+    "message_of",
+]

@@ -1,0 +1,64 @@
+"""Commands: requests, in the imperative. DESIGN: exchange `taskbell.commands`."""
+
+import datetime as dt
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from taskbell.contracts.base import Contract, Id, Moment, Text
+
+
+class TaskStatus(StrEnum):
+    """The statuses that a task can be given. What the app's tables hold besides is counted as it is."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+Status = Annotated[TaskStatus, Field(strict=False)]
+# JSON has no enums: strict mode would want one.
+
+
+class GenerateTaskReport(Contract):
+    """Make the daily report."""
+
+    occurrence: Moment | None = None
+    date: dt.date | None = None
+    """Absent: the local date of the occurrence, or of its arrival, in TIMEZONE."""
+
+
+class CleanupCompletedTasks(Contract):
+    """Archive, or delete, tasks that were completed long ago."""
+
+    occurrence: Moment | None = None
+    older_than_days: Annotated[int, Field(ge=0, le=36_500)] | None = None
+    """Absent: RETENTION_DAYS."""
+    mode: Literal["archive", "delete"] = "archive"
+    dry_run: bool = False
+    force: bool = False
+    """Lets it take more than CLEANUP_MAX_SHARE of all tasks."""
+
+
+class UpdateTaskStatus(Contract):
+    """Change one task's status."""
+
+    task_id: Id
+    new_status: Status
+    expected_status: Status | None = None
+    """Given: the change is refused where the task has another status."""
+    requested_by: Text | None = None
+
+
+class SendTestMail(Contract):
+    """Prove that mail works, by one mail to one address."""
+
+    to: Annotated[Text, Field(min_length=3, max_length=320, pattern=r"^[^\s@]+@[^\s@]+$")]
+
+
+class SendBatch(Contract):
+    """Send these rows of the ledger. The notifier's own; nobody else publishes it."""
+
+    delivery_ids: Annotated[tuple[Id, ...], Field(min_length=1, max_length=100, strict=False)]

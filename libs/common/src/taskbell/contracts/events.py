@@ -1,0 +1,104 @@
+"""Events: facts, in the past tense or due now. DESIGN: exchange `taskbell.events`."""
+
+import datetime as dt
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from taskbell.contracts.base import Contract, Id, Moment, Text, ZoneName
+
+
+class MailKind(StrEnum):
+    """The kinds of mail; the first three are the mailings to people."""
+
+    REMINDER = "reminder"
+    OVERDUE = "overdue"
+    WEEKLY = "weekly"
+    REPORT = "report"
+    TEST = "test"
+
+
+Kind = Annotated[MailKind, Field(strict=False)]
+# JSON has no enums: strict mode would want one.
+
+
+class MailingDue(Contract):
+    """It is time for a mailing."""
+
+    occurrence: Moment | None = None
+    """T, when the scheduler says so; absent: a manual event, T is when its mailing row was inserted."""
+    timezone: ZoneName | None = None
+    """Keeps to recipients of this zone; required with `occurrence`."""
+    user_ids: Annotated[tuple[Id, ...], Field(max_length=10_000, strict=False)] | None = None
+    """Only these users; absent or null: all; empty: nobody."""
+    force: bool = False
+    """Overrides the once-per-period rule, and nothing else."""
+
+    @model_validator(mode="after")
+    def _occurrence_needs_zone(self) -> Self:
+        if self.occurrence is not None and self.timezone is None:
+            msg = "occurrence needs timezone"
+            raise ValueError(msg)
+        return self
+
+
+class ReminderDue(MailingDue):
+    """It is time to remind people of what falls due within a day."""
+
+
+class OverdueDue(MailingDue):
+    """It is time to tell people what is overdue."""
+
+
+class WeeklyDue(MailingDue):
+    """It is time for the weekly summary."""
+
+
+class MailingCompleted(Contract):
+    """A mailing's last mail reached its end."""
+
+    mailing_id: Id
+    kind: Kind
+    occurrence: Moment | None
+    """null: a manual one."""
+    counts: dict[str, int]
+    """Recipients by outcome: sent, skipped, suppressed, expired, failed; `already`: had theirs before."""
+    note: Text | None = None
+    """Set where nobody was planned for another reason than that nobody had anything to be told."""
+
+
+class MailFailed(Contract):
+    """One mail ended failed or expired."""
+
+    delivery_id: Id
+    user_id: Id | None
+    """null: the mail went to an address that is no user's."""
+    kind: Kind
+    reason: Text
+
+
+class ReportGenerated(Contract):
+    """A daily report is stored."""
+
+    date: dt.date
+    as_of: Moment
+
+
+class TasksArchived(Contract):
+    """A cleanup is done; a dry run publishes nothing."""
+
+    batch_id: Id
+    tasks: int
+    held: int
+    """Tasks that stayed because a foreign key holds them."""
+    mode: Literal["archive", "delete"]
+
+
+class TaskStatusChanged(Contract):
+    """A task's status changed."""
+
+    task_id: Id
+    old_status: Text
+    new_status: Text
+    requested_by: Text | None

@@ -1,0 +1,133 @@
+"""A gate stands before work that needs a server: closed while it does not answer, and nothing counts as a try.
+
+Whoever meets `Unavailable` trips the gate and waits; one prober opens it again. So a server that is away for two
+minutes costs no retries, no dead letters and no hot loop, and all parts of a process go on together when it is back.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from sqlalchemy.exc import DBAPIError
+
+from taskbell.concurrency import first_of
+from taskbell.errors import DatabaseUnavailable, Unavailable
+from taskbell.health import Health, State
+
+FIRST_PROBE = 0.2
+SLOWEST_PROBE = 2.0
+"""Seconds between probes: doubling from the first to the slowest, so that work resumes within seconds."""
+
+CALM = 10.0
+"""Seconds that a gate must have been open until a closing counts as the first again. A server that answers the probe
+but not the work behind it, such as one that only reads, is met at the slowest pace and not in a hot loop."""
+
+
+REFUSED = 5.0
+"""Seconds until a loop whose statement PostgreSQL refused tries again: whatever is wrong, people mend it."""
+
+
+class Gate:
+    """Opens when its probe succeeds; closes when somebody trips it.
+
+    Args:
+        name: of the server, as readiness shows it.
+        probe: raises Unavailable while the server does not answer.
+        health: where the state is reported.
+        unavailable: the error that says that this server is away.
+        closed: what readiness shows while it is closed; degraded where only a part of the work needs this server.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        probe: Callable[[], Awaitable[None]],
+        health: Health,
+        unavailable: type[Unavailable] = DatabaseUnavailable,
+        *,
+        closed: State = "waiting",
+    ) -> None:
+        self.name = name
+        self.closed = closed
+        self._unavailable = unavailable
+        self._probe = probe
+        self._health = health
+        self._open = asyncio.Event()
+        self._tripped = asyncio.Event()
+        self._tripped.set()
+        self._opened_at = -CALM
+        self.closed_since: float | None = None
+        """The loop's time since when it is closed, None while it is open."""
+        health.expect(name)
+
+    @property
+    def is_open(self) -> bool:
+        """May work that needs this server go on?"""
+        return self._open.is_set()
+
+    def trip(self, reason: object) -> None:
+        """Closes the gate: the server did not answer."""
+        self._health.set(self.name, self.closed, str(reason))
+        if self._open.is_set() or self.closed_since is None:
+            self.closed_since = asyncio.get_running_loop().time()
+        self._open.clear()
+        self._tripped.set()
+
+    def concerns(self, error: Unavailable) -> bool:
+        """Is that error about this gate's server?"""
+        return isinstance(error, self._unavailable)
+
+    async def wait_open(self) -> None:
+        """Waits until the server answers."""
+        await self._open.wait()
+
+    async def wait_closed(self) -> None:
+        """Waits until somebody trips the gate."""
+        await self._tripped.wait()
+
+    @asynccontextmanager
+    async def attempt(self, part: str, stop: asyncio.Event, *, refused: State = "degraded") -> AsyncIterator[None]:
+        """One round of a loop that must outlive what its statements meet.
+
+        A server that is away closes the gate. A statement that the server refuses, or that takes too long, is told as
+        the state of that part, and the loop may try again when this block ends: to end the process over it would only
+        make its supervisor start it again, for the same.
+
+        Args:
+            part: the loop's name, as readiness shows it.
+            refused: what readiness shows after a refusal; waiting where the process's main work depends on it.
+        """
+        try:
+            yield
+        except DatabaseUnavailable as error:
+            self.trip(error)
+        except DBAPIError as error:
+            # Its first line only: the others repeat rows, and so addresses.
+            said = str(error.orig).partition("\n")[0][:300]
+            self._health.set(part, refused, f"PostgreSQL refuses a statement: {said}")
+            await first_of(stop.wait(), timeout=REFUSED)
+        else:
+            self._health.set(part, "ready")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Probes while closed, until `stop`."""
+        loop = asyncio.get_running_loop()
+        pause = 0.0
+        while not stop.is_set():
+            await first_of(self._tripped.wait(), stop.wait())
+            if loop.time() - self._opened_at >= CALM:
+                pause = 0.0
+            while self._tripped.is_set() and not stop.is_set():
+                if pause:
+                    await first_of(stop.wait(), timeout=pause)
+                pause = min(max(pause * 2, FIRST_PROBE), SLOWEST_PROBE)
+                try:
+                    await self._probe()
+                except Unavailable as error:
+                    self.trip(error)
+                else:
+                    self._opened_at = loop.time()
+                    self._tripped.clear()
+                    self.closed_since = None
+                    self._open.set()
+                    self._health.set(self.name, "ready")

@@ -1,0 +1,115 @@
+"""Each process's HTTP server: `/livez`, `/readyz`, `/metrics`, and what a service adds."""
+
+import asyncio
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from taskbell.errors import SettingsError
+from taskbell.health import Health
+from taskbell.logs import logger
+from taskbell.metrics import Metrics
+
+
+def operations(health: Health, metrics: Metrics) -> list[BaseRoute]:
+    """The routes that orchestrators and Prometheus ask.
+
+    `/livez` answers 200 while the event loop turns. `/readyz` answers 503 while a part waits for something that it
+    cannot work without, 200 when it is ready or degraded; the body names every part.
+    """
+
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        return JSONResponse(health.report(), status_code=200 if health.ready else 503)
+
+    async def measured(_: Request) -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", measured)]
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process, which also has consumers to drain."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """Serves some routes on one address.
+
+    Args:
+        port: 0 takes any free one; `port` tells which after `bind()`.
+        setting: the one that gives the port.
+    """
+
+    def __init__(
+        self, host: str, port: int, routes: Sequence[BaseRoute], *, name: str = "http", setting: str = "HTTP_PORT"
+    ) -> None:
+        self.name = name
+        self._setting = setting
+        self._host = host
+        self.port = port
+        self._app = Starlette(routes=list(routes))
+        self._socket: socket.socket | None = None
+
+    def bind(self) -> None:
+        """Takes the address, before anything else starts.
+
+        Raises:
+            SettingsError: the address is in use or not ours.
+        """
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        bound = socket.socket(family)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((self._host, self.port))
+            bound.listen(socket.SOMAXCONN)  # two processes can both bind an address; only one of them can listen there
+        except OSError as error:
+            bound.close()
+            msg = f"cannot listen on {self._host}:{self.port} ({error.strerror}): change HTTP_HOST or {self._setting}"
+            raise SettingsError(msg) from None
+        self.port = bound.getsockname()[1]
+        self._socket = bound
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serves until `stop`."""
+        assert self._socket is not None, "bind() comes first"
+        config = uvicorn.Config(
+            self._app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=1,  # probes are short, and the supervisor waits for us
+            timeout_keep_alive=5,
+            limit_concurrency=200,
+        )
+        server = _Server(config)
+        logger("http").info("http.listening", url=self.url)
+
+        async def watch() -> None:
+            await stop.wait()
+            server.should_exit = True
+
+        watching = asyncio.create_task(watch())
+        try:
+            await server.serve(sockets=[self._socket])
+        finally:
+            watching.cancel()

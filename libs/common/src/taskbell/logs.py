@@ -1,0 +1,78 @@
+"""Logs: an event slug plus fields, as JSON lines or for a terminal. Never a body, an address or a token."""
+
+import logging
+import sys
+from typing import Any, Literal
+
+import structlog
+
+
+def configure(level: str, form: Literal["auto", "json", "console"], *, service: str) -> None:
+    """Sets up structlog and the standard library's logging for this process, to standard error.
+
+    Called once by `__main__`; libraries' own records of WARNING and above come out in the same form.
+    """
+    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    renderer: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        if console
+        else [_tracebacks(), structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[
+                _with_service(service),
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("taskbell").setLevel(level)
+    # aio-pika and aiormq report each lost connection at ERROR with a traceback; our own events say it in a line.
+    for noisy in ("aio_pika", "aiormq", "faststream"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+
+
+def _tracebacks() -> structlog.typing.Processor:
+    # Without local variables, and of each error the first line: in what follows stand bodies, addresses and passwords.
+    transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+
+    def first_lines(exc_info: structlog.typing.ExcInfo) -> list[dict[str, Any]]:
+        told = transformer(exc_info)
+        for each in told:
+            each["exc_value"] = each["exc_value"].partition("\n")[0]
+            each["exc_notes"] = []
+        return told
+
+    return structlog.processors.ExceptionRenderer(first_lines)
+
+
+def _with_service(service: str) -> structlog.typing.Processor:
+    def add(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event.setdefault("service", service)
+        return event
+
+    return add
+
+
+def logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger of Taskbell's; `name` is the part that speaks, such as `relay`."""
+    bound: structlog.stdlib.BoundLogger = structlog.get_logger(f"taskbell.{name}")
+    return bound

@@ -1,0 +1,1 @@
+"""RabbitMQ: topology as code, publishing with confirms, supervised consuming, retries and dead letters."""

@@ -1,0 +1,67 @@
+"""Acknowledging: one frame for all messages of a set where their channel's order allows it."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import AbstractChannel
+
+
+class Tally:
+    """Which delivery tags of one channel are settled; RabbitMQ counts them up from 1."""
+
+    def __init__(self) -> None:
+        self._floor = 0
+        self._above: set[int] = set()
+
+    def settle(self, tags: Collection[int]) -> tuple[int, list[int]]:
+        """Notes that these need no more waiting for.
+
+        Returns:
+            The highest of these tags up to which none is open any more, or 0: one acknowledgement does for all below
+            it. And those of these tags that lie above it. A tag that never came to us stays open for ever.
+        """
+        self._above.update(tags)
+        while self._floor + 1 in self._above:
+            self._floor += 1
+            self._above.discard(self._floor)
+        # RabbitMQ closes a channel that acknowledges a tag which is not open, so it must be one of these.
+        highest = max((tag for tag in tags if tag <= self._floor), default=0)
+        return highest, [tag for tag in tags if tag > self._floor]
+
+
+class Acks:
+    """Acknowledges messages of one consumer.
+
+    Not by aio-pika's `ack()`, which waits for each to leave the buffer: closing the channel does that for all.
+    """
+
+    def __init__(self) -> None:
+        self._channel: AbstractChannel | None = None
+        self._tally = Tally()
+        self._turn = asyncio.Lock()  # one that overtook another would acknowledge a tag that is not open any more
+
+    async def done(self, messages: Sequence[AbstractIncomingMessage]) -> None:
+        """They are dealt with. Raises what aiormq raises where their channel is lost."""
+        async with self._turn:
+            channel, tags = self._of(messages)
+            up_to, others = self._tally.settle(tags)
+            if up_to:
+                await channel.basic_ack(up_to, multiple=True, wait=False)
+            for tag in others:
+                await channel.basic_ack(tag, wait=False)
+
+    async def back(self, messages: Sequence[AbstractIncomingMessage]) -> None:
+        """They return to their queue. Raises what aiormq raises where their channel is lost."""
+        async with self._turn:
+            channel, tags = self._of(messages)
+            for tag in tags:
+                await channel.basic_nack(tag, requeue=True, wait=False)
+            self._tally.settle(tags)
+
+    def _of(self, messages: Sequence[AbstractIncomingMessage]) -> tuple[AbstractChannel, list[int]]:
+        channel = messages[0].channel
+        if channel is not self._channel:
+            # Another channel begins at 1 again; one tally for both would acknowledge what is still being handled.
+            self._channel, self._tally = channel, Tally()
+        return channel, [message.delivery_tag or 0 for message in messages]

@@ -1,0 +1,67 @@
+"""What becomes of a message that could not be handled: the retry ladder, then the dead letters, with its reason."""
+
+from taskbell.errors import Never
+from taskbell.messaging import properties
+from taskbell.messaging.delivery import Envelope
+from taskbell.messaging.publisher import Outgoing
+from taskbell.messaging.topology import DEAD, RETRIES, dead_queue, service_of
+
+REASON_LIMIT = 1000
+
+
+def reason_of(error: BaseException) -> str:
+    """Why, in one line that a header and PostgreSQL can hold.
+
+    Of errors that we did not word ourselves, the first line: PostgreSQL tells rows in the lines after it.
+    """
+    if isinstance(error, Never):
+        words = str(error)
+    else:
+        first, _, _ = str(error).partition("\n")
+        words = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return " ".join(words.replace("\x00", "").encode("utf-8", "replace").decode().split())[:REASON_LIMIT]
+
+
+def retry(envelope: Envelope, body: bytes) -> Outgoing | None:
+    """The message on its way to the next rung of the ladder, or None where there is none left."""
+    if envelope.attempt >= len(RETRIES):
+        return None
+    exchange, _ = RETRIES[envelope.attempt]
+    headers = {
+        **properties.carried(envelope.headers),
+        properties.ATTEMPT: envelope.attempt + 1,
+        properties.EXCHANGE: envelope.exchange,
+        properties.ROUTING_KEY: envelope.routing_key,
+    }
+    if envelope.anonymous:
+        headers[properties.ANONYMOUS] = True
+    return _copy(envelope, body, exchange, envelope.queue, headers)
+
+
+def dead(envelope: Envelope, body: bytes, reason: str) -> Outgoing:
+    """The message on its way to its service's dead letters."""
+    headers = {
+        **properties.carried(envelope.headers),
+        properties.REASON: reason,
+        properties.QUEUE: envelope.queue,
+        properties.EXCHANGE: envelope.exchange,
+        properties.ROUTING_KEY: envelope.routing_key,
+        properties.ATTEMPT: envelope.attempt,
+    }
+    return _copy(envelope, body, DEAD, dead_queue(service_of(envelope.queue)), headers)
+
+
+def _copy(envelope: Envelope, body: bytes, exchange: str, key: str, headers: dict[str, object]) -> Outgoing:
+    return Outgoing(
+        exchange=exchange,
+        routing_key=key,
+        body=body,
+        message_id=envelope.message_id,
+        type=envelope.type,
+        timestamp=envelope.timestamp,
+        correlation_id=envelope.correlation_id,
+        reply_to=envelope.reply_to,
+        content_type=envelope.content_type,
+        headers=headers,
+        mandatory=True,
+    )

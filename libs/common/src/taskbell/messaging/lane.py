@@ -1,0 +1,303 @@
+"""One queue's messages on their way through their handler: in sets where they wait together, alone where they must be.
+
+A set fails as a whole without harm: its messages are then handled one by one, so that only the culprit is retried.
+A message that was delivered before is always handled alone: if it kills the process, it alone uses up its deliveries.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+
+import aiormq
+from aio_pika.abc import AbstractIncomingMessage
+
+from taskbell.concurrency import first_of
+from taskbell.errors import BrokerUnavailable, InvalidMessage, Never, Unavailable, Unroutable
+from taskbell.gate import Gate
+from taskbell.logs import logger
+from taskbell.messaging import fate, properties
+from taskbell.messaging.acks import Acks
+from taskbell.messaging.delivery import Body, Envelope, Received, envelope_of
+from taskbell.messaging.publisher import Outgoing, Publisher
+from taskbell.metrics import Metrics
+
+Handler = Callable[[Sequence[Received[Body]]], Awaitable[None]]
+Verdict = Callable[[Envelope, str], Awaitable[None]]
+
+PAUSE = 1.0
+"""Seconds between tries where no gate says when to try again."""
+
+SETTLE_TIMEOUT = 5.0
+"""Seconds that acknowledging a set may take; after that its connection is as good as lost."""
+
+REFUSALS = 16
+"""Messages that are refused at the same time: a flood of them must not take every connection to the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription(Generic[Body]):
+    """One line of a service's `handlers.py`.
+
+    Args:
+        queue: the queue's name.
+        contract: what its bodies must validate against.
+        handle: the use case; all messages of its set have taken effect when it returns.
+        batch: at most so many that wait together are handled together.
+        workers: how many sets are handled at the same time.
+        prefetch: at most so many are held unacknowledged.
+        on_invalid: told of a message that does not validate, before it is dead-lettered.
+        on_dead: told of a valid message that is about to be dead-lettered.
+    """
+
+    queue: str
+    contract: type[Body]
+    handle: Handler[Body]
+    batch: int = 1
+    workers: int = 1
+    prefetch: int = 10
+    on_invalid: Verdict | None = None
+    on_dead: "Callable[[Received[Body], str], Awaitable[None]] | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """A message that we hold unacknowledged."""
+
+    message: AbstractIncomingMessage
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Held(Generic[Body]):
+    """One that validated, on its way to its handler."""
+
+    delivery: _Delivery
+    received: Received[Body]
+
+
+class Returned(Exception):
+    """The session ends before this message could be handled: it goes back to the queue."""
+
+
+class Lane(Generic[Body]):
+    """Handles one subscription's messages during one session.
+
+    Args:
+        gates: closed ones hold messages back without counting a try.
+        ending: set when the session ends; what is not being handled then goes back to the queue.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription[Body],
+        publisher: Publisher,
+        gates: Sequence[Gate],
+        metrics: Metrics,
+        ending: asyncio.Event,
+    ) -> None:
+        self.subscription = subscription
+        self._publisher = publisher
+        self._gates = gates
+        self._messages = metrics.messages
+        self._handling = metrics.handling.labels(subscription.queue)
+        self._ending = ending
+        self._waiting: deque[_Held[Body]] = deque()
+        self._arrived = asyncio.Event()
+        self._refusing = asyncio.Semaphore(REFUSALS)
+        self.tasks: set[asyncio.Task[None]] = set()
+        """What is under way on behalf of messages outside of workers."""
+        self._acks = Acks()
+        self._held = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.trouble: str | None = None
+        """Why messages that failed cannot be moved out of the way, while that is so."""
+        self._log = logger("lane")
+
+    def deliver(self, message: AbstractIncomingMessage) -> None:
+        """Takes one delivery; nothing that is in it makes this fail."""
+        delivery = _Delivery(message, time.perf_counter())
+        self._held += 1
+        self._idle.clear()
+        envelope = envelope_of(self.subscription.queue, message)
+        try:
+            held = _Held(delivery, Received(self._parse(envelope, message.body), envelope))
+        except Exception as error:  # noqa: BLE001 - also a contract's own mistake must not leave the message hanging
+            if not isinstance(error, InvalidMessage):
+                self._log.error("message.unparsed", queue=envelope.queue, exc_info=error)
+            self._start(self._settle_as(delivery, self._refuse(envelope, message.body, fate.reason_of(error))))
+        else:
+            self._waiting.append(held)
+            self._arrived.set()
+
+    def _parse(self, envelope: Envelope, body: bytes) -> Body:
+        if (unreadable := envelope.headers.get(properties.UNREADABLE)) is not None:
+            raise InvalidMessage(properties.text_of(unreadable, fate.REASON_LIMIT) or properties.UNREADABLE)
+        return self.subscription.contract.parse(body)
+
+    async def work(self) -> None:
+        """One worker: handles what waits, until it is cancelled between two sets."""
+        while True:
+            while not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+            await asyncio.sleep(0)  # what came in by the same read joins the set
+            if batch := self._take():
+                await self._handle(batch)
+
+    async def wait_idle(self) -> None:
+        """Waits until nothing is held."""
+        await self._idle.wait()
+
+    def return_waiting(self) -> None:
+        """Gives back what no worker has taken yet. Call it once `ending` is set: workers return what comes in later."""
+        if waiting := [held.delivery for held in self._waiting]:
+            self._waiting.clear()
+            self._start(self._settle(waiting, "returned"))
+
+    def _take(self) -> list[_Held[Body]]:
+        batch: list[_Held[Body]] = []
+        while self._waiting and len(batch) < self.subscription.batch:
+            alone = self._waiting[0].received.envelope.again
+            if alone and batch:
+                break
+            batch.append(self._waiting.popleft())
+            if alone:
+                break
+        return batch
+
+    async def _handle(self, batch: list[_Held[Body]]) -> None:
+        try:
+            await self._pass_gates()
+            await self.subscription.handle([held.received for held in batch])
+        except Returned:
+            await self._settle([held.delivery for held in batch], "returned")
+        except Unavailable as error:
+            await self._wait_out(error)
+            # At the front: they were taken first. The gates hold them until the server answers.
+            self._waiting.extendleft(reversed(batch))
+            self._arrived.set()
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError):
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                error = RuntimeError("the handler was cancelled from within")
+            if len(batch) == 1:
+                (held,) = batch
+                await self._settle_as(held.delivery, self._move(held.received, held.delivery.message.body, error))
+                return
+            for held in batch:
+                await self._handle([held])
+        else:
+            await self._settle([held.delivery for held in batch], "done")
+
+    async def _wait_out(self, error: Unavailable) -> None:
+        """Closes the gates of a server that is away; where there is none for it, a pause keeps the loop cool."""
+        self._log.info("message.waits", queue=self.subscription.queue, reason=str(error))
+        concerned = [gate for gate in self._gates if gate.concerns(error)]
+        for gate in concerned:
+            gate.trip(error)
+        if not concerned:
+            await first_of(self._ending.wait(), timeout=PAUSE)
+
+    async def _move(self, received: Received[Body], body: bytes, error: Exception) -> str:
+        """Puts a message that failed where it belongs; returns the word for it."""
+        envelope = received.envelope
+        reason = fate.reason_of(error)
+        rung = None if isinstance(error, Never) else fate.retry(envelope, body)
+        known = {"queue": envelope.queue, "message_id": envelope.message_id, "attempt": envelope.attempt}
+        if rung is not None:
+            self._log.warning("message.retried", reason=reason, exc_info=error, **known)
+            await self._publish(rung)
+            return "retried"
+        if not isinstance(error, Never):
+            reason = f"failed {envelope.attempt + 1} times; at last: {reason}"[: fate.REASON_LIMIT]
+        self._log.error("message.dead", reason=reason, exc_info=error, **known)
+        if self.subscription.on_dead is not None:
+            await self._tell(self.subscription.on_dead, received, reason)
+        await self._publish(fate.dead(envelope, body, reason))
+        return "dead"
+
+    async def _refuse(self, envelope: Envelope, body: bytes, reason: str) -> str:
+        async with self._refusing:
+            self._log.warning("message.invalid", queue=envelope.queue, message_id=envelope.message_id, reason=reason)
+            if self.subscription.on_invalid is not None:
+                await self._tell(self.subscription.on_invalid, envelope, reason)
+            await self._publish(fate.dead(envelope, body, reason))
+            return "dead"
+
+    async def _tell(self, verdict: Callable[..., Awaitable[None]], subject: object, reason: str) -> None:
+        """Tells of a message's end; waits for the database as long as the session lasts."""
+        while True:
+            await self._pass_gates()
+            try:
+                await verdict(subject, reason)
+            except Unavailable as error:
+                await self._wait_out(error)
+            except Exception as error:  # noqa: BLE001 - that it lies with the dead letters matters more than the record
+                self._log.error("message.end_untold", queue=self.subscription.queue, exc_info=error)
+                return
+            else:
+                return
+
+    async def _publish(self, outgoing: Outgoing) -> None:
+        """Publishes to ladder or dead letters, however long it takes: until then we hold the message."""
+        while True:
+            try:
+                await self._publisher.publish(outgoing)
+            except (BrokerUnavailable, Unroutable) as error:
+                if self.trouble is None:
+                    self._log.warning("message.held", key=outgoing.routing_key, reason=str(error))
+                self.trouble = str(error)
+                await first_of(self._ending.wait(), timeout=PAUSE)
+                if self._ending.is_set():
+                    raise Returned from error
+            else:
+                self.trouble = None
+                return
+
+    async def _pass_gates(self) -> None:
+        """Waits until all gates are open. Raises Returned where the session ends first, or has ended."""
+        while not self._ending.is_set():
+            closed = next((gate for gate in self._gates if not gate.is_open), None)
+            if closed is None:
+                return
+            await first_of(closed.wait_open(), self._ending.wait())
+        raise Returned
+
+    async def _settle_as(self, delivery: _Delivery, moving: Awaitable[str]) -> None:
+        """Acknowledges a message once it lies elsewhere, or gives it back."""
+        try:
+            word = await moving
+        except Returned:
+            word = "returned"
+        except Exception as error:  # noqa: BLE001 - our own mistake; the delivery limit ends what would go on for ever
+            self._log.error("message.stuck", queue=self.subscription.queue, exc_info=error)
+            await first_of(self._ending.wait(), timeout=PAUSE)
+            word = "returned"
+        await self._settle([delivery], word)
+
+    async def _settle(self, deliveries: Sequence[_Delivery], word: str) -> None:
+        """Acknowledges; where the channel is lost the messages come again, and their handler knows how to take that."""
+        try:
+            async with asyncio.timeout(SETTLE_TIMEOUT):
+                settle = self._acks.back if word == "returned" else self._acks.done
+                await settle([delivery.message for delivery in deliveries])
+        except (aiormq.exceptions.AMQPError, RuntimeError, OSError, TimeoutError) as error:
+            self._log.info("message.unsettled", queue=self.subscription.queue, reason=repr(error))
+        finally:
+            self._held -= len(deliveries)
+            if not self._held:
+                self._idle.set()
+        self._messages.labels(self.subscription.queue, word).inc(len(deliveries))
+        now = time.perf_counter()
+        for delivery in deliveries:
+            self._handling.observe(now - delivery.since)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)

@@ -1,0 +1,104 @@
+"""Names of the headers that Taskbell writes, and reading and carrying on those that anybody may have sent."""
+
+import struct
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from pamqp import encode
+
+REASON = "x-taskbell-reason"
+QUEUE = "x-taskbell-queue"
+EXCHANGE = "x-taskbell-exchange"
+ROUTING_KEY = "x-taskbell-routing-key"
+ATTEMPT = "x-taskbell-attempt"
+ANONYMOUS = "x-taskbell-anonymous"
+"""Set on a retried message that came without a message_id: the one it has is ours."""
+UNREADABLE = "x-taskbell-unreadable"
+"""Set in place of properties that could not be decoded: why not."""
+LEFT_OUT = "x-taskbell-left-out"
+"""Names of headers that a dead letter had to leave behind: too large, or of no type that can be sent again."""
+TRACEPARENT = "traceparent"
+
+_BROKERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-opt-")
+_ROUTING = ("CC", "BCC")
+# RabbitMQ sends a message to the keys in these, too: once is what its publisher asked for.
+
+CARRIED = 32 * 1024
+"""Bytes of foreign headers that a retried or dead message takes along: with ours they must fit into one frame."""
+
+DEPTH = 8
+"""Levels of nested headers that it takes along."""
+
+
+def own_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Headers without what brokers write into them when a message dies or returns, and what they route by."""
+    return {name: value for name, value in headers.items() if not name.startswith(_BROKERS) and name not in _ROUTING}
+
+
+def carried(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Headers as they can be sent once more; what cannot, is only named."""
+    taken: dict[str, Any] = {}
+    left_out = []
+    room = CARRIED
+    for name, value in headers.items():
+        if name == UNREADABLE:
+            continue
+        sendable = _sendable(value, DEPTH)
+        try:
+            size = len(encode.field_table({name: sendable}))
+        except (TypeError, ValueError, OverflowError, struct.error):
+            size = CARRIED + 1
+        if size <= room:
+            taken[name] = sendable
+            room -= size
+        else:
+            left_out.append(name)
+    return taken | ({LEFT_OUT: ", ".join(left_out)[:500]} if left_out else {})
+
+
+def _sendable(value: Any, depth: int) -> Any:
+    """That value as pamqp can encode it without loss, or as text."""
+    if isinstance(value, dict) and depth:
+        return {str(name): _sendable(item, depth - 1) for name, item in value.items()}
+    if isinstance(value, list) and depth:
+        return [_sendable(item, depth - 1) for item in value]
+    if isinstance(value, bytes):
+        return bytearray(value)
+    if isinstance(value, float):
+        return value if _fits_single(value) else repr(value)  # pamqp writes floats in single precision only
+    if isinstance(value, Decimal):
+        return str(value)
+    if value is None or isinstance(value, (str, bool, int, bytearray, datetime)):
+        return value
+    return f"({type(value).__name__})"
+
+
+def _fits_single(value: float) -> bool:
+    try:
+        return bool(struct.unpack(">f", struct.pack(">f", value))[0] == value)
+    except OverflowError:
+        return False
+
+
+def attempt_of(headers: Mapping[str, Any]) -> int:
+    """How often this message was tried before: 0 at first, also where the header holds nonsense."""
+    value = headers.get(ATTEMPT, 0)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1000 else 0
+
+
+def text_of(value: object, limit: int = 255) -> str | None:
+    """A property as text that PostgreSQL and AMQP can hold, or None.
+
+    Args:
+        limit: bytes.
+    """
+    if isinstance(value, str) and value.isascii() and "\x00" not in value:
+        return value[:limit] or None
+    if isinstance(value, (bytes, bytearray)):
+        value = value.decode("utf-8", "replace")
+    if not isinstance(value, str):
+        return None if value is None or isinstance(value, (dict, list)) else str(value)[:limit]
+    cleaned = value.replace("\x00", "").encode("utf-8", "replace")[:limit]
+    return cleaned.decode("utf-8", "ignore") or None

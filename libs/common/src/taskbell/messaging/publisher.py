@@ -1,0 +1,285 @@
+"""Publishing: persistent, confirmed, within a time limit.
+
+A connection of its own, apart from the one that consumes: RabbitMQ blocks connections that publish while it is short of
+memory or disk, and consuming must go on then. Plain connections, opened when they are needed: what failed is told to
+the caller, who still holds the message (outbox row, unacknowledged delivery), so nothing is replayed behind their back.
+"""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import aiormq
+from aiormq.abc import AbstractConnection
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+
+from taskbell.errors import BrokerUnavailable, PublishTimeout, TopologyMissing, Unroutable
+from taskbell.messaging.wire import Wire
+
+PUBLISH_TIMEOUT = 5.0
+"""Seconds within which RabbitMQ must confirm."""
+
+WINDOW = 256
+"""Messages on the wire without a confirm: enough to keep the broker busy, few enough for the time limit."""
+
+HEARTBEAT = 8
+"""Seconds. aiormq takes a peer for gone after 3 x (8 + 1) s of silence, and looks every 4 s: at most 31 s."""
+
+CONNECT_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message as it goes to the broker."""
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    message_id: str
+    type: str | None = None
+    timestamp: datetime | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    content_type: str | None = "application/json"
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    mandatory: bool = False
+    persistent: bool = True
+
+
+def connection_url(url: str, name: str) -> str:
+    """The broker's URL with a name for the management UI, and with our heartbeat unless it names one itself."""
+    parts = urlsplit(url)
+    query = {"heartbeat": str(HEARTBEAT)} | dict(parse_qsl(parts.query)) | {"name": name}
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+class Publisher:
+    """Publishes over one connection and channel, which it opens again when they are lost.
+
+    While RabbitMQ takes no messages (an alarm), the connection stays and publishes wait for the alarm's end, each as
+    long as its limit; a connection that is silent otherwise is dropped.
+
+    Args:
+        url: AMQP URL of the broker.
+        name: the connection's name in RabbitMQ's management UI.
+        timeout: seconds for each publish as a whole, connecting included.
+        prepare: called with each new channel, before anything is published on it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        timeout: float = PUBLISH_TIMEOUT,
+        prepare: Callable[[Channel], Awaitable[None]] | None = None,
+    ) -> None:
+        self._url = connection_url(url, name)
+        self._timeout = timeout
+        self._prepare = prepare
+        self._wire = Wire()
+        self._connection: AbstractConnection | None = None
+        self._channel: Channel | None = None
+        self._opening = asyncio.Lock()
+        self._under_way: dict[str, asyncio.Event] = {}
+        self._confirms = 0
+
+    async def publish(self, message: Outgoing) -> None:
+        """Publishes one message and waits for the broker's confirm.
+
+        Raises:
+            Unroutable: it was mandatory and no queue is bound for its key.
+            PublishTimeout: no confirm in time; the message may still arrive.
+            TopologyMissing: the exchange does not exist, or this user may not write to it.
+            BrokerUnavailable: the broker does not answer, takes no messages, or the connection broke.
+            ValueError: it cannot be encoded, such as an id of more than 255 bytes.
+        """
+        await self.send(message)
+
+    async def send(self, message: Outgoing, *, timeout: float | None = None) -> Channel:
+        """Publishes like `publish`, within a time limit of its own where one is given.
+
+        Returns:
+            The channel that it went out on: a direct reply to it comes in on the same one.
+        """
+        limit = self._timeout if timeout is None else timeout
+        confirms, task = self._confirms, asyncio.current_task()
+        channel: Channel | None = None
+        late: type[BrokerUnavailable] = PublishTimeout
+        why = f"did not confirm within {limit:g} s"
+        try:
+            async with asyncio.timeout(limit), self._alone(message.message_id):
+                late, why = BrokerUnavailable, f"did not answer within {limit:g} s"
+                opened = await self._open()
+                why = f"takes no messages for {limit:g} s now: it is short of memory or disk"
+                await self._unblocked()
+                channel, late, why = opened, PublishTimeout, f"did not confirm within {limit:g} s"
+                await _basic_publish(channel, message)
+        except TimeoutError:
+            # What waits in the client's buffer must not pile up behind a silent broker, nor arrive hours later. Where
+            # it says that it is blocked, or others were confirmed meanwhile, it is not: they keep their connection.
+            if channel is not None and self._confirms == confirms and not await self._is_blocked():
+                self._discard(channel)
+            raise late(f"RabbitMQ {why}") from None
+        except aiormq.exceptions.PublishError:
+            msg = f"no queue is bound for {message.routing_key!r} at exchange {message.exchange!r}"
+            raise Unroutable(msg) from None
+        except aiormq.exceptions.DeliveryError as error:
+            msg = f"RabbitMQ refused the message: {type(error.frame).__name__}"
+            raise BrokerUnavailable(msg) from error
+        except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
+            raise self._of_closed_channel(channel, message, error) from error
+        except asyncio.CancelledError as error:
+            # aiormq rejects what is under way with a CancelledError when it gives up a connection.
+            if task is None or task.cancelling():
+                raise
+            self._discard(channel)
+            msg = "RabbitMQ: the connection was lost"
+            raise BrokerUnavailable(msg) from error
+        except (aiormq.exceptions.AMQPError, RuntimeError, OSError) as error:
+            self._discard(channel)
+            raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
+        self._confirms += 1
+        return channel
+
+    @asynccontextmanager
+    async def _alone(self, message_id: str) -> AsyncIterator[None]:
+        """Waits for another publish of the same message_id: aiormq knows a returned message by it alone.
+
+        Side by side, one of the two would be taken for confirmed when both were returned.
+        """
+        while (other := self._under_way.get(message_id)) is not None:
+            await other.wait()
+        self._under_way[message_id] = done = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._under_way[message_id]
+            done.set()
+
+    async def publish_all(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
+        """Publishes many, WINDOW at a time; for each None, or the error that `publish` would have raised."""
+        errors: list[Exception | None] = []
+        for start in range(0, len(messages), WINDOW):
+            window = messages[start : start + WINDOW]
+            for result in await asyncio.gather(*map(self.publish, window), return_exceptions=True):
+                if isinstance(result, BaseException) and not isinstance(result, Exception):
+                    raise result
+                errors.append(result)
+        return errors
+
+    async def connect(self) -> None:
+        """Sees to it that the connection is open, and that the broker takes messages.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer, refuses us, or takes no messages now.
+        """
+        why = "did not answer"
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await self._open()
+                why = "takes no messages now: it is short of memory or disk"
+                await self._unblocked()
+        except TimeoutError:
+            raise BrokerUnavailable(f"RabbitMQ {why}") from None
+        except (aiormq.exceptions.AMQPError, RuntimeError, OSError) as error:
+            raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """Closes the connection; a later publish would open it again."""
+        connection, wire = self._connection, self._wire
+        self._connection = self._channel = None
+        if connection is not None and not connection.is_closed:
+            with suppress(TimeoutError, aiormq.exceptions.AMQPError, OSError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await connection.close(aiormq.exceptions.ConnectionClosed(320, "closed by us"))
+        wire.abort()
+
+    async def _open(self) -> Channel:
+        channel = self._channel
+        if channel is not None and not channel.is_closed:
+            return channel
+        async with self._opening:
+            if self._channel is not None and not self._channel.is_closed:
+                return self._channel
+            if self._connection is None or self._connection.is_closed:
+                wire = Wire()
+                self._connection = await aiormq.connect(self._url, transport_factory=wire)
+                self._wire = wire
+            try:
+                opened = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+                channel = cast(Channel, opened)  # its only implementation
+                if self._prepare is not None:
+                    await self._prepare(channel)
+            except BaseException:
+                # Cut off here, it would go on waiting for an answer, and the next one would wait behind it.
+                self._wire.abort()
+                self._connection = None
+                raise
+            self._channel = channel
+            return channel
+
+    async def _unblocked(self) -> None:
+        """Waits while RabbitMQ says that it takes no messages."""
+        if self._connection is not None:
+            await self._connection.ready()
+
+    async def _is_blocked(self) -> bool:
+        try:
+            async with asyncio.timeout(0):
+                await self._unblocked()
+        except TimeoutError:
+            return True
+        return False
+
+    def _discard(self, channel: Channel | None) -> None:
+        """Drops the connection on which that channel was, unless it was replaced already."""
+        if channel is not None and self._channel is channel:
+            self._connection = self._channel = None
+            self._wire.abort()
+
+    def _of_closed_channel(self, channel: Channel | None, message: Outgoing, error: Exception) -> BrokerUnavailable:
+        """The error for a message whose channel RabbitMQ closed: because of it, or of another one on the same."""
+        if self._channel is channel:
+            self._channel = None
+        if f"'{message.exchange or 'amq.default'}'" not in str(error):
+            return BrokerUnavailable(f"RabbitMQ closed the channel because of another message: {error}")
+        if isinstance(error, aiormq.exceptions.ChannelNotFoundEntity):
+            return TopologyMissing(f"exchange {message.exchange!r} is missing: run `taskbell setup`")
+        return TopologyMissing(f"RabbitMQ: {error}: run `taskbell setup`")
+
+
+async def _basic_publish(channel: Channel, message: Outgoing) -> None:
+    """Raises ValueError where the message cannot be encoded, besides what aiormq raises."""
+    try:
+        await channel.basic_publish(
+            message.body,
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            properties=_properties(message),
+            mandatory=message.mandatory,
+            wait=False,  # the confirm says more than the socket's buffer
+        )
+    except (TypeError, OverflowError, struct.error, RecursionError) as error:
+        msg = f"a message that AMQP cannot carry: {error}"
+        raise ValueError(msg) from error
+
+
+def _properties(message: Outgoing) -> Basic.Properties:
+    return Basic.Properties(
+        content_type=message.content_type,
+        delivery_mode=2 if message.persistent else 1,
+        message_id=message.message_id,
+        message_type=message.type,
+        timestamp=message.timestamp,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        headers=dict(message.headers) or None,
+    )

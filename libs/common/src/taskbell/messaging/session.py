@@ -1,0 +1,281 @@
+"""One session of consuming: one FastStream broker over one connection, from its first look at the queues to its end.
+
+Nothing is restored in a session: when its connection, a channel or a consumer is lost, the session is, and the next one
+starts with nothing left over, instead of relying on what a reconnecting client makes of it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+import aio_pika
+import aiormq
+import aiormq.channel
+from aiormq.abc import AbstractConnection
+from faststream import AckPolicy
+from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
+from faststream.rabbit.subscriber import RabbitSubscriber
+from pamqp.exceptions import PAMQPException
+
+from taskbell.concurrency import first_of
+from taskbell.errors import BrokerUnavailable, TopologyMissing
+from taskbell.gate import Gate
+from taskbell.logs import logger
+from taskbell.messaging.lane import Lane, Subscription
+from taskbell.messaging.publisher import CONNECT_TIMEOUT, Publisher
+from taskbell.messaging.topology import DEAD, RETRIES, dead_queue, service_of
+from taskbell.messaging.wire import Wire
+from taskbell.metrics import Metrics
+
+START_TIMEOUT = 10.0
+"""Seconds to look at the queues and to start consuming: a quorum queue without its leader does not answer."""
+
+DRAIN = 25.0
+"""Seconds that handlers under way have to finish when a session ends: the longest wait for a final SMTP reply."""
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds for saying goodbye to the broker."""
+
+WATCH = 1.0
+"""Seconds between looks at whether connection, channels and consumers are still there."""
+
+COUNT = 10.0
+"""Seconds between asking the broker whether it knows of the consumers."""
+
+MISSES = 3
+"""Times in a row that it must know of none: it answers 0, too, while a queue elects a leader."""
+
+NEVER = 10**8
+"""Seconds until aio-pika reconnects by itself."""
+
+_FAILURES = (aiormq.exceptions.AMQPError, PAMQPException, OSError, TimeoutError, RuntimeError, StopAsyncIteration)
+# What aio-pika and aiormq raise for one fact: the connection is gone, or was never there.
+
+
+class ConsumerGone(BrokerUnavailable):
+    """The broker does not know of our consumer, though nobody told us that it is gone."""
+
+
+class _Connection(aio_pika.RobustConnection):
+    """FastStream wants a robust one. This one is over our wire."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.wire = Wire()
+        self.kwargs["transport_factory"] = self.wire
+
+
+class _Broker(RabbitBroker):
+    async def _connect(self) -> aio_pika.RobustConnection:
+        self._connection_kwargs["connection_class"] = _Connection
+        return await super()._connect()
+
+    @property
+    def connection(self) -> _Connection | None:
+        return cast("_Connection | None", self._connection)
+
+
+class Session:
+    """Consumes from some queues until it is ended, or lost."""
+
+    def __init__(
+        self,
+        url: str,
+        subscriptions: Sequence[Subscription[Any]],
+        *,
+        publisher: Publisher,
+        gates: Sequence[Gate],
+        metrics: Metrics,
+    ) -> None:
+        self._ending = asyncio.Event()
+        self._closed = asyncio.Event()
+        self.lanes = [Lane(each, publisher, gates, metrics, self._ending) for each in subscriptions]
+        self._workers: list[asyncio.Task[None]] = []
+        self._consumers: list[tuple[str, str, aiormq.channel.Channel]] = []
+        self._broker = _Broker(
+            url,
+            on_close=[lambda *_: self._closed.set()],
+            timeout=CONNECT_TIMEOUT,
+            reconnect_interval=NEVER,
+            graceful_timeout=None,
+            apply_types=False,
+            logger=None,
+        )
+        self.counted = False
+        """Has the broker named our consumers when it was asked?"""
+        self._log = logger("session")
+        for lane in self.lanes:
+            self._subscribe(lane)
+
+    def _subscribe(self, lane: Lane[Any]) -> None:
+        subscriber = self._broker.subscriber(
+            RabbitQueue(lane.subscription.queue, durable=True, declare=False),
+            channel=Channel(prefetch_count=lane.subscription.prefetch),
+            ack_policy=AckPolicy.MANUAL,
+            no_reply=True,
+            parser=_parsed,
+            decoder=_undecoded,
+        )
+
+        async def handle(message: RabbitMessage) -> None:
+            lane.deliver(message.raw_message)
+
+        subscriber(handle)
+
+    async def start(self) -> None:
+        """Starts consuming, once all that its messages may need is there.
+
+        Raises:
+            TopologyMissing: a queue or an exchange is missing; no message was taken.
+            BrokerUnavailable: the broker does not answer or refuses us.
+        """
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._broker.connect()
+                await self._look_at_topology()
+                await self._broker.start()
+                for subscriber in self._subscribers():
+                    queue, tag = subscriber._queue_obj, subscriber._consumer_tag
+                    if queue is None or tag is None:
+                        raise BrokerUnavailable("the connection to RabbitMQ was lost")
+                    channel = cast(aiormq.channel.Channel, await queue.channel.get_underlay_channel())
+                    self._consumers.append((queue.name, tag, channel))
+        except aiormq.exceptions.ChannelNotFoundEntity as error:
+            raise TopologyMissing(f"{_first_line(error)}: run `taskbell setup`") from error
+        except _FAILURES as error:
+            raise BrokerUnavailable(f"RabbitMQ: {_first_line(error)}") from error
+        for lane in self.lanes:
+            self._workers += [asyncio.create_task(lane.work()) for _ in range(lane.subscription.workers)]
+
+    async def lost(self) -> None:
+        """Watches until the session cannot go on.
+
+        Raises:
+            ConsumerGone: the broker answers and has the queue, but knows of no consumer of it.
+            BrokerUnavailable: the connection, a channel or a consumer was lost.
+        """
+        loop = asyncio.get_running_loop()
+        count_at, misses = loop.time() + COUNT, 0
+        while not self._is_lost():
+            if loop.time() >= count_at:
+                count_at = loop.time() + COUNT
+                gone = await self._without_consumer()
+                misses = misses + 1 if gone else 0
+                if misses == MISSES:
+                    raise ConsumerGone(f"RabbitMQ knows of no consumer of {gone}")
+            await first_of(self._closed.wait(), timeout=WATCH)
+        raise BrokerUnavailable("the connection to RabbitMQ, or a consumer, was lost")
+
+    async def finish(self) -> None:
+        """Takes nothing new, and returns once all that was taken is dealt with."""
+        await self._cancel_consumers()
+        await asyncio.gather(*(lane.wait_idle() for lane in self.lanes))
+
+    async def end(self) -> None:
+        """Takes nothing new, gives back what no handler has begun, waits for the others, and closes the connection."""
+        try:
+            self._ending.set()
+            await self._cancel_consumers()
+            for lane in self.lanes:
+                lane.return_waiting()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN):
+                    await asyncio.gather(*(lane.wait_idle() for lane in self.lanes))
+            await self._close()
+        finally:
+            await self.abort()
+
+    async def abort(self) -> None:
+        """Drops everything at once; what is held goes back."""
+        for task in (*self._workers, *(task for lane in self.lanes for task in lane.tasks)):
+            task.cancel()
+        connection = self._broker.connection
+        if connection is not None:
+            connection.wire.abort()
+            with suppress(*_FAILURES):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await connection.close()
+
+    def _is_lost(self) -> bool:
+        for worker in self._workers:
+            if worker.done():
+                self._log.error("session.worker_ended", exc_info=None if worker.cancelled() else worker.exception())
+                return True
+        return self._closed.is_set() or any(
+            channel.is_closed or tag not in channel.consumers for _, tag, channel in self._consumers
+        )
+
+    async def _look_at_topology(self) -> None:
+        """Looks before anything is taken: what is taken and cannot be kept uses up its deliveries."""
+        connection = self._underlay()
+        channel = await connection.channel(publisher_confirms=False)
+        queues = [lane.subscription.queue for lane in self.lanes]
+        services = sorted({service_of(queue) for queue in queues})
+        ladder = [name for name, _ in RETRIES]
+        for exchange in (DEAD, *ladder):
+            await channel.exchange_declare(exchange, passive=True)
+        for queue in (*map(dead_queue, services), *ladder, *queues):
+            await channel.queue_declare(queue, passive=True)
+        await channel.close()
+
+    async def _without_consumer(self) -> str | None:
+        """A queue of which the broker knows no consumer; asked on a plain channel, robust ones answer from memory."""
+        missing: str | None = None
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                channel = await self._underlay().channel(publisher_confirms=False)
+                for queue, _, _ in self._consumers:
+                    if not (await channel.queue_declare(queue, passive=True)).consumer_count:
+                        missing = queue
+                await channel.close()
+        except _FAILURES as error:
+            self._log.info("session.uncounted", reason=repr(error))  # what is lost shows by itself
+            return None
+        self.counted = self.counted or missing is None
+        return missing
+
+    def _underlay(self) -> AbstractConnection:
+        connection = self._broker.connection
+        if connection is None or connection.transport is None:
+            raise BrokerUnavailable("the connection to RabbitMQ was lost")
+        return connection.transport.connection
+
+    def _subscribers(self) -> list[RabbitSubscriber]:
+        return [subscriber for subscriber in self._broker.subscribers if isinstance(subscriber, RabbitSubscriber)]
+
+    async def _cancel_consumers(self) -> None:
+        """Takes nothing new. Cancelled at the broker before FastStream is told: it drops what arrives in between."""
+        consumers, self._consumers = self._consumers, []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                cancelling = (channel.basic_cancel(tag) for _, tag, channel in consumers)
+                await asyncio.gather(*cancelling, return_exceptions=True)
+        for _ in range(5):
+            await asyncio.sleep(0)  # what arrived before the answer is still on its way through aio-pika and FastStream
+
+    async def _close(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                for subscriber in self._subscribers():
+                    if (queue := subscriber._queue_obj) is not None:
+                        # The channel's farewell goes out after all acknowledgements, and is answered after them.
+                        await queue.channel.close()
+                    subscriber._consumer_tag = None
+                await self._broker.stop()
+        except (*_FAILURES, ExceptionGroup) as error:
+            self._log.info("session.unclean", reason=repr(error))
+
+
+async def _parsed(message: aio_pika.IncomingMessage) -> RabbitMessage:
+    """FastStream's word for a message. Its own parser invents ids where there are none; we read the raw ones."""
+    return RabbitMessage(raw_message=message, body=message.body, correlation_id="-", message_id="-")
+
+
+async def _undecoded(message: RabbitMessage) -> RabbitMessage:
+    """Bodies are validated from their raw bytes, whatever content_type says."""
+    return message
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

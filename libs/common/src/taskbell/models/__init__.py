@@ -1,0 +1,36 @@
+"""SQLModel tables: the web app's that Taskbell reads, and Taskbell's own."""
+
+from taskbell.models.app import APP, AppModel, Project, Task, User
+from taskbell.models.ledger import Delivery, Mailing, Preference, Suppression
+from taskbell.models.own import (
+    OWN,
+    ArchiveBatch,
+    ArchivedTask,
+    Command,
+    Occurrence,
+    Outbox,
+    OwnModel,
+    Report,
+    ScheduleState,
+)
+
+__all__ = [
+    "APP",
+    "OWN",
+    "AppModel",
+    "ArchiveBatch",
+    "ArchivedTask",
+    "Command",
+    "Delivery",
+    "Mailing",
+    "Occurrence",
+    "Outbox",
+    "OwnModel",
+    "Preference",
+    "Project",
+    "Report",
+    "ScheduleState",
+    "Suppression",
+    "Task",
+    "User",
+]

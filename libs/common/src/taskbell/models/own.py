@@ -1,0 +1,188 @@
+"""Taskbell's own tables, schema `taskbell` (DESIGN §3): schedules, outbox, commands, reports and the archive.
+
+The ledger of mailings is in `ledger.py`. Rows are written by set-based SQL in each service's `repository.py`; these
+classes fix names and types, and a test holds the migrations to them.
+"""
+
+import datetime as dt
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    Index,
+    MetaData,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from taskbell.models.columns import count, identity, moment, words
+
+OWN = "taskbell"
+"""The schema of Taskbell's own tables."""
+
+
+class OwnModel(SQLModel):
+    """A table that belongs to Taskbell."""
+
+    metadata: ClassVar[MetaData] = MetaData(
+        schema=OWN,
+        naming_convention={
+            "ck": "%(table_name)s_%(constraint_name)s_check",
+            "fk": "%(table_name)s_%(column_0_name)s_fkey",
+            "ix": "%(table_name)s_%(column_0_name)s_idx",
+            "pk": "%(table_name)s_pkey",
+            "uq": "%(table_name)s_%(column_0_name)s_key",
+        },
+    )
+
+
+class ScheduleState(OwnModel, table=True):
+    """How far a schedule has come in a zone; occurrences up to `position` are dealt with."""
+
+    __tablename__ = "schedule_state"
+
+    schedule: str = Field(sa_column=words(key=True))
+    zone: str = Field(sa_column=words(key=True))
+    cron: str = Field(sa_column=words(default=""))
+    """The expression that `position` belongs to; a changed one starts anew. Empty: any."""
+    position: datetime = Field(sa_column=moment(required=True))
+    active: bool = Field(sa_column=Column(Boolean, nullable=False, server_default="true"))
+    """False while the schedule or the zone is not in use; used again, it starts at that moment."""
+    paused: bool = Field(sa_column=Column(Boolean, nullable=False, server_default="false"))
+    paused_at: datetime | None = Field(sa_column=moment())
+    resumed_at: datetime | None = Field(sa_column=moment())
+    generation: int = Field(sa_column=count())
+    """Of two schedulers with different files, the one that started last has the say."""
+    note: str | None = Field(sa_column=words(required=False))
+    updated_at: datetime = Field(sa_column=moment(now=True))
+
+
+class Occurrence(OwnModel, table=True):
+    """What became of each occurrence; its key is the scheduler's fence."""
+
+    __tablename__ = "occurrence"
+    __table_args__ = (
+        CheckConstraint("status IN ('published', 'missed', 'paused')", name="status"),
+        Index(None, "recorded_at"),
+        Index("occurrence_history_idx", "schedule", "at"),
+    )
+
+    schedule: str = Field(sa_column=words(key=True))
+    zone: str = Field(sa_column=words(key=True))
+    key: str = Field(sa_column=words(key=True))
+    at: datetime = Field(sa_column=moment(required=True))
+    status: str = Field(sa_column=words())
+    occurrences: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="1"))
+    """How many this row stands for: more than 1 only in the row that sums up what passed the limit."""
+    reason: str | None = Field(sa_column=words(required=False))
+    """Why it was missed or paused."""
+    message_id: str | None = Field(sa_column=words(required=False))
+    recorded_at: datetime = Field(sa_column=moment(now=True))
+
+
+class Outbox(OwnModel, table=True):
+    """Messages committed with the change that they tell of, until the relay has a confirm for them."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        CheckConstraint("owner IN ('scheduler', 'notifier', 'maintenance', 'app')", name="owner"),
+        Index("outbox_waiting_idx", "owner", "id", postgresql_where=text("published_at IS NULL")),
+        Index("outbox_published_idx", "owner", "published_at", postgresql_where=text("published_at IS NOT NULL")),
+    )
+
+    id: int | None = Field(default=None, sa_column=identity())
+    owner: str = Field(sa_column=words())
+    routing_key: str = Field(sa_column=words())
+    body: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    message_id: str = Field(sa_column=Column(words().type, nullable=False, unique=True))
+    correlation_id: str | None = Field(sa_column=words(required=False))
+    traceparent: str | None = Field(sa_column=words(required=False))
+    created_at: datetime = Field(sa_column=moment(now=True))
+    not_before: datetime | None = Field(sa_column=moment())
+    """Set when a try failed: the next is not before then."""
+    attempts: int = Field(sa_column=count())
+    last_error: str | None = Field(sa_column=words(required=False))
+    published_at: datetime | None = Field(sa_column=moment())
+
+
+class Command(OwnModel, table=True):
+    """A command's outcome, by its message_id: what makes it take effect once."""
+
+    __tablename__ = "command"
+    __table_args__ = (
+        CheckConstraint("state IN ('done', 'unchanged', 'rejected', 'failed')", name="state"),
+        Index(None, "finished_at"),
+    )
+
+    message_id: str = Field(sa_column=words(key=True))
+    routing_key: str = Field(sa_column=words())
+    body: dict[str, Any] | None = Field(sa_column=Column(JSONB))
+    """null where what came did not validate."""
+    state: str = Field(sa_column=words())
+    result: dict[str, Any] | None = Field(sa_column=Column(JSONB))
+    reason: str | None = Field(sa_column=words(required=False))
+    attempts: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="1"))
+    correlation_id: str | None = Field(sa_column=words(required=False))
+    received_at: datetime = Field(sa_column=moment(now=True))
+    finished_at: datetime = Field(sa_column=moment(now=True))
+
+
+class Report(OwnModel, table=True):
+    """One daily report a date."""
+
+    __tablename__ = "report"
+
+    date: dt.date = Field(sa_column=Column(Date, primary_key=True))
+    as_of: datetime = Field(sa_column=moment(required=True))
+    body: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    message_id: str = Field(sa_column=words())
+    generated_at: datetime = Field(sa_column=moment(now=True))
+
+
+class ArchiveBatch(OwnModel, table=True):
+    """One cleanup; a killed one goes on in its batch."""
+
+    __tablename__ = "archive_batch"
+    __table_args__ = (CheckConstraint("mode IN ('archive', 'delete')", name="mode"),)
+
+    id: int | None = Field(default=None, sa_column=identity())
+    message_id: str = Field(sa_column=Column(words().type, nullable=False, unique=True))
+    body: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    """The command: one without an id of its own finds its batch by it when it is delivered again."""
+    mode: str = Field(sa_column=words())
+    cutoff: datetime = Field(sa_column=moment(required=True))
+    cursor: int = Field(sa_column=count())
+    """The last task id that was dealt with."""
+    tasks: int = Field(sa_column=count())
+    held: int = Field(sa_column=count())
+    held_ids: list[int] = Field(sa_column=Column(ARRAY(BigInteger), nullable=False, server_default="{}"))
+    """The first of the held tasks; `held` counts them all."""
+    held_reasons: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False, server_default="{}"))
+    """The first different reasons for which tasks are held."""
+    restored: int = Field(sa_column=count())
+    """How many of its tasks were brought back."""
+    started_at: datetime = Field(sa_column=moment(now=True))
+    finished_at: datetime | None = Field(sa_column=moment())
+
+
+class ArchivedTask(OwnModel, table=True):
+    """A whole row of the app's tasks, as jsonb, with columns that Taskbell does not know.
+
+    No foreign key, no second index: batches are never deleted, and a cleanup of many tasks would pay for both.
+    """
+
+    __tablename__ = "archived_task"
+
+    batch_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    task_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    row: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    archived_at: datetime = Field(sa_column=moment(now=True))
+    restored_at: datetime | None = Field(sa_column=moment())

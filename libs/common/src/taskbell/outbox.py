@@ -1,0 +1,244 @@
+"""The outbox: messages committed together with the change that they tell of, and the relay that publishes them.
+
+A row is written in the same transaction as its cause, and marked published only after the broker's confirm. A crash in
+between publishes it again, under the same message_id, which every consumer knows.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import uuid4
+
+from sqlalchemy import Row
+from sqlalchemy.dialects.postgresql import insert
+
+from taskbell.concurrency import first_of
+from taskbell.contracts import CATALOGUE, Contract, message_of
+from taskbell.database import Database, Transaction
+from taskbell.errors import BrokerUnavailable, TopologyMissing, Unroutable
+from taskbell.gate import Gate
+from taskbell.health import Health
+from taskbell.logs import logger
+from taskbell.messaging.properties import TRACEPARENT
+from taskbell.messaging.publisher import Outgoing, Publisher
+from taskbell.metrics import Metrics
+from taskbell.models import Outbox as OutboxRow
+
+Owner = Literal["scheduler", "notifier", "maintenance", "app"]
+
+BATCH = 200
+"""Rows published together: few enough that a blocked broker holds their locks no longer than one publish may take."""
+
+POLL = 0.5
+"""Seconds between looks at the outbox when nobody wakes the relay: web apps write rows that we do not hear of."""
+
+SLOWEST = 5.0
+"""Seconds between tries while the broker is away; a row that it does not take is tried again after as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxMessage:
+    """A message to be published once the transaction is committed."""
+
+    body: Contract
+    message_id: str | None = None
+    """None: a new UUID."""
+    correlation_id: str | None = None
+
+
+class Outbox:
+    """Writes rows of one owner, and wakes the relay when they are committed."""
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.written = asyncio.Event()
+
+    async def add(self, transaction: Transaction, messages: Sequence[OutboxMessage]) -> None:
+        """Adds messages; one whose message_id is already there is left out, it is the same message."""
+        if not messages:
+            return
+        rows = [
+            {
+                "owner": self.owner,
+                "routing_key": message_of(message.body).routing_key,
+                "body": message.body.model_dump(mode="json", exclude_unset=True),
+                "message_id": message.message_id or str(uuid4()),
+                "correlation_id": message.correlation_id,
+            }
+            for message in messages
+        ]
+        await transaction.execute(insert(OutboxRow).on_conflict_do_nothing(index_elements=["message_id"]), rows)
+        self.wake_after(transaction)
+
+    def wake_after(self, transaction: Transaction) -> None:
+        """Wakes the relay when that transaction is committed; for rows written by SQL of one's own."""
+        transaction.after_commit(self.written.set)
+
+
+_TAKE = """
+    SELECT id, routing_key, body::text AS body, message_id, correlation_id, traceparent, created_at
+    FROM taskbell.outbox
+    WHERE owner = :owner AND published_at IS NULL AND (not_before IS NULL OR not_before <= now())
+    ORDER BY id
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+"""
+# Never "id > last seen": sequences commit out of order, and such a reader loses rows. One owner at a time, so that the
+# index has the order, however many rows wait.
+
+_PUBLISHED = """
+    UPDATE taskbell.outbox SET published_at = now(), attempts = attempts + 1, last_error = NULL, not_before = NULL
+    WHERE id = ANY(:ids)
+"""
+
+_FAILED = """
+    UPDATE taskbell.outbox AS o
+    SET attempts = attempts + 1, last_error = f.error, not_before = now() + make_interval(secs => :pause)
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:errors AS text[])) AS f (id, error)
+    WHERE o.id = f.id
+"""
+
+_WAITING = """
+    SELECT count(*) AS rows, max(last_error) AS stuck
+    FROM (
+        SELECT last_error FROM taskbell.outbox
+        WHERE owner = :owner AND published_at IS NULL
+        LIMIT 100000
+    ) AS waiting
+"""
+
+LOOK = 5.0
+"""Seconds between counts of what waits."""
+
+
+class Relay:
+    """Publishes the outbox of some owners. Any number of relays may run: each row is locked by one."""
+
+    def __init__(
+        self,
+        database: Database,
+        publisher: Publisher,
+        outbox: Outbox,
+        *,
+        gate: Gate,
+        health: Health,
+        metrics: Metrics,
+        also: Sequence[Owner] = (),
+    ) -> None:
+        self.name = "outbox"
+        self._database = database
+        self._publisher = publisher
+        self._wake = outbox.written
+        self._owners: list[Owner] = [outbox.owner, *also]
+        self._gate = gate
+        self._health = health
+        self._metrics = metrics
+        self._log = logger("relay")
+        health.expect(self.name)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publishes until `stop`; rows that are left stay for the next process."""
+        loop = asyncio.get_running_loop()
+        pause, limit, look_at = POLL, BATCH, 0.0
+        while not stop.is_set():
+            await first_of(self._gate.wait_open(), stop.wait())
+            if stop.is_set():
+                return
+            self._wake.clear()
+            try:
+                taken = [0]
+                async with self._gate.attempt(f"{self.name} table", stop, refused="waiting"):
+                    taken = [await self._publish_some(owner, limit) for owner in self._owners]
+                    if loop.time() >= look_at:
+                        look_at = loop.time() + LOOK
+                        await self._look()
+            except BrokerUnavailable as error:
+                self._health.set(self.name, "waiting", str(error))
+                await first_of(stop.wait(), timeout=pause)
+                # One message at a time feels its way back: a blocked broker is not fed a batch every few seconds.
+                pause, limit, look_at = min(pause * 2, SLOWEST), 1, 0.0
+                continue
+            full = limit in taken
+            pause, limit = POLL, BATCH
+            if not full:
+                await first_of(self._wake.wait(), stop.wait(), timeout=POLL)
+
+    async def _publish_some(self, owner: Owner, limit: int) -> int:
+        """Publishes at most `limit` rows; returns how many it took.
+
+        Raises:
+            BrokerUnavailable: the broker is away; rows that it did not confirm stay as they are.
+        """
+        failure: BrokerUnavailable | None = None
+        confirmed: list[int] = []
+        stuck: dict[int, str] = {}
+        async with self._database.transaction() as transaction:
+            rows = await transaction.rows(_TAKE, {"owner": owner, "limit": limit})
+            if not rows:
+                return 0
+            for row, error in zip(rows, await self._publish(rows), strict=True):
+                if error is None:
+                    confirmed.append(row.id)
+                    self._metrics.published.labels(row.routing_key).inc()
+                    continue
+                self._metrics.publish_failures.labels(type(error).__name__).inc()
+                if isinstance(error, BrokerUnavailable) and not isinstance(error, TopologyMissing):
+                    failure = error
+                else:
+                    stuck[row.id] = str(error)
+            if confirmed:
+                await transaction.execute(_PUBLISHED, {"ids": confirmed})
+            if stuck:
+                await transaction.execute(
+                    _FAILED, {"ids": list(stuck), "errors": list(stuck.values()), "pause": SLOWEST}
+                )
+        if failure is not None:
+            raise failure
+        if stuck:
+            reason = next(iter(stuck.values()))
+            self._log.error("outbox.stuck", rows=len(stuck), reason=reason)
+            self._health.set(self.name, "waiting", reason)
+        return len(rows)
+
+    async def _publish(self, rows: Sequence[Row[Any]]) -> list[Exception | None]:
+        """Publishes rows; for each None or why it was not taken. One that can never be must not hold up the others."""
+        errors: dict[int, Exception | None] = {}
+        messages: dict[int, Outgoing] = {}
+        for row in rows:
+            if row.routing_key in CATALOGUE:
+                messages[row.id] = _outgoing(row)
+            else:
+                errors[row.id] = Unroutable(f"{row.routing_key!r} is no message of this version")
+        errors |= zip(messages, await self._publisher.publish_all(list(messages.values())), strict=True)
+        return [errors[row.id] for row in rows]
+
+    async def _look(self) -> None:
+        """Counts what waits, and sees whether the broker would take it: with nothing to publish, nothing else tells."""
+        stuck: str | None = None
+        async with self._database.transaction() as transaction:
+            for owner in self._owners:
+                found = await transaction.row(_WAITING, {"owner": owner})
+                assert found is not None  # an aggregate always has its row
+                self._metrics.outbox_waiting.labels(owner).set(found.rows)
+                stuck = stuck or found.stuck
+        await self._publisher.connect()
+        if stuck is None:
+            self._health.set(self.name, "ready")
+        else:
+            self._health.set(self.name, "waiting", stuck)
+
+
+def _outgoing(row: Row[Any]) -> Outgoing:
+    message = CATALOGUE[row.routing_key]
+    return Outgoing(
+        exchange=message.exchange,
+        routing_key=row.routing_key,
+        body=row.body.encode(),
+        message_id=row.message_id,
+        type=row.routing_key,
+        timestamp=row.created_at,
+        correlation_id=row.correlation_id,
+        headers={TRACEPARENT: row.traceparent} if row.traceparent else {},
+        mandatory=message.mandatory,
+    )

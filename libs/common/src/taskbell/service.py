@@ -1,0 +1,219 @@
+"""Running services: one signal handler, one HTTP server, parts side by side, drained together.
+
+A service package offers a `Service` by the entry point group `taskbell.services`; its `app.py` constructs everything.
+"""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
+from typing import Any, Generic, Protocol
+
+from starlette.routing import BaseRoute
+
+from taskbell.clock import Clock, SystemClock
+from taskbell.errors import SettingsError
+from taskbell.health import Health
+from taskbell.http import HttpServer, operations
+from taskbell.logs import configure, logger
+from taskbell.metrics import Metrics
+from taskbell.settings import CommonSettings, Settings, load
+from taskbell.supervision import Supervision
+
+GRACE = 27.5
+"""Seconds from SIGTERM until what still runs is cancelled; supervisors kill after 30."""
+
+CLOSE = 1.0
+"""Seconds that closing connections may take even when the grace is used up."""
+
+
+class Part(Protocol):
+    """Something that runs as long as its service: it ends, drained, soon after `stop` is set."""
+
+    async def run(self, stop: asyncio.Event) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What the services of one process share; each `build` gets it."""
+
+    health: Health = field(default_factory=Health)
+    metrics: Metrics = field(default_factory=Metrics)
+    clock: Clock = field(default_factory=SystemClock)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A constructed service.
+
+    Attributes:
+        parts: run side by side; all are told to stop at the same time.
+        close: called in order once every part has ended.
+        routes: what it serves besides `/livez`, `/readyz` and `/metrics`.
+        servers: further addresses that it serves, bound before anything starts.
+    """
+
+    parts: Sequence[Part]
+    close: Sequence[Callable[[], Awaitable[None]]] = ()
+    routes: Sequence[BaseRoute] = ()
+    servers: Sequence[HttpServer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Service(Generic[Settings]):
+    """A service as its package offers it."""
+
+    name: str
+    settings: type[Settings]
+    build: Callable[[Settings, Process], Application]
+
+
+def services() -> dict[str, Service[Any]]:
+    """The services that are installed, by name."""
+    found = {entry.name: entry.load() for entry in entry_points(group="taskbell.services")}
+    return dict(sorted(found.items()))
+
+
+def run(chosen: Sequence[Service[Any]]) -> int:
+    """Runs services in this process until SIGTERM or SIGINT; returns its exit status.
+
+    0: stopped as told, everything drained. 1: a part ended by itself, so a supervisor should start us again.
+
+    Raises:
+        SettingsError: a setting is missing or wrong; nothing was started.
+    """
+    settings = list(zip(chosen, _load_all(chosen), strict=True))
+    _, common = settings[0]
+    configure(common.log_level, common.log_format, service="+".join(service.name for service in chosen))
+    process = Process()
+    applications = [
+        service.build(given, process if len(chosen) == 1 else replace(process, health=process.health.of(service.name)))
+        for service, given in settings
+    ]
+    routes = operations(process.health, process.metrics)
+    servers = [
+        HttpServer(
+            common.http_host,
+            common.http_port,
+            [*routes, *(route for application in applications for route in application.routes)],
+        ),
+        *(server for application in applications for server in application.servers),
+    ]
+    for server in servers:
+        server.bind()
+    supervision = Supervision.from_environment(process.health)
+    watched = [Application(parts=[supervision])] if supervision is not None else []
+    return _loop_runner()(_run([*applications, *watched], servers))
+
+
+def _load_all(chosen: Sequence[Service[Any]]) -> list[CommonSettings]:
+    loaded: list[CommonSettings] = []
+    mistakes: dict[str, None] = {}  # in order, each once: services have settings in common
+    for service in chosen:
+        try:
+            loaded.append(load(service.settings))
+        except SettingsError as error:
+            mistakes |= dict.fromkeys(str(error).splitlines())
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    return loaded
+
+
+def main(service: Service[Any]) -> int:
+    """What `python -m taskbell_X` does: `--help` tells, a wrong setting is one clear sentence, otherwise it runs."""
+    import argparse
+    import sys
+
+    parser = argparse.ArgumentParser(
+        prog=f"python -m taskbell_{service.name}",
+        description=f"Runs Taskbell's {service.name}. Settings come from the environment and .env.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="settings:\n" + "\n".join(_described(service.settings)),
+    )
+    parser.parse_args()
+    try:
+        return run([service])
+    except SettingsError as error:
+        print(f"{service.name} cannot start:\n{error}", file=sys.stderr)  # noqa: T201 - before logging is set up
+        return 2
+
+
+def _described(settings: type[CommonSettings]) -> list[str]:
+    return [
+        f"  {name.upper():32} {model.description or ''}{'' if model.is_required() else _default(model.default)}"
+        for name, model in settings.model_fields.items()
+    ]
+
+
+def _default(value: object) -> str:
+    return "" if value is None else f" [{value}]"
+
+
+def _loop_runner() -> Callable[[Any], int]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
+
+
+async def _run(applications: Sequence[Application], servers: Sequence[HttpServer]) -> int:
+    log = logger("service")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    parts = [part for application in applications for part in application.parts]
+    tasks = [asyncio.create_task(part.run(stop), name=_name(part)) for part in parts]
+    # HTTP is told to stop last: while parts drain, probes must still be answered.
+    served = asyncio.Event()
+    http = [asyncio.create_task(server.run(served), name=server.name) for server in servers]
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([*tasks, *http, stopped], return_when=asyncio.FIRST_COMPLETED)
+    failed = not stop.is_set()
+    ended = {task for task in [*tasks, *http] if task.done()} if failed else set()
+    for task in ended:
+        log.error("part.ended", part=task.get_name(), exc_info=_error_of(task))
+    if not failed:
+        log.info("service.stopping")
+    stop.set()
+    deadline = loop.time() + GRACE
+    await asyncio.wait([*tasks, stopped], timeout=GRACE)
+    late = {task for task in tasks if not task.done()}
+    for task in late:
+        log.warning("part.cancelled", part=task.get_name())
+        task.cancel()
+    for task in set(tasks) - late - ended:
+        if (error := _error_of(task)) is not None:
+            log.error("part.failed_while_stopping", part=task.get_name(), exc_info=error)
+            failed = True
+    await _close([close for application in applications for close in application.close], deadline)
+    served.set()
+    await asyncio.gather(*http, return_exceptions=True)
+    log.info("service.stopped")
+    return 1 if failed else 0
+
+
+def _error_of(task: "asyncio.Task[Any]") -> BaseException | None:
+    """Why a task that is done failed; None: it did not."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+async def _close(closing: Sequence[Callable[[], Awaitable[None]]], deadline: float) -> None:
+    """Closes one after the other; what fails costs the others nothing, and what hangs no more than the time."""
+    log = logger("service")
+    try:
+        async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + CLOSE)):
+            for close in closing:
+                try:
+                    await close()
+                except Exception as error:
+                    log.warning("close.failed", exc_info=error)
+    except TimeoutError:
+        log.warning("close.cut_off")
+
+
+def _name(part: Part) -> str:
+    name = getattr(part, "name", None)
+    return f"{type(part).__name__}({name})" if name else type(part).__name__

@@ -1,0 +1,279 @@
+"""Settings that every service has. They come from the environment and `.env`; secrets also as `NAME_FILE`.
+
+Each service subclasses `CommonSettings` in its own `settings.py`. `load()` turns every mistake into one SettingsError
+that names the variable and the remedy.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as SourceError
+
+from taskbell.errors import SettingsError
+from taskbell.zones import resolve_zone
+
+DEFAULT_SECRETS = frozenset({"change-me", "taskbell", "guest", "postgres"})
+"""What `.env.example` ships; refused where TASKBELL_ENV is production."""
+
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_PASSED_ON = ("ssl", "host", "port", "target_session_attrs")
+_LEFT_OUT = ("application_name", "connect_timeout", "channel_binding")
+# We set the first two ourselves; asyncpg does without the third.
+
+
+def _zone(name: str) -> str:
+    if resolve_zone(name) is None:
+        msg = f"{name!r} is no IANA time zone; give one such as Europe/Berlin or UTC"
+        raise ValueError(msg)
+    return name
+
+
+def _server(url: str, schemes: set[str], example: str) -> SplitResult:
+    """The parts of a server's URL, or a ValueError that says how one looks."""
+    parts = urlsplit(url)
+    try:
+        right = parts.scheme in schemes and (parts.hostname or "host=" in parts.query) and parts.port != 0
+    except ValueError:  # the port is no number: most often a password with a character that ends it
+        right = False
+    if not right:
+        msg = f"must look like {example}; in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25"
+        raise ValueError(msg)
+    return parts
+
+
+def _database_url(url: str) -> str:
+    parts = _server(url, {"postgresql", "postgres", "postgresql+asyncpg"}, "postgresql://user:password@host:5432/name")
+    query: dict[str, str] = {}
+    for key, value in parse_qsl(parts.query):
+        name = {"sslmode": "ssl"}.get(key, key)
+        if name == "ssl" and value not in _SSL_MODES:
+            msg = f"sslmode must be one of {', '.join(_SSL_MODES)}"
+            raise ValueError(msg)
+        if name in _PASSED_ON:
+            query[name] = value
+        elif name not in _LEFT_OUT:
+            msg = f"parameter {key} is not known here: take it out (for certificates there is PGSSLROOTCERT)"
+            raise ValueError(msg)
+    return urlunsplit(("postgresql+asyncpg", _login(parts), parts.path, urlencode(query), ""))
+
+
+def _login(parts: SplitResult) -> str:
+    """User, password and host, with what needs it percent-encoded."""
+    host = parts.netloc.rpartition("@")[2]
+    if parts.username is None:
+        return host
+    words = [quote(unquote(word), safe="") for word in (parts.username, parts.password) if word is not None]
+    return f"{':'.join(words)}@{host}"
+
+
+def _broker_url(url: str) -> str:
+    _server(url, {"amqp", "amqps"}, "amqp://user:password@host:5672/ (a virtual host follows the last slash)")
+    return url
+
+
+def _http_url(url: str | None) -> str | None:
+    if url is None or url == "":
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        msg = "must look like https://host"
+        raise ValueError(msg)
+    return url.rstrip("/")
+
+
+def _empty_is_none(value: object) -> object:
+    return None if value == "" else value
+
+
+def _secret(check: Any) -> AfterValidator:
+    return AfterValidator(lambda secret: SecretStr(check(secret.get_secret_value())))
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+"""An IANA zone's name."""
+
+HttpUrl = Annotated[str | None, AfterValidator(_http_url)]
+"""An http(s) address without a slash at its end, or None."""
+
+DatabaseUrl = Annotated[SecretStr, _secret(_database_url)]
+"""Any usual PostgreSQL URL, translated to what SQLAlchemy with asyncpg understands."""
+
+BrokerUrl = Annotated[SecretStr, _secret(_broker_url)]
+"""An AMQP 0-9-1 URL."""
+
+OptionalText = Annotated[str | None, BeforeValidator(_empty_is_none)]
+"""A text; empty means not set, as compose files write it."""
+
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_none)]
+"""A secret; empty means not set."""
+
+
+@dataclass(frozen=True)
+class _Mistake:
+    """Stands in a field's place, so that what is wrong with it is told together with all other mistakes."""
+
+    words: str
+
+
+class _FileSecrets(PydanticBaseSettingsSource):
+    """Reads `NAME` from the file that `NAME_FILE` names (environment first, then `.env`)."""
+
+    def __init__(self, settings_cls: type[BaseSettings], sources: tuple[PydanticBaseSettingsSource, ...]) -> None:
+        super().__init__(settings_cls)
+        self._variables: dict[str, str | None] = {}
+        for source in reversed(sources):
+            if isinstance(source, (EnvSettingsSource, DotEnvSettingsSource)):
+                self._variables.update({key.lower(): value for key, value in source.env_vars.items()})
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = self._variables.get(f"{field_name}_file")
+        if not path:
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            return _Mistake(f"{field_name.upper()}_FILE names {path!r}, which cannot be read: {why}"), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, _, _ = self.get_field_value(field, name)
+            if value is not None:
+                found[name] = value
+        return found
+
+
+class Environment(BaseSettings):
+    """Where settings come from: the environment, files that it names, and `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """NAME in the environment wins over NAME_FILE, and both over `.env`."""
+        files = _FileSecrets(settings_cls, (env_settings, dotenv_settings))
+        return init_settings, env_settings, files, dotenv_settings
+
+
+class DatabaseAccess(Environment):
+    """What whoever uses PostgreSQL needs to know."""
+
+    database_url: DatabaseUrl = Field(description="PostgreSQL, postgresql://user:password@host:5432/database")
+    app_schema: str = Field(default="public", min_length=1, max_length=63, description="Schema of the web app's tables")
+    database_pool_size: int = Field(default=10, ge=2, le=200, description="Connections to PostgreSQL a service")
+    database_prepared_statements: bool = Field(default=True, description="false behind PgBouncer in transaction mode")
+
+
+class BrokerAccess(Environment):
+    """What whoever uses RabbitMQ needs to know."""
+
+    broker_url: BrokerUrl = Field(description="RabbitMQ, amqp://user:password@host:5672/")
+    broker_management_url: OptionalSecret = Field(
+        default=None, description="RabbitMQ's management API, http://user:password@host:15672"
+    )
+
+
+class CommonSettings(BrokerAccess, DatabaseAccess):
+    """What every process of Taskbell needs to know."""
+
+    timezone: Zone = Field(default="UTC", description="Zone of people and schedules that name none")
+    http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics listen")
+    http_port: int = Field(default=0, ge=0, le=65535, description="0: any free one, printed at start")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="What is logged")
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto: console on a terminal, else json"
+    )
+    taskbell_env: Literal["development", "production"] = Field(
+        default="development", description="production refuses the default secrets"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_default_secrets_in_production(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if given.get("taskbell_env") != "production":
+            return given
+        mistakes: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            is_secret = SecretStr in (field.annotation, *get_args(field.annotation))
+            if is_secret and _is_default(given.get(name, field.default)):
+                words = (
+                    f"{name.upper()} still has the default secret of .env.example: TASKBELL_ENV=production refuses it"
+                )
+                mistakes[name] = _Mistake(words)
+        return given | mistakes
+
+
+def _is_default(value: object) -> bool:
+    secret = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(secret, str):
+        return False
+    if "://" in secret:
+        parts = urlsplit(secret)
+        # Without a password, AMQP clients take guest's.
+        secret = unquote(parts.password or ("guest" if parts.scheme.startswith("amqp") else ""))
+    return secret in DEFAULT_SECRETS
+
+
+Settings = TypeVar("Settings", bound=CommonSettings)
+Wanted = TypeVar("Wanted", bound=Environment)
+
+
+def load(settings: type[Wanted], **given: Any) -> Wanted:
+    """Reads the settings of one service, or of one command.
+
+    Raises:
+        SettingsError: with every mistake, each naming its variable and the remedy; secrets are never repeated.
+    """
+    try:
+        return settings(**given)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_told(settings, error))) from None
+    except SourceError as error:
+        raise SettingsError(str(error).splitlines()[0]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f".env cannot be read: {error}"
+        raise SettingsError(msg) from None
+
+
+def _told(settings: type[Environment], error: ValidationError) -> Iterator[str]:
+    """Each mistake in a line."""
+    for mistake in error.errors(include_url=False, include_context=False):
+        name = str(mistake["loc"][0]).upper() if mistake["loc"] else ""
+        field = settings.model_fields.get(name.lower())
+        meaning = field.description if field is not None else ""
+        if isinstance(mistake["input"], _Mistake):
+            yield mistake["input"].words
+        elif mistake["type"] == "missing":
+            yield f"{name} is not set: {meaning}"
+        elif mistake["type"] == "value_error":
+            yield f"{name}: {mistake['msg'].removeprefix('Value error, ')}"
+        else:
+            yield f"{name}: {mistake['msg']} ({meaning})"
+
+
+def variables(settings: type[Environment]) -> list[str]:
+    """The names of the environment variables that a service reads."""
+    return [name.upper() for name in settings.model_fields]

@@ -1,0 +1,47 @@
+"""Declares the topology."""
+
+import asyncio
+
+import aio_pika
+import aiormq
+
+from taskbell.errors import BrokerUnavailable, SettingsError
+from taskbell.messaging.publisher import CONNECT_TIMEOUT, connection_url
+from taskbell.messaging.topology import Topology, topology
+
+
+async def declare(url: str) -> Topology:
+    """Declares exchanges, queues and bindings; those that exist as they should are left as they are.
+
+    Raises:
+        BrokerUnavailable: RabbitMQ does not answer.
+        SettingsError: a queue or an exchange exists with other arguments, or this user may not configure it.
+    """
+    wanted = topology()
+    try:
+        async with asyncio.timeout(60):
+            connection = await aio_pika.connect(connection_url(url, "taskbell setup"), timeout=CONNECT_TIMEOUT)
+            async with connection:
+                opened = await connection.channel()
+                channel = await opened.get_underlay_channel()
+                for exchange in wanted.exchanges:
+                    await channel.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
+                for queue in wanted.queues:
+                    await channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
+                for binding in wanted.bindings:
+                    await channel.queue_bind(binding.queue, binding.exchange, routing_key=binding.routing_key)
+    except aiormq.exceptions.ChannelPreconditionFailed as error:
+        msg = (
+            f"RabbitMQ: {error}\nThat queue or exchange was declared otherwise. Drain it, delete it in the management "
+            "UI, and run `taskbell setup` again: arguments of an existing one cannot be changed."
+        )
+        raise SettingsError(msg) from error
+    except aiormq.exceptions.ChannelAccessRefused as error:
+        msg = f"RabbitMQ: {error}\nSetup needs a user who may configure the virtual host."
+        raise SettingsError(msg) from error
+    except TimeoutError:
+        msg = "RabbitMQ did not answer in time"
+        raise BrokerUnavailable(msg) from None
+    except (aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:  # aiormq's word for a lost connection
+        raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
+    return wanted

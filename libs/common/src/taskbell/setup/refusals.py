@@ -1,0 +1,36 @@
+"""What PostgreSQL refuses, in words that name the remedy."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+
+from taskbell.database import sqlstate
+from taskbell.errors import DatabaseUnavailable, SettingsError
+
+_REMEDIES = {
+    "28": "check user and password in DATABASE_URL",
+    "3D000": "create the database that DATABASE_URL names, for example with createdb",
+    "3F000": "run `taskbell setup`",
+    "42501": "the user in DATABASE_URL may not do this; setup needs one who may create schemas, and roles if it is to",
+    "42P01": "run `taskbell setup`",
+    "42883": "run `taskbell setup`",
+}
+"""By SQLSTATE, or its class."""
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns a refusal whose remedy is known into a SettingsError; others pass as they are."""
+    try:
+        yield
+    except (DBAPIError, DatabaseUnavailable) as error:
+        refusal = error if isinstance(error, DBAPIError) else error.__cause__
+        if not isinstance(refusal, DBAPIError):
+            raise
+        state = sqlstate(refusal) or ""
+        remedy = _REMEDIES.get(state) or _REMEDIES.get(state[:2])
+        if remedy is None:
+            raise
+        msg = f"PostgreSQL: {str(refusal.orig).splitlines()[0]}: {remedy}"
+        raise SettingsError(msg) from error

@@ -1,0 +1,179 @@
+"""All that `taskbell setup` does, in its order. Safe to run again at any time, and by several at once.
+
+A step brings one thing to the state that this version needs, and tells what it did and what it left out.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from taskbell.database import Database
+from taskbell.errors import Unavailable
+from taskbell.models import AppModel
+from taskbell.settings import CommonSettings, OptionalSecret
+from taskbell.setup import schema
+from taskbell.setup.broker import declare
+from taskbell.setup.privileges import ROLES, RoleName, login
+from taskbell.setup.refusals import explained
+from taskbell.setup.roles import apply_roles
+from taskbell.setup.users import apply_users
+
+PAUSE = 1.0
+"""Seconds between two tries to reach a server."""
+
+_ROLE = "Given: setup makes the PostgreSQL role taskbell_{} with it"
+_USER = "Given, with BROKER_MANAGEMENT_URL: setup makes the RabbitMQ user taskbell_{} with it"
+
+
+class SetupSettings(CommonSettings):
+    """What setup needs to know: DATABASE_URL and BROKER_URL are an administrator's here."""
+
+    scheduler_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("scheduler"))
+    notifier_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("notifier"))
+    maintenance_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("maintenance"))
+    app_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("app"))
+    operator_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("operator"))
+    scheduler_broker_password: OptionalSecret = Field(default=None, description=_USER.format("scheduler"))
+    notifier_broker_password: OptionalSecret = Field(default=None, description=_USER.format("notifier"))
+    maintenance_broker_password: OptionalSecret = Field(default=None, description=_USER.format("maintenance"))
+    app_broker_password: OptionalSecret = Field(default=None, description=_USER.format("app"))
+    operator_broker_password: OptionalSecret = Field(default=None, description=_USER.format("operator"))
+
+    def passwords(self, server: Literal["database", "broker"]) -> dict[RoleName, str]:
+        """Those that are given, by role."""
+        given: dict[RoleName, SecretStr | None] = {role: getattr(self, f"{role}_{server}_password") for role in ROLES}
+        return {role: secret.get_secret_value() for role, secret in given.items() if secret is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a step did, and what it left out, in sentences."""
+
+    done: Sequence[str]
+    left_out: Sequence[str] = ()
+    is_last: bool = False
+    """No further step is to be taken."""
+
+
+Step = Callable[[], Awaitable[Report]]
+
+
+async def set_up(settings: SetupSettings, *, app_tables: bool, wait: float, say: Callable[[str], None]) -> Report:
+    """Makes everything that must exist before a service runs; returns what was done and left out.
+
+    Args:
+        app_tables: also make the web app's tables where they are missing.
+        wait: seconds to wait for each server, from when it first did not answer.
+        say: told of what is waited for.
+
+    Raises:
+        Unavailable: PostgreSQL or RabbitMQ did not answer in that time.
+        SettingsError: one of them refuses, with the remedy.
+    """
+    steps: Sequence[Step] = (
+        partial(_database, settings, app_tables=app_tables),
+        partial(_topology, settings),
+        partial(_users, settings),
+    )
+    done: list[str] = []
+    left_out: list[str] = []
+    for step in steps:
+        report = await _patiently(step, wait, say)
+        done += report.done
+        left_out += report.left_out
+        if report.is_last:
+            break
+    return Report(done, left_out)
+
+
+async def _patiently(step: Step, wait: float, say: Callable[[str], None]) -> Report:
+    """Takes a step, again and again while its server does not answer."""
+    loop = asyncio.get_running_loop()
+    deadline: float | None = None
+    said = ""
+    while True:
+        try:
+            return await step()
+        except Unavailable as error:
+            deadline = deadline or loop.time() + wait
+            left = deadline - loop.time()
+            if left <= 0:
+                raise
+            if said != str(error):
+                said = str(error)
+                say(f"waiting: {said}")
+        await asyncio.sleep(min(PAUSE, left))
+
+
+async def _database(settings: SetupSettings, *, app_tables: bool) -> Report:
+    """Schema, tables and roles in one transaction: several setups at once take turns, and none leaves a half."""
+    database = Database.connect(settings, name="taskbell setup", statement_timeout=None)
+    passwords = settings.passwords("database")
+    try:
+        with explained():
+            async with database.transaction() as transaction:
+                connection = transaction.connection
+                found = await schema.migrate(connection)
+                if found is not None and found > schema.head():
+                    return Report([_newer(found)], is_last=True)
+                made = await schema.create_app_tables(connection, settings.app_schema) if app_tables else None
+                await apply_roles(connection, passwords, settings.app_schema)
+    finally:
+        await database.close()
+    done = [f"PostgreSQL: {_told_of_version(found, schema.head())}"]
+    left_out = []
+    tables = ", ".join(sorted(table.name for table in AppModel.metadata.sorted_tables))
+    if made is None:
+        left_out.append(f"the app's tables {tables}: --with-app-tables makes them, for a demo, tests or a new app")
+    elif made:
+        done.append(f"PostgreSQL: made the app's tables {', '.join(sorted(made))} in schema {settings.app_schema}")
+    else:
+        done.append(f"PostgreSQL: the app's tables {tables} are there, in schema {settings.app_schema}")
+    if passwords:
+        done.append(f"PostgreSQL: the roles {_logins(passwords)} are there, with their grants")
+    if missing := [role for role in ROLES if role not in passwords]:
+        left_out.append(f"PostgreSQL roles for {', '.join(missing)}: <ROLE>_DATABASE_PASSWORD is not given")
+    return Report(done, left_out)
+
+
+def _told_of_version(found: str | None, wanted: str) -> str:
+    if found is None:
+        return f"made schema taskbell, version {wanted}"
+    if found == wanted:
+        return f"schema taskbell is there, version {wanted}"
+    return f"brought schema taskbell from version {found} to {wanted}"
+
+
+def _newer(found: str) -> str:
+    return (
+        f"PostgreSQL: schema taskbell has version {found}, newer than this Taskbell's {schema.head()}: "
+        "everything is left to the newer one's setup"
+    )
+
+
+async def _topology(settings: SetupSettings) -> Report:
+    declared = await declare(settings.broker_url.get_secret_value())
+    counts = f"{len(declared.exchanges)} exchanges, {len(declared.queues)} queues, {len(declared.bindings)} bindings"
+    return Report([f"RabbitMQ: {counts} are there"])
+
+
+async def _users(settings: SetupSettings) -> Report:
+    passwords = settings.passwords("broker")
+    missing = [role for role in ROLES if role not in passwords]
+    left_out = [f"RabbitMQ users for {', '.join(missing)}: <ROLE>_BROKER_PASSWORD is not given"] if missing else []
+    if not passwords:
+        return Report([], left_out)
+    if settings.broker_management_url is None:
+        return Report([], [f"RabbitMQ users for {', '.join(passwords)}: BROKER_MANAGEMENT_URL is not given", *left_out])
+    await apply_users(
+        settings.broker_management_url.get_secret_value(), settings.broker_url.get_secret_value(), passwords
+    )
+    return Report([f"RabbitMQ: the users {_logins(passwords)} are there, with their permissions"], left_out)
+
+
+def _logins(roles: Iterable[RoleName]) -> str:
+    return ", ".join(map(login, roles))

@@ -1,0 +1,134 @@
+"""Migrations, the function `taskbell.enqueue`, and on request the web app's tables."""
+
+from functools import lru_cache
+from importlib.resources import files
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from taskbell.contracts import CATALOGUE, MAX_BODY_BYTES
+from taskbell.database import Database, check_writable, quoted
+from taskbell.errors import DatabaseUnavailable
+from taskbell.models import APP, OWN, AppModel
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell setup', 0))"
+# Several setups at once take turns; the lock goes with the transaction, also behind PgBouncer.
+
+
+def _alembic(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(files("taskbell.migrations")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+@lru_cache(maxsize=1)
+def head() -> str:
+    """The schema version that this version of Taskbell needs."""
+    revision = ScriptDirectory.from_config(_alembic()).get_current_head()
+    assert revision is not None  # there is always a first version
+    return revision
+
+
+async def migrate(connection: AsyncConnection) -> str | None:
+    """Brings schema `taskbell` to this version, from nothing or from an older one, within the open transaction.
+
+    A newer one is left as it is: during a rolling upgrade the older version's setup may run last.
+
+    Returns:
+        The version that it found; None: there was no schema.
+    """
+    await connection.execute(text(_LOCK))
+    found = await _version(connection)
+    if found is not None and found > head():
+        return found
+    await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {OWN}"))
+    await connection.run_sync(lambda sync: command.upgrade(_alembic(sync), "head"))
+    await connection.execute(text(_enqueue_function()))
+    await connection.execute(text(f"REVOKE ALL ON FUNCTION {OWN}.enqueue(text, jsonb, text) FROM PUBLIC"))
+    return found
+
+
+async def _version(connection: AsyncConnection) -> str | None:
+    """The version of the schema that is there."""
+    if await connection.scalar(text("SELECT to_regclass('taskbell.alembic_version')")) is None:
+        return None
+    found: str | None = await connection.scalar(text("SELECT max(version_num) FROM taskbell.alembic_version"))
+    return found
+
+
+async def create_app_tables(connection: AsyncConnection, app_schema: str) -> list[str]:
+    """Creates users, projects and tasks where they are missing, for the demo, tests and new apps.
+
+    Returns:
+        The names of those that it created.
+    """
+    await connection.execute(text(_LOCK))
+    await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted(app_schema)}"))
+    await connection.execution_options(schema_translate_map={APP: app_schema})
+    names = [table.name for table in AppModel.metadata.sorted_tables]
+    missing = await connection.run_sync(
+        lambda sync: [name for name in names if not inspect(sync).has_table(name, schema=app_schema)]
+    )
+    await connection.run_sync(AppModel.metadata.create_all)
+    return missing
+
+
+def _enqueue_function() -> str:
+    known = ", ".join(f"'{message.routing_key}'" for message in CATALOGUE.values() if message.by_anyone)
+    return f"""
+        CREATE OR REPLACE FUNCTION {OWN}.enqueue(
+            routing_key text, body jsonb DEFAULT '{{}}', message_id text DEFAULT gen_random_uuid()::text
+        ) RETURNS text
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            IF enqueue.routing_key IS NULL OR enqueue.routing_key <> ALL (ARRAY[{known}]) THEN
+                RAISE EXCEPTION 'taskbell.enqueue: unknown routing key %', quote_nullable(enqueue.routing_key)
+                    USING ERRCODE = 'invalid_parameter_value', HINT = $hint$one of: {known}$hint$;
+            END IF;
+            IF jsonb_typeof(enqueue.body) IS DISTINCT FROM 'object' THEN
+                RAISE EXCEPTION 'taskbell.enqueue: body must be a JSON object'
+                    USING ERRCODE = 'invalid_parameter_value';
+            END IF;
+            IF octet_length(enqueue.body::text) > {MAX_BODY_BYTES} THEN
+                RAISE EXCEPTION 'taskbell.enqueue: body is larger than {MAX_BODY_BYTES} bytes'
+                    USING ERRCODE = 'invalid_parameter_value';
+            END IF;
+            enqueue.message_id := coalesce(enqueue.message_id, gen_random_uuid()::text);
+            IF octet_length(enqueue.message_id) NOT BETWEEN 1 AND 255 THEN
+                RAISE EXCEPTION 'taskbell.enqueue: message_id must have 1 to 255 bytes'
+                    USING ERRCODE = 'invalid_parameter_value';
+            END IF;
+            INSERT INTO {OWN}.outbox (owner, routing_key, body, message_id)
+            VALUES ('app', enqueue.routing_key, enqueue.body, enqueue.message_id)
+            ON CONFLICT ON CONSTRAINT outbox_message_id_key DO NOTHING;
+            RETURN enqueue.message_id;
+        END
+        $$
+    """
+
+
+async def check_schema(database: Database) -> None:
+    """Raises DatabaseUnavailable, saying what to do, until services can work with the schema.
+
+    That is while PostgreSQL is away, takes no changes or refuses us, and while the schema is not there, is older than
+    this version or closed to this user.
+    """
+    try:
+        async with database.transaction() as transaction:
+            await check_writable(transaction)
+            exists = await transaction.value("SELECT to_regclass('taskbell.alembic_version') IS NOT NULL")
+            found = await transaction.value("SELECT max(version_num) FROM taskbell.alembic_version") if exists else None
+    except DBAPIError as error:
+        msg = f"PostgreSQL: {str(error.orig).splitlines()[0]}: run `taskbell setup`"
+        raise DatabaseUnavailable(msg) from error
+    if found is None:
+        msg = "schema taskbell is missing: run `taskbell setup`"
+        raise DatabaseUnavailable(msg)
+    if found < head():
+        msg = f"schema taskbell is at version {found}, this version needs {head()}: run `taskbell setup`"
+        raise DatabaseUnavailable(msg)

@@ -1,0 +1,359 @@
+"""Commands take effect once, and whoever asked is answered."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import uuid4
+
+import aiormq
+import pytest
+import pytest_asyncio
+from aiormq.abc import DeliveredMessage
+from tests.integration.common.messaging.rig import QUEUE, Rig
+from tests.support.management import Management
+from tests.support.vhosts import Vhost
+from tests.support.waiting import eventually
+
+from taskbell.commands import CommandLog, Outcome, Replies
+from taskbell.contracts import CommandOutcome, UpdateTaskStatus
+from taskbell.database import Database, Transaction
+from taskbell.errors import DatabaseUnavailable, Never
+from taskbell.messaging.delivery import Envelope, Received
+from taskbell.messaging.lane import Subscription
+from taskbell.messaging.publisher import Outgoing, Publisher
+
+Command = Received[UpdateTaskStatus]
+
+
+def envelope(message_id: str, **changes: Any) -> Envelope:
+    values: dict[str, Any] = {
+        "queue": QUEUE,
+        "exchange": "taskbell.commands",
+        "routing_key": QUEUE,
+        "message_id": message_id,
+        "anonymous": False,
+        "redelivered": False,
+        "attempt": 0,
+        "correlation_id": None,
+        "reply_to": None,
+        "type": None,
+        "content_type": None,
+        "headers": {},
+    }
+    return Envelope(**(values | changes))
+
+
+def command(number: int, message_id: str | None = None, **changes: Any) -> Command:
+    body = UpdateTaskStatus.parse(f'{{"task_id": {number}, "new_status": "done"}}'.encode())
+    return Received(body, envelope(message_id or f"m-{number}", **changes))
+
+
+class Shop:
+    """Counts effects in a table of its own, in the command's transaction."""
+
+    def __init__(self, database: Database, publisher: Publisher) -> None:
+        self.database = database
+        self.replies = Replies(publisher)
+        self.log = CommandLog(database, self.replies)
+        self.sets: list[list[str]] = []
+        self.outcome: Outcome | None = None
+        self.error: Exception | None = None
+
+    async def apply(self, transaction: Transaction, commands: Sequence[Command]) -> Sequence[Outcome]:
+        self.sets.append([each.message_id for each in commands])
+        await transaction.execute(
+            "INSERT INTO projects (name) VALUES (:name)", [{"name": str(each.body.task_id)} for each in commands]
+        )
+        if self.error is not None:
+            raise self.error
+        return [self.outcome or Outcome.done(task_id=each.body.task_id) for each in commands]
+
+    async def run(self, *commands: Command) -> None:
+        await self.log.run(commands, self.apply)
+
+    async def handle(self, commands: Sequence[Command]) -> None:
+        await self.run(*commands)
+
+    async def effects(self) -> list[str]:
+        async with self.database.transaction() as transaction:
+            return [row.name for row in await transaction.rows("SELECT name FROM projects ORDER BY name")]
+
+    async def stored(self) -> dict[str, Any]:
+        async with self.database.transaction() as transaction:
+            rows = await transaction.rows("SELECT *, body::text AS b, result::text AS r FROM taskbell.command")
+            return {row.message_id: row for row in rows}
+
+
+@pytest_asyncio.fixture
+async def shop(database: Database, module_broker_url: str) -> AsyncIterator[Shop]:
+    shop = Shop(database, Publisher(module_broker_url, name="test replies", timeout=2))
+    yield shop
+    await shop.replies.close()
+
+
+@pytest_asyncio.fixture
+async def reply_queue(module_management: Management) -> str:
+    """A queue that replies may go to."""
+    name = f"reply.{uuid4().hex}"
+    await module_management.call("PUT", f"/queues/{{vhost}}/{name}", {"durable": True})
+    return name
+
+
+async def replies(management: Management, queue: str, count: int) -> list[Any]:
+    async def enough() -> bool:
+        return (await management.depth(queue)).ready >= count
+
+    await eventually(enough)
+    return await management.take(queue)
+
+
+async def test_delivered_five_times_it_takes_effect_once(shop: Shop) -> None:
+    for _ in range(5):
+        await shop.run(command(7))
+    assert await shop.effects() == ["7"]
+    row = (await shop.stored())["m-7"]
+    assert (row.state, row.routing_key, row.reason, row.attempts) == ("done", QUEUE, None, 1)
+    assert json.loads(row.b) == {"task_id": 7, "new_status": "done"}
+    assert json.loads(row.r) == {"task_id": 7}
+
+
+async def test_delivered_five_times_at_once_it_takes_effect_once(shop: Shop) -> None:
+    await asyncio.gather(*(shop.run(command(7)) for _ in range(5)))
+    assert await shop.effects() == ["7"]
+
+
+async def test_twice_in_one_set_it_takes_effect_once_and_both_are_answered(
+    shop: Shop, module_management: Management, reply_queue: str
+) -> None:
+    await shop.run(command(1), command(7, reply_to=reply_queue), command(7, reply_to=reply_queue), command(2))
+    assert await shop.effects() == ["1", "2", "7"]
+    assert shop.sets == [["m-1", "m-7", "m-2"]]
+    assert len(await replies(module_management, reply_queue, 2)) == 2
+
+
+async def test_sets_that_overlap_in_any_order_wait_for_each_other_and_neither_is_lost(shop: Shop) -> None:
+    numbers = list(range(1, 21))
+    sets = [[command(number) for number in order] for order in (numbers, numbers[::-1], numbers[10:] + numbers[:10])]
+    await asyncio.gather(*(shop.run(*each) for each in sets))
+    assert await shop.effects() == sorted(str(number) for number in numbers)
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.done(old_status="pending"), Outcome.unchanged(), Outcome.rejected("no such task", task_id=7)]
+)
+async def test_what_is_final_is_answered_again_as_it_was_stored_and_not_run(
+    shop: Shop, outcome: Outcome, module_management: Management, reply_queue: str
+) -> None:
+    shop.outcome = outcome
+    await shop.run(command(7, reply_to=reply_queue, correlation_id="c-7"))
+    shop.outcome = Outcome.done(it="ran again")
+    await shop.run(command(7, reply_to=reply_queue, correlation_id="c-8"))
+    assert len(shop.sets) == 1
+
+    first, second = sorted(
+        await replies(module_management, reply_queue, 2), key=lambda reply: reply.properties["correlation_id"]
+    )
+    assert first.body == second.body
+    told = CommandOutcome.parse(first.body)
+    assert (told.message_id, told.state, told.reason) == ("m-7", outcome.state, outcome.reason)
+    assert dict(told.result or {}) == dict(outcome.result or {})
+    assert (first.properties["correlation_id"], second.properties["correlation_id"]) == ("c-7", "c-8")
+    assert first.properties["type"] == "command.outcome"
+
+
+async def test_what_fails_leaves_neither_effect_nor_row_and_runs_again(shop: Shop) -> None:
+    shop.error = ValueError("a bug")
+    with pytest.raises(ValueError, match="a bug"):
+        await shop.run(command(7))
+    assert (await shop.effects(), await shop.stored()) == ([], {})
+    shop.error = None
+    await shop.run(command(7))
+    assert await shop.effects() == ["7"]
+
+
+async def test_failed_means_dead_lettered_and_delivered_again_it_runs_again(
+    shop: Shop, module_management: Management, reply_queue: str
+) -> None:
+    dead = command(7, attempt=3, reply_to=reply_queue)
+    await shop.log.fail(dead, "failed 4 times; at last: ValueError: a bug")
+    row = (await shop.stored())["m-7"]
+    assert (row.state, row.reason, row.attempts) == ("failed", "failed 4 times; at last: ValueError: a bug", 4)
+    (reply,) = await replies(module_management, reply_queue, 1)
+    assert reply.json() == {
+        "message_id": "m-7",
+        "state": "failed",
+        "reason": "failed 4 times; at last: ValueError: a bug",
+    }
+
+    await shop.run(command(7))
+    assert await shop.effects() == ["7"]
+    row = (await shop.stored())["m-7"]
+    assert (row.state, row.reason) == ("done", None)
+
+
+async def test_a_late_failure_does_not_overwrite_what_is_final(shop: Shop) -> None:
+    await shop.run(command(7))
+    await shop.log.fail(command(7), "too late")
+    assert (await shop.stored())["m-7"].state == "done"
+
+
+async def test_what_does_not_validate_is_stored_and_answered_as_rejected(
+    shop: Shop, module_management: Management, reply_queue: str
+) -> None:
+    await shop.log.refuse(envelope("m-9", reply_to=reply_queue), "task_id: Field required")
+    row = (await shop.stored())["m-9"]
+    assert (row.state, row.reason, row.body) == ("rejected", "task_id: Field required", None)
+    (reply,) = await replies(module_management, reply_queue, 1)
+    assert reply.json() == {"message_id": "m-9", "state": "rejected", "reason": "task_id: Field required"}
+
+
+async def test_what_does_not_validate_does_not_overwrite_what_is_final(shop: Shop) -> None:
+    await shop.run(command(7))
+    await shop.log.refuse(envelope("m-7"), "task_id: Field required")
+    assert (await shop.stored())["m-7"].state == "done"
+
+
+async def test_without_the_lock_the_rows_key_still_keeps_an_effect_from_happening_twice(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two transactions that both believe to be the first: the second must not commit its effect unnoticed."""
+    from taskbell import commands as module
+
+    monkeypatch.setattr(module, "_LOCK", "SELECT CAST(:ids AS text[])")
+    both = asyncio.Barrier(2)
+    apply = shop.apply
+
+    async def together(transaction: Transaction, given: Sequence[Command]) -> Sequence[Outcome]:
+        outcomes = await apply(transaction, given)
+        await both.wait()
+        return outcomes
+
+    shop.apply = together  # type: ignore[method-assign, assignment]
+    results = await asyncio.gather(shop.run(command(7)), shop.run(command(7)), return_exceptions=True)
+    assert await shop.effects() == ["7"]
+    assert sorted(type(result).__name__ for result in results) == ["NoneType", "Retry"]
+
+
+async def test_long_commands_keep_their_place_from_begin_to_finish(shop: Shop) -> None:
+    async with shop.database.transaction() as transaction:
+        fresh, stored = await shop.log.begin(transaction, [command(1), command(2), command(1)])
+        assert [each.message_id for each in fresh] == ["m-1", "m-2"]
+        assert stored == {}
+        await shop.log.finish(transaction, [(fresh[0], Outcome.done(tasks=3)), (fresh[1], Outcome.unchanged())])
+    async with shop.database.transaction() as transaction:
+        fresh, stored = await shop.log.begin(transaction, [command(1), command(2), command(3)])
+    assert [each.message_id for each in fresh] == ["m-3"]
+    assert {name: (each.state, each.result) for name, each in stored.items()} == {
+        "m-1": ("done", {"tasks": 3}),
+        "m-2": ("unchanged", {}),
+    }
+
+
+async def test_replies_go_to_queues_made_for_them_and_to_no_others(
+    shop: Shop, module_vhost: Vhost, module_management: Management, reply_queue: str
+) -> None:
+    ours = ["notifier.send_batch", "maintenance.dead", "taskbell.retry.10s", "anything", "amq.gen", "Reply.x", ""]
+    for number, queue in enumerate(ours, 1):
+        await shop.run(command(number, reply_to=queue or None))
+    await shop.run(command(100, reply_to=reply_queue))
+    assert len(await replies(module_management, reply_queue, 1)) == 1
+    for queue in ("notifier.send_batch", "maintenance.dead", "taskbell.retry.10s"):
+        assert (await module_management.depth(queue)).ready == 0
+
+
+async def test_a_reply_to_nowhere_harms_nothing(shop: Shop) -> None:
+    for number, queue in enumerate(["reply.nobody", "amq.gen-gone", "amq.rabbitmq.reply-to.gone.x"], 1):
+        await shop.run(command(number, reply_to=queue))
+    await shop.replies.close()
+    assert await shop.effects() == ["1", "2", "3"]
+
+
+async def test_a_reply_that_cannot_go_out_harms_nothing(database: Database) -> None:
+    shop = Shop(database, Publisher("amqp://guest:guest@127.0.0.1:1/", name="test replies", timeout=1))
+    await shop.run(command(1, reply_to="reply.x"))
+    await shop.replies.close()
+    assert await shop.effects() == ["1"]
+
+
+async def test_replies_that_pile_up_are_dropped_rather_than_kept(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from taskbell import commands as module
+
+    monkeypatch.setattr(module, "MAX_REPLIES", 3)
+    held = asyncio.Event()
+
+    async def slow(_: Publisher, __: Outgoing) -> None:
+        await held.wait()
+
+    monkeypatch.setattr(Publisher, "publish", slow)
+    for number in range(10):
+        shop.log.reply(envelope(f"m-{number}", reply_to="reply.x"), Outcome.unchanged())
+    assert len(shop.replies._sending) == 3
+    held.set()
+
+
+async def test_a_caller_on_direct_reply_to_gets_the_outcome(
+    shop: Shop, module_vhost: Vhost, module_management: Management
+) -> None:
+    rig = Rig(module_vhost.url, module_management)
+    await rig.consume(
+        Subscription(QUEUE, UpdateTaskStatus, shop.handle, batch=10, on_invalid=shop.log.refuse, on_dead=shop.log.fail)
+    )
+    connection = await aiormq.connect(module_vhost.url)
+    channel = await connection.channel()
+    answers: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+    await channel.basic_consume("amq.rabbitmq.reply-to", answers.put, no_ack=True)
+    for body, message_id in ((b'{"task_id": 7, "new_status": "done"}', "good"), (b"{}", "bad")):
+        properties = aiormq.spec.Basic.Properties(
+            message_id=message_id, correlation_id=f"c-{message_id}", reply_to="amq.rabbitmq.reply-to"
+        )
+        await channel.basic_publish(body, exchange="taskbell.commands", routing_key=QUEUE, properties=properties)
+    told = {}
+    for _ in range(2):
+        answer = await asyncio.wait_for(answers.get(), 30)
+        told[answer.header.properties.correlation_id] = CommandOutcome.parse(answer.body)
+    assert (told["c-good"].state, told["c-good"].result) == ("done", {"task_id": 7})
+    assert (told["c-bad"].state, told["c-bad"].reason) == (
+        "rejected",
+        "task_id: Field required; new_status: Field required",
+    )
+    await connection.close()
+    await rig.close()
+    await module_management.take("maintenance.dead")
+
+
+async def test_whatever_is_shuffled_and_repeated_each_command_takes_effect_once(
+    shop: Shop, module_vhost: Vhost, module_management: Management
+) -> None:
+    rig = Rig(module_vhost.url, module_management)
+    numbers = [number for number in range(1, 101) for _ in range(5)]
+    import random
+
+    random.Random(4711).shuffle(numbers)
+    messages = [
+        Outgoing("taskbell.commands", QUEUE, f'{{"task_id": {number}, "new_status": "done"}}'.encode(), f"m-{number}")
+        for number in numbers
+    ]
+    assert await rig.publisher.publish_all(messages) == [None] * 500
+    subscription = Subscription(QUEUE, UpdateTaskStatus, shop.handle, batch=20, workers=3, prefetch=100)
+    await rig.consume(subscription)
+    await eventually(lambda: _counted(rig, 500), limit=60)
+    await rig.close()
+    assert sorted(await shop.effects()) == sorted(str(number) for number in range(1, 101))
+
+
+def _counted(rig: Rig, count: int) -> bool:
+    done = rig.metrics.registry.get_sample_value("taskbell_messages_total", {"queue": QUEUE, "fate": "done"})
+    return done == count
+
+
+async def test_a_database_that_is_away_is_not_taken_for_a_refusal(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(_: Database) -> Any:
+        raise DatabaseUnavailable("connection refused")
+
+    monkeypatch.setattr(Database, "_open", away)
+    with pytest.raises(DatabaseUnavailable):
+        await shop.run(command(7))
+    with pytest.raises(DatabaseUnavailable):
+        await shop.log.refuse(envelope("m-9"), "x")
+    assert not issubclass(DatabaseUnavailable, Never)

@@ -1,0 +1,53 @@
+"""Fresh databases, quickly: copies of one that was migrated once."""
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import asyncpg
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from taskbell.setup import schema
+
+
+@contextlib.asynccontextmanager
+async def fresh_database(admin_url: str, *, template: str | None = None) -> AsyncIterator[str]:
+    """A new database, empty or a copy of the one named `template`; yields its URL.
+
+    Nobody may be connected to the template meanwhile. At the end it is dropped, whoever is connected.
+    """
+    name = f"test_{uuid.uuid4().hex[:16]}"
+    copy = f' TEMPLATE "{template}"' if template else ""
+    await _execute(admin_url, f'CREATE DATABASE "{name}"{copy}')
+    try:
+        yield database_url(admin_url, name)
+    finally:
+        await _execute(admin_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def database_url(admin_url: str, name: str) -> str:
+    """The URL of another database of the same server."""
+    return urlsplit(admin_url)._replace(path=f"/{name}").geturl()
+
+
+def database_name(url: str) -> str:
+    """The name of the database that the URL leads to."""
+    return urlsplit(url).path.removeprefix("/")
+
+
+async def migrate(url: str) -> None:
+    """Bring the database to this version, with the web app's tables."""
+    engine = create_async_engine(urlsplit(url)._replace(scheme="postgresql+asyncpg").geturl())
+    async with engine.begin() as connection:
+        await schema.migrate(connection)
+        await schema.create_app_tables(connection, "public")
+    await engine.dispose()
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,0 +1,138 @@
+"""Taskbell as it is run: its services as processes of their own, on a database and a virtual host of a test's own."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import httpx
+
+from taskbell_devstack.processes import tail
+from taskbell_devstack.services import Service
+from taskbell_devstack.stack import Stack
+from tests.support.inbox import Inbox
+from tests.support.servers import STACK, Run
+from tests.support.vhosts import Vhost
+
+SERVICES = ("scheduler", "notifier", "maintenance")
+REPORTS_GO_TO = "operators@example.org"
+APP_URL = "https://app.example.org"
+OWN_TABLES = (
+    "archived_task, archive_batch, command, delivery, mailing, occurrence, outbox, preference, report, "
+    "schedule_state, suppression"
+)
+
+
+class House:
+    """Services on one database and one virtual host, with mail going to one inbox.
+
+    Their processes are on the run's record, so that they end with it, whatever becomes of the test.
+    """
+
+    def __init__(self, database_url: str, vhost: Vhost, inbox: Inbox) -> None:
+        self.database_url = database_url
+        self.vhost = vhost
+        self.inbox = inbox
+        self.management = vhost.management
+        self._suffix = uuid.uuid4().hex[:8]
+        self._stack = Stack(Run.current().folder / STACK, servers=())
+        self._started: set[str] = set()
+
+    def environment(self) -> dict[str, str]:
+        """The settings that every service gets unless a test gives others."""
+        return {
+            "DATABASE_URL": self.database_url,
+            "BROKER_URL": self.vhost.url,
+            "BROKER_MANAGEMENT_URL": self.vhost.management.url,
+            "MAIL_SERVER": self.inbox.host,
+            "MAIL_PORT": str(self.inbox.port),
+            "MAIL_DEFAULT_SENDER": "Taskbell <taskbell@example.org>",
+            "REPORT_RECIPIENTS": REPORTS_GO_TO,
+            "APP_URL": APP_URL,
+            "SECRET_KEY": "a secret of the tests",
+            "TIMEZONE": "UTC",
+        }
+
+    async def start(self, *services: str, **settings: str) -> None:
+        """Start services, all three unless named; return when they are ready."""
+        names = services or SERVICES
+        wanted = [self._service(name, settings) for name in names]
+        self._started |= set(names)
+        self._stack.directory.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self._stack.run_services, wanted)
+
+    async def stop(self, *services: str) -> None:
+        """Stop services as a supervisor does (SIGTERM), all that were started unless named."""
+        names = services or tuple(self._started)
+        await asyncio.to_thread(self._stack.stop, *(self._name(name) for name in names))
+        self._started -= set(names)
+
+    def kill(self, service: str) -> None:
+        """End a service as a power cut does (SIGKILL)."""
+        self._stack.kill(self._name(service))
+        self._started.discard(service)
+
+    @property
+    def running(self) -> frozenset[str]:
+        """The services that were started and not stopped."""
+        return frozenset(self._started)
+
+    async def ask(self, method: str, url: str) -> int:
+        """The status that an address answers with."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return (await client.request(method, url)).status_code
+
+    def url(self, service: str) -> str:
+        """Where its HTTP server is."""
+        return self._stack.state.services[self._name(service)].url
+
+    def log(self, service: str) -> str:
+        """The end of what it said."""
+        return tail(self._stack.directory / "log" / f"{self._name(service)}.log")
+
+    def check_running(self) -> None:
+        """Fail, with its last words, where a service has ended by itself."""
+        for service in self._started:
+            assert self._stack.runs(self._name(service)), f"the {service} has ended:\n{self.log(service)}"
+
+    async def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        """What a query finds in the database."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            return [dict(row) for row in await connection.fetch(query, *values)]
+        finally:
+            await connection.close()
+
+    async def value(self, query: str, *values: Any) -> Any:
+        """The first column of the only row that a query finds, or None where it finds none."""
+        rows = await self.rows(query, *values)
+        assert len(rows) <= 1, rows
+        return next(iter(rows[0].values())) if rows else None
+
+    async def insert(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert rows, all with the same columns."""
+        columns = list(rows[0])
+        places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
+            await connection.executemany(statement, [tuple(row.values()) for row in rows])
+        finally:
+            await connection.close()
+
+    async def clear(self) -> None:
+        """Empty the tables, the dead letters and the inbox, while nothing is under way."""
+        await self.rows("TRUNCATE users, projects, tasks")
+        tables = ", ".join(f"taskbell.{table.strip()}" for table in OWN_TABLES.split(","))
+        await self.rows(f"TRUNCATE {tables}")
+        for queue in ("notifier.dead", "maintenance.dead"):
+            await self.management.take(queue)
+        self.inbox.mails.clear()
+
+    def _name(self, service: str) -> str:
+        return f"{service}-{self._suffix}"
+
+    def _service(self, name: str, settings: dict[str, str]) -> Service:
+        environment = self.environment() | settings
+        return Service(self._name(name), f"taskbell_{name}", environment, public=name == "notifier")

@@ -1,0 +1,109 @@
+"""`.env.example` names every setting of every service and of setup, as it is."""
+
+import re
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from taskbell.errors import SettingsError
+from taskbell.service import services
+from taskbell.settings import CommonSettings, load
+from taskbell.setup.run import SetupSettings
+
+EXAMPLE = Path(__file__).parents[4] / ".env.example"
+
+
+class Line(NamedTuple):
+    """A variable as the file shows it."""
+
+    comment: str
+    is_set: bool
+    value: str
+
+
+def shown() -> dict[str, Line]:
+    lines = EXAMPLE.read_text().splitlines()
+    found = {}
+    for above, line in pairwise(lines):
+        if match := re.fullmatch(r"(#?)([A-Z][A-Z_]*)=(.*)", line):
+            assert match[2] not in found, f"{match[2]} is there twice"
+            found[match[2]] = Line(above.removeprefix("# "), not match[1], match[3])
+    return found
+
+
+def all_settings() -> list[type[CommonSettings]]:
+    return [*(service.settings for service in services().values()), SetupSettings]
+
+
+def expected() -> dict[str, FieldInfo]:
+    return {name.upper(): field for settings in all_settings() for name, field in settings.model_fields.items()}
+
+
+def as_written(default: object) -> str:
+    match default:
+        case None:
+            return ""
+        case bool():
+            return str(default).lower()
+        case float() if default.is_integer():
+            return str(int(default))
+        case float() | int() | Decimal() | str():
+            return str(default)
+    raise AssertionError(default)
+
+
+def test_all_three_services_are_asked() -> None:
+    assert set(services()) == {"scheduler", "notifier", "maintenance"}
+
+
+def test_it_names_every_variable_and_no_other() -> None:
+    assert set(shown()) == set(expected())
+
+
+def test_every_variable_has_its_description_and_its_default() -> None:
+    lines = shown()
+    for name, field in expected().items():
+        assert lines[name].comment == field.description, name
+        if not field.is_required():
+            assert (lines[name].is_set, lines[name].value) == (False, as_written(field.default)), name
+
+
+def test_those_that_must_be_set_are_set_and_no_others() -> None:
+    required = {name for name, field in expected().items() if field.is_required()}
+    assert {name for name, line in shown().items() if line.is_set} == required
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file as `.env` of the current folder, with nothing else set."""
+    for name in expected():
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    copy = tmp_path / ".env"
+    copy.write_bytes(EXAMPLE.read_bytes())
+    return copy
+
+
+@pytest.mark.usefixtures("copied")
+def test_copied_as_it_is_it_works() -> None:
+    for settings in all_settings():
+        assert load(settings).taskbell_env == "development"
+
+
+def test_with_everything_in_it_uncommented_it_works_just_the_same(copied: Path) -> None:
+    as_copied = [load(settings) for settings in all_settings()]
+    copied.write_text(re.sub(r"^#(?=[A-Z_]+=)", "", copied.read_text(), flags=re.MULTILINE))
+    assert [load(settings) for settings in all_settings()] == as_copied
+
+
+@pytest.mark.usefixtures("copied")
+def test_production_refuses_its_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKBELL_ENV", "production")
+    for settings in all_settings():
+        with pytest.raises(SettingsError, match="still has the default secret"):
+            load(settings)

@@ -1,0 +1,75 @@
+"""Which messages are handled together, and in which order."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from taskbell.contracts import UpdateTaskStatus
+from taskbell.errors import DatabaseUnavailable
+from taskbell.messaging.lane import Lane, Subscription
+from taskbell.metrics import Metrics
+
+
+class Message:
+    """As much of a delivery as a lane looks at."""
+
+    headers: dict[str, Any] | None = None
+    message_id = exchange = routing_key = correlation_id = reply_to = type = content_type = timestamp = None
+
+    def __init__(self, number: int, redelivered: bool) -> None:
+        self.body = f'{{"task_id": {number}, "new_status": "done"}}'.encode()
+        self.redelivered = redelivered
+
+
+def lane_of(*numbers: int, batch: int = 10, **more: Any) -> Lane[UpdateTaskStatus]:
+    """A lane with these messages waiting; a negative number was delivered before."""
+
+    async def handle(_: object) -> None: ...
+
+    given = {"handle": handle} | more
+    subscription = Subscription("maintenance.update_task_status", UpdateTaskStatus, batch=batch, **given)
+    lane = Lane(subscription, cast(Any, None), [], Metrics(), asyncio.Event())
+    for number in numbers:
+        lane.deliver(cast(Any, Message(abs(number), redelivered=number < 0)))
+    return lane
+
+
+def sets(lane: Lane[UpdateTaskStatus]) -> list[list[int]]:
+    taken = []
+    while batch := lane._take():
+        taken.append([held.received.body.task_id for held in batch])
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ((1, 2, 3), [[1, 2, 3]]),
+        ((-1, 2, 3), [[1], [2, 3]]),
+        ((1, 2, -3, 4), [[1, 2], [3], [4]]),
+        ((-1, -2), [[1], [2]]),
+        ((1, -2), [[1], [2]]),
+        ((), []),
+    ],
+)
+async def test_a_message_that_was_delivered_before_is_never_in_a_set(
+    numbers: tuple[int, ...], expected: list[list[int]]
+) -> None:
+    assert sets(lane_of(*numbers)) == expected
+
+
+async def test_a_set_is_no_larger_than_its_subscription_says() -> None:
+    assert sets(lane_of(*range(1, 8), batch=3)) == [[1, 2, 3], [4, 5, 6], [7]]
+
+
+async def test_what_could_not_be_handled_yet_comes_first_again_and_in_its_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(_: object) -> None:
+        raise DatabaseUnavailable("connection refused")
+
+    monkeypatch.setattr("taskbell.messaging.lane.PAUSE", 0.0)
+    lane = lane_of(1, 2, 3, 4, 5, batch=3, handle=away)
+    await lane._handle(lane._take())
+    assert sets(lane) == [[1, 2, 3], [4, 5]]
