@@ -1,0 +1,83 @@
+"""`taskbell commands`: what became of the commands that were sent."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from taskbell.cli.console import Mistake, did_you_mean, print_json, print_table, shown
+from taskbell.errors import TaskbellError
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What became of the commands that were sent.")
+
+STATES = ("done", "unchanged", "rejected", "failed")
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+_LATEST = """
+    SELECT message_id, routing_key, state, result, reason, attempts, correlation_id, received_at, finished_at
+    FROM taskbell.command
+    WHERE (CAST(:state AS text) IS NULL OR state = :state) AND (CAST(:key AS text) IS NULL OR routing_key = :key)
+    ORDER BY finished_at DESC, message_id
+    LIMIT :limit
+"""
+
+_ONE = """
+    SELECT message_id, routing_key, body, state, result, reason, attempts, correlation_id, received_at, finished_at
+    FROM taskbell.command
+    WHERE message_id = :message_id
+"""
+
+
+@app.command("list")
+def latest(
+    state: Annotated[str | None, typer.Option(help=f"Only those that ended {', '.join(STATES)}.")] = None,
+    key: Annotated[str | None, typer.Option(help="Only those of this routing key.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List commands, those that ended last first."""
+    if state is not None and state not in STATES:
+        msg = f"a command does not end {state!r}{did_you_mean(state, STATES)} It ends {', '.join(STATES)}"
+        raise Mistake(msg)
+    rows = _asked(_LATEST, {"state": state, "key": key, "limit": limit})
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        print("No such command is recorded.")
+    else:
+        columns = ("finished_at", "state", "routing_key", "message_id", "reason")
+        print_table(columns, [[row[column] for column in columns] for row in rows])
+
+
+@app.command("show")
+def one(message_id: Annotated[str, typer.Argument(help="The command's message_id.")], as_json: AsJson = False) -> None:
+    """Show one command: its body, and how it ended."""
+    rows = _asked(_ONE, {"message_id": message_id})
+    if not rows:
+        msg = (
+            f"no command {message_id!r} is recorded: it has not been handled yet, its id is another, or it ended more "
+            "than 90 days ago. What became of an event is told by `taskbell mail mailings`"
+        )
+        raise TaskbellError(msg)
+    if as_json:
+        print_json(rows[0])
+    else:
+        for name, value in rows[0].items():
+            print(f"{name:15} {shown(value)}".rstrip())
+
+
+def _asked(sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    from sqlalchemy import text
+    from sqlalchemy.dialects.postgresql import JSONB
+
+    from taskbell.cli.access import database
+
+    statement = text(sql).columns(**{name: JSONB for name in ("body", "result") if name in sql})
+
+    async def ask() -> list[dict[str, Any]]:
+        async with database() as connected, connected.transaction() as transaction:
+            return [dict(row) for row in await transaction.mappings(statement, parameters)]
+
+    return asyncio.run(ask())

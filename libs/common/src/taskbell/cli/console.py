@@ -1,0 +1,54 @@
+"""What the commands print, and the words that they share."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any
+
+from taskbell.errors import TaskbellError
+
+
+class Mistake(TaskbellError):
+    """What was typed cannot be meant; the sentence says what can."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """How a sentence about a word that is not known ends: with the known word that is close, or with a full stop."""
+    names = sorted(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.6) or [name for name in names if name.endswith(f".{word}")]
+    return f"; did you mean {close[0]}?" if close else "."
+
+
+def print_json(value: Any) -> None:
+    """JSON for programs; moments as RFC 3339."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=_as_json))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table for people: fitted to a terminal, in one line a row elsewhere."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(markup=False, highlight=False, emoji=False, width=2000)
+    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(shown, row))
+    console.print(table)
+
+
+def shown(value: object) -> str:
+    """That value for a person's terminal: what would steer the terminal is replaced."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S %Z")
+    text = json.dumps(value, ensure_ascii=False, default=_as_json) if isinstance(value, dict | list) else str(value)
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text.replace("\n", " "))
+
+
+def _as_json(value: object) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

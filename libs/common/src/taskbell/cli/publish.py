@@ -1,0 +1,99 @@
+"""`taskbell publish`: any message, by hand."""
+
+import asyncio
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from taskbell.cli.console import Mistake, did_you_mean, print_json, shown
+from taskbell.errors import InvalidMessage
+
+app = typer.Typer(rich_markup_mode=None)
+
+PROPERTIES = ("correlation_id", "traceparent")
+
+
+@app.command("publish")
+def publish_by_hand(
+    routing_key: Annotated[str, typer.Argument(help="One of those that `taskbell messages` lists.")],
+    body: Annotated[
+        str, typer.Argument(metavar="[JSON]", help="The body, a JSON object; - reads it from standard input.")
+    ] = "{}",
+    message_id: Annotated[
+        str | None, typer.Option(help="What it is to be known by; published twice, it takes effect once.")
+    ] = None,
+    properties: Annotated[
+        list[str] | None,
+        typer.Option("--property", metavar="NAME=VALUE", help="correlation_id or traceparent. May be repeated."),
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=0.1, help="Wait for a command's outcome; exit code 0: done or unchanged."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Publish an event or a command by hand.
+
+    It is checked first. Prints its message_id once RabbitMQ has confirmed it.
+    """
+    from taskbell.client import AsyncClient
+    from taskbell.contracts import CATALOGUE
+    from taskbell.settings import BrokerAccess, load
+
+    message = CATALOGUE.get(routing_key)
+    if message is None:
+        msg = f"there is no message {routing_key!r}{did_you_mean(routing_key, CATALOGUE)} `taskbell messages` lists all"
+        raise Mistake(msg)
+    if wait is not None and not message.has_outcome:
+        msg = f"{routing_key} has no outcome that could be waited for: leave --wait out"
+        raise Mistake(msg)
+    raw = sys.stdin.read() if body == "-" else body
+    try:
+        contract = message.contract.parse(raw.encode())
+    except InvalidMessage as error:
+        msg = f"{routing_key}: {error}. `taskbell messages` lists the fields"
+        raise Mistake(msg) from None
+    _refuse_unknown_fields(routing_key, json.loads(raw), message.contract.model_fields)
+    given = _properties(properties or [])
+    url = load(BrokerAccess).broker_url.get_secret_value()
+
+    async def send() -> tuple[str, Any]:
+        async with AsyncClient(url, name="taskbell publish") as client:
+            if wait is None:
+                return await client.publish(contract, message_id=message_id, **given), None
+            outcome = await client.request(contract, timeout=wait, message_id=message_id, **given)
+            return outcome.message_id, outcome
+
+    known_as, outcome = asyncio.run(send())
+    if as_json:
+        told: dict[str, Any] = {"message_id": known_as, "exchange": message.exchange, "routing_key": routing_key}
+        if outcome:
+            told["outcome"] = {"state": outcome.state, "result": outcome.result, "reason": outcome.reason}
+        print_json(told)
+    else:
+        print(known_as)
+        if outcome:
+            print(": ".join(shown(it) for it in (outcome.state, outcome.reason, outcome.result) if it is not None))
+    if outcome and not outcome.ok:
+        raise typer.Exit(1)
+
+
+def _refuse_unknown_fields(routing_key: str, body: dict[str, Any], known: dict[str, Any]) -> None:
+    """On the wire they are ignored; typed by a person they are a slip, and `user_id` for `user_ids` mails everybody."""
+    for field in body:
+        if field not in known:
+            msg = f"{routing_key} has no field {field!r}{did_you_mean(field, known)}"
+            raise Mistake(msg)
+
+
+def _properties(given: list[str]) -> dict[str, Any]:
+    found = {}
+    for pair in given:
+        name, _, value = pair.partition("=")
+        if name not in PROPERTIES or not value:
+            msg = f"--property takes NAME=VALUE with {' or '.join(PROPERTIES)}, not {pair!r}"
+            raise Mistake(msg + did_you_mean(name, PROPERTIES))
+        found[name] = value
+    return found

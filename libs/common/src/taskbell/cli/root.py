@@ -1,0 +1,95 @@
+"""The root of the command: finds groups when they are asked for, so that a command pays only for its own imports."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
+
+from taskbell.cli.console import Mistake, did_you_mean
+from taskbell.cli.packages import COMMANDS, CannotLoad, offers
+from taskbell.errors import SettingsError, TaskbellError
+
+OWN = ("commands", "messages", "publish", "run", "setup", "version")
+"""Modules of this package, each with its Typer object as `app`."""
+
+Loaded = TyperCommand | TyperGroup
+
+
+class Root(TyperGroup):
+    """Our own commands, and the groups that installed packages offer."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All names, in alphabetical order."""
+        return sorted({*OWN, *offers(COMMANDS)})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Loaded | None:
+        """Loads one. A package that cannot be loaded has a command that says so."""
+        if cmd_name in OWN:
+            return _named(cmd_name, import_module(f"taskbell.cli.{cmd_name}").app)
+        offer = offers(COMMANDS).get(cmd_name)
+        if offer is None:
+            return None
+        try:
+            return _named(cmd_name, offer.load())
+        except CannotLoad as error:
+            return _broken(cmd_name, error)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Finds the command that was typed."""
+        if args and not args[0].startswith("-") and args[0] not in OWN:
+            known = self.list_commands(ctx)
+            if args[0] not in known:
+                ctx.fail(f"there is no command {args[0]!r}{did_you_mean(args[0], known)}")
+        return super().resolve_command(ctx, args)
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Runs the command; returns its exit status: 1 where it failed, 2 where it was used or set up wrongly."""
+    root = get_group(
+        typer.Typer(
+            cls=Root,
+            help="Taskbell: reminders, reports and cleanup for task-management apps.",
+            no_args_is_help=True,
+            rich_markup_mode=None,
+        )
+    )
+    for noisy in ("aio_pika", "aiormq"):  # they log what is raised as well; here one sentence tells it
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    try:
+        status = root.main(args=arguments, prog_name="taskbell", standalone_mode=True)
+    except (SettingsError, Mistake) as error:
+        print(f"taskbell: {error}", file=sys.stderr)
+        return 2
+    except TaskbellError as error:
+        print(f"taskbell: {error}", file=sys.stderr)
+        return 1
+    return int(status or 0)
+
+
+def _named(name: str, offered: typer.Typer) -> Loaded:
+    """A module with several commands is a group; one with a single command of its own name is that command."""
+    (only,) = offered.registered_commands if len(offered.registered_commands) == 1 else (None,)
+    command = get_command(offered) if only and only.name == name else get_group(offered)
+    assert isinstance(command, Loaded)  # Typer makes no others
+    command.name = name
+    return command
+
+
+def _broken(name: str, error: CannotLoad) -> Loaded:
+    app = typer.Typer(rich_markup_mode=None)
+
+    @app.command(
+        name,
+        help=f"({error})",
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def tell() -> None:
+        raise error
+
+    return _named(name, app)

@@ -1,0 +1,39 @@
+"""What a web app uses: publish any event or command in one line, and ask how a command ended.
+
+    from taskbell.client import Client
+    from taskbell.contracts import UpdateTaskStatus
+
+    taskbell = Client("amqp://app:password@rabbitmq:5672/")
+    taskbell.publish(UpdateTaskStatus(task_id=1, new_status="done"))
+
+`Client` is for plain blocking code in threads, `AsyncClient` for asyncio. Needs pydantic and aio-pika, nothing else of
+Taskbell's.
+"""
+
+from taskbell.client.asynchronous import AsyncClient
+from taskbell.client.blocking import Client
+from taskbell.client.outcome import Outcome
+from taskbell.errors import (
+    BrokerUnavailable,
+    OutcomeLost,
+    OutcomeTimeout,
+    OutcomeUnknown,
+    PublishTimeout,
+    TaskbellError,
+    TopologyMissing,
+    Unroutable,
+)
+
+__all__ = [
+    "AsyncClient",
+    "BrokerUnavailable",
+    "Client",
+    "Outcome",
+    "OutcomeLost",
+    "OutcomeTimeout",
+    "OutcomeUnknown",
+    "PublishTimeout",
+    "TaskbellError",
+    "TopologyMissing",
+    "Unroutable",
+]

@@ -1,0 +1,158 @@
+"""The client for plain blocking code in threads: Flask, Django, scripts."""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from taskbell.client.asynchronous import NAME, TIMEOUT, AsyncClient, check_url
+from taskbell.client.outcome import Outcome
+from taskbell.client.thread import LoopThread
+from taskbell.contracts import Contract
+from taskbell.errors import BrokerUnavailable
+
+Result = TypeVar("Result")
+
+MARGIN = 2.0
+"""Seconds after a call's time limit until it is given up although nothing ended it."""
+
+
+class Client:
+    """Publishes events and commands from any thread. One a process is enough, made where the app is made.
+
+    Connects when it is first needed, in each process anew, so an app may be loaded before its server forks; and again
+    when the connection was lost. Works in an event loop of its own, in one background thread. Closed by itself when the
+    interpreter ends.
+
+    Args:
+        broker_url: `amqp://user:password@host:5672/vhost`, or amqps://.
+        timeout: seconds that each call may take, connecting included, unless it says otherwise.
+        name: of the connections, in RabbitMQ's management UI.
+
+    Raises:
+        ValueError: the URL is no AMQP URL.
+    """
+
+    def __init__(self, broker_url: str, *, timeout: float = TIMEOUT, name: str = NAME) -> None:
+        check_url(broker_url)
+        self.timeout = timeout
+        self._url = broker_url
+        self._name = name
+        self._lock = threading.Lock()
+        self._engine: _Engine | None = None
+        self._inherited: list[_Engine] = []
+        self._end: weakref.finalize[..., Client] | None = None
+        self._watches_forks = not hasattr(os, "register_at_fork")
+
+    def publish(
+        self,
+        body: Contract,
+        *,
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        traceparent: str | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Publishes an event or a command, and returns its message_id once RabbitMQ has confirmed it.
+
+        As `AsyncClient.publish`, with the same arguments and errors.
+        """
+        limit = self.timeout if timeout is None else timeout
+        return self._run(
+            lambda client: client.publish(
+                body, message_id=message_id, correlation_id=correlation_id, traceparent=traceparent, timeout=limit
+            ),
+            limit,
+        )
+
+    def request(
+        self,
+        command: Contract,
+        *,
+        timeout: float | None = None,
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> Outcome:
+        """Publishes a command and returns how it ended, be it that it was rejected or failed.
+
+        As `AsyncClient.request`, with the same arguments and errors.
+        """
+        limit = self.timeout if timeout is None else timeout
+        return self._run(
+            lambda client: client.request(
+                command, timeout=limit, message_id=message_id, correlation_id=correlation_id, traceparent=traceparent
+            ),
+            limit,
+        )
+
+    def close(self) -> None:
+        """Closes the connections and ends the background thread; calls under way fail. A later call starts anew."""
+        with self._lock:
+            end, self._end, self._engine = self._end, None, None
+        if end is not None:
+            end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, call: Callable[[AsyncClient], Coroutine[Any, Any, Result]], limit: float) -> Result:
+        with self._lock:
+            engine = self._started()
+            future = engine.thread.submit(call(engine.client))
+        try:
+            return future.result(limit + MARGIN)
+        except (TimeoutError, CancelledError):
+            msg = "the client was closed, or its background thread does not answer"
+            raise BrokerUnavailable(msg) from None
+        finally:
+            future.cancel()  # whatever ended the wait, such as the server's own time limit
+
+    def _started(self) -> "_Engine":
+        if self._engine is not None and self._engine.thread.is_inherited:
+            self._leave_to_parent()  # forked by other code than Python's, which tells nobody
+        if self._engine is None:
+            if not self._watches_forks:
+                this = weakref.ref(self)
+                os.register_at_fork(after_in_child=lambda: _after_fork(this()))
+                self._watches_forks = True
+            self._engine = _Engine(self._url, self.timeout, self._name)
+            self._end = weakref.finalize(self, self._engine.end)
+        return self._engine
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: the parent's thread does not run here, and its connections are not ours."""
+        self._lock = threading.Lock()  # a thread of the parent's may have held it at that moment
+        engine, self._engine = self._engine, None
+        if self._end is not None:
+            self._end.detach()
+            self._end = None
+        if engine is not None:
+            engine.thread.abandon()
+            self._inherited.append(engine)  # what is never let go of says no goodbyes
+
+
+def _after_fork(client: Client | None) -> None:
+    if client is not None:
+        client._leave_to_parent()
+
+
+class _Engine:
+    """An AsyncClient and the thread that it works in."""
+
+    def __init__(self, url: str, timeout: float, name: str) -> None:
+        self.thread = LoopThread(name)
+        self.client = AsyncClient(url, timeout=timeout, name=name)
+
+    def end(self) -> None:
+        """Closes connections and thread; called once: by close(), or when the client or the interpreter is gone."""
+        if not self.thread.is_inherited:
+            self.thread.end(self.client.close())

@@ -1,0 +1,63 @@
+"""From a contract to the message that goes to the broker."""
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from taskbell.contracts import Contract, Message, message_of
+from taskbell.messaging.properties import TRACEPARENT
+from taskbell.messaging.publisher import Outgoing
+
+MAX_ID_BYTES = 255
+"""What an AMQP property can hold."""
+
+
+def outgoing(
+    body: Contract,
+    *,
+    message_id: str | None,
+    correlation_id: str | None,
+    traceparent: str | None,
+    reply_to: str | None = None,
+) -> Outgoing:
+    """The message that carries this body; without a message_id it gets a new UUID.
+
+    Raises:
+        TypeError: the body is no message of the table.
+        ValueError: an id is empty, longer than 255 bytes or holds U+0000.
+    """
+    message = _message_of(body)
+    return Outgoing(
+        exchange=message.exchange,
+        routing_key=message.routing_key,
+        body=body.to_bytes(),
+        message_id=str(uuid4()) if message_id is None else _checked("message_id", message_id),
+        type=message.routing_key,
+        timestamp=datetime.now(UTC),
+        correlation_id=None if correlation_id is None else _checked("correlation_id", correlation_id),
+        reply_to=reply_to,
+        headers={} if traceparent is None else {TRACEPARENT: traceparent},
+        mandatory=message.mandatory,
+    )
+
+
+def check_has_outcome(body: Contract) -> None:
+    """Raises TypeError where nobody would ever answer."""
+    message = _message_of(body)
+    if not message.has_outcome:
+        msg = f"{message.routing_key} has no outcome that could be waited for: publish it"
+        raise TypeError(msg)
+
+
+def _message_of(body: Contract) -> Message:
+    try:
+        return message_of(body)
+    except KeyError:
+        msg = f"{type(body).__name__} is no message of Taskbell's; `taskbell messages` lists them"
+        raise TypeError(msg) from None
+
+
+def _checked(name: str, value: str) -> str:
+    if not 1 <= len(value.encode()) <= MAX_ID_BYTES or "\x00" in value:
+        msg = f"{name} must have 1 to {MAX_ID_BYTES} bytes, none of them zero"
+        raise ValueError(msg)
+    return value
