@@ -1,0 +1,42 @@
+# Every target works in a checkout whose path has blanks in it: only relative paths are used here.
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PACKAGES := libs/common libs/devstack services/scheduler services/notifier services/maintenance
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo down test test-unit check clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Make .venv with all packages, and what tests and checks need
+$(INSTALLED): constraints.txt requirements/dev.txt $(PACKAGES:=/pyproject.toml)
+	@sh libs/devstack/make-venv $(VENV)
+	@echo "Installing the packages into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-r requirements/dev.txt $(PACKAGES:%=-e ./%)
+	@touch $@
+
+demo: $(INSTALLED) ## Run everything with demo data, show the mails, leave it running
+	@$(BIN)/python -m taskbell_devstack demo
+
+down: ## Stop exactly what `make demo` started
+	@test ! -x $(BIN)/python || $(BIN)/python -m taskbell_devstack down
+
+test: $(INSTALLED) ## Run all tests, on real servers
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+
+test-unit: $(INSTALLED) ## Run the tests that need no servers
+	@$(BIN)/python -m pytest tests/unit tests/contract
+
+check: $(INSTALLED) ## Run ruff, mypy and import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m mypy
+	@$(BIN)/lint-imports
+
+clean: ## Stop what runs, delete its data, .venv and all caches
+	@test ! -x $(BIN)/python || $(BIN)/python -m taskbell_devstack down --remove-data
+	@rm -rf $(VENV) .dev .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Real PostgreSQL, RabbitMQ and a mail inbox for Taskbell's demo and tests."""

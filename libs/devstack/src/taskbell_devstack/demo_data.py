@@ -1,0 +1,161 @@
+"""People, projects and tasks to try Taskbell with: the same ones each time, around whatever now is.
+
+Everything is a function of `now`, so that the demo always has tasks due today, this week and long ago, and so that a
+test can say beforehand who must get which mail. All times keep more than an hour away from the borders that mailings
+draw (now, a day from now, a week ago), so that nothing changes sides while a demo runs.
+"""
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from taskbell_devstack.demo_titles import REMARKABLE, titles
+
+PROJECTS = {1: "Website", 2: "Mobile app", 3: "Operations"}
+SEED = 20_261
+
+
+@dataclass(frozen=True)
+class Person:
+    """A row of `users`."""
+
+    id: int
+    name: str
+    email: str
+    timezone: str
+    locale: str
+    is_active: bool = True
+
+
+PEOPLE = (
+    Person(1, "Anna Berger", "anna@example.org", "Europe/Berlin", "de"),
+    Person(2, "Jonas Vogt", "jonas@example.org", "Europe/Berlin", "de"),
+    Person(3, "Claire Dubois", "claire@example.org", "Europe/Paris", "fr"),
+    Person(4, "Hugo Lefèvre", "hugo@example.org", "Europe/Paris", "fr"),
+    Person(5, "Lucía Fernández", "lucia@example.org", "America/Mexico_City", "es"),
+    Person(6, "Mateo Ruiz", "mateo@example.org", "America/Mexico_City", "es"),
+    Person(7, "Emily Carter", "emily@example.org", "America/New_York", "en"),
+    Person(8, "Daniel O'Neill", "daniel@example.org", "America/New_York", "en"),
+    Person(9, "Priya Nair", "priya@example.org", "Asia/Kolkata", "en"),
+    Person(10, "Mia Thompson", "mia@example.org", "Australia/Sydney", "en"),
+    Person(11, "Arjun Mehta", "arjun@example.org", "Asia/Kolkata", "en", is_active=False),
+    Person(12, "Noah Wright", "noah@example.org", "Australia/Sydney", "en"),
+)
+INACTIVE = 11  # has tasks of every kind, and must get no mail
+QUIET = 12  # active, but with nothing to be told: only what was done long ago
+
+
+@dataclass(frozen=True)
+class Task:
+    """A row of `tasks`."""
+
+    id: int
+    title: str
+    status: str
+    priority: str
+    due_date: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    project_id: int
+    assignee_id: int | None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """So many tasks of one kind. Hours count from now; a due date or a completion lies between the two given."""
+
+    count: int
+    statuses: tuple[str, ...]
+    due: tuple[float, float] | None
+    done: tuple[float, float] | None
+    people: tuple[int, ...]
+
+
+OPEN = ("pending", "pending", "in_progress")
+DAY = 24.0
+BUSY = tuple(range(1, 11))
+KINDS = (
+    # Not everybody has some of each, so that no two people get the same mails.
+    Kind(34, OPEN, due=(-20 * DAY, -2), done=None, people=(1, 2, 3, 4, 5, 6, 7, 8, INACTIVE)),
+    Kind(30, OPEN, due=(2, DAY - 2), done=None, people=(1, 2, 3, 4, 5, 6, 9, INACTIVE)),
+    Kind(46, OPEN, due=(DAY + 2, 7 * DAY - 2), done=None, people=BUSY),
+    Kind(16, OPEN, due=(8 * DAY, 40 * DAY), done=None, people=BUSY),
+    Kind(10, OPEN, due=None, done=None, people=BUSY),
+    Kind(6, OPEN, due=(-3 * DAY, 5 * DAY), done=None, people=()),
+    Kind(22, ("done",), due=(-9 * DAY, -2), done=(-7 * DAY + 2, -2), people=BUSY),
+    Kind(10, ("done",), due=(-28 * DAY, -9 * DAY), done=(-28 * DAY, -9 * DAY), people=(*BUSY, QUIET)),
+    Kind(18, ("done",), due=(-130 * DAY, -40 * DAY), done=(-120 * DAY, -32 * DAY), people=(*BUSY, QUIET)),
+    Kind(8, ("cancelled",), due=(-10 * DAY, 10 * DAY), done=None, people=(*BUSY, QUIET)),
+)
+OLD_DONE = 18  # what a cleanup with the default of 30 days takes: well under a fifth of all
+
+
+def tasks(now: datetime) -> list[Task]:
+    """200 tasks around `now`, which must be aware."""
+    chance = random.Random(SEED)  # noqa: S311 - the same tasks each time is what is wanted
+    names = titles()
+    made: list[Task] = []
+    for kind in KINDS:
+        for number in range(kind.count):
+            made.append(_task(len(made) + 1, names[len(made)], kind, number, now, chance))
+    return made
+
+
+def _task(id_: int, title: str, kind: Kind, number: int, now: datetime, chance: random.Random) -> Task:
+    due = _moment(kind.due, now, chance)
+    done = _moment(kind.done, now, chance)
+    earliest = min(it for it in (due, done, now) if it is not None)
+    created = earliest - timedelta(days=chance.randint(1, 30))
+    return Task(
+        id=id_,
+        title=title,
+        status=kind.statuses[number % len(kind.statuses)],
+        priority=chance.choice(("low", "medium", "medium", "high", "urgent")),
+        due_date=due,
+        created_at=created,
+        updated_at=done or created,
+        completed_at=done,
+        project_id=1 + number % len(PROJECTS),
+        assignee_id=kind.people[number % len(kind.people)] if kind.people else None,
+    )
+
+
+def _moment(hours: tuple[float, float] | None, now: datetime, chance: random.Random) -> datetime | None:
+    """A moment on a full quarter of an hour (seconds would look odd in a mail), or None where there is none."""
+    if hours is None:
+        return None
+    moment = now + timedelta(hours=chance.uniform(*hours))
+    return moment.replace(minute=moment.minute // 15 * 15, second=0, microsecond=0)
+
+
+async def load(database_url: str, now: datetime) -> None:
+    """Put the demo's rows into the web app's tables in schema public; rows of an earlier load get their new times."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await _upsert(connection, "users", [vars(person) for person in PEOPLE])
+            await _upsert(connection, "projects", [{"id": id_, "name": name} for id_, name in PROJECTS.items()])
+            await _upsert(connection, "tasks", [vars(task) for task in tasks(now)])
+    finally:
+        await connection.close()
+
+
+async def _upsert(connection: asyncpg.Connection, table: str, rows: list[dict[str, object]]) -> None:
+    columns = list(rows[0])
+    values = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
+    renewed = ", ".join(f"{column} = excluded.{column}" for column in columns if column != "id")
+    await connection.executemany(
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values}) "  # noqa: S608 - names from this file
+        f"ON CONFLICT (id) DO UPDATE SET {renewed}",
+        [tuple(row.values()) for row in rows],
+    )
+    # So that an app which lets the database number its rows goes on after ours.
+    await connection.execute(
+        f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))"  # noqa: S608
+    )
+
+
+__all__ = ["INACTIVE", "OLD_DONE", "PEOPLE", "PROJECTS", "QUIET", "REMARKABLE", "Person", "Task", "load", "tasks"]

@@ -1,0 +1,88 @@
+"""Debian's packages of RabbitMQ and PostgreSQL, installed without starting the services that they bring."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from taskbell_devstack.errors import ProgramsMissing
+from taskbell_devstack.programs import find_postgresql, find_rabbitmq
+
+POLICY = Path("/usr/sbin/policy-rc.d")
+# What package scripts ask before they start a service; 101 means forbidden (Debian Policy Manual, 9.3.3.1).
+POLICY_TEXT = "#!/bin/sh\n# Put here by taskbell-devstack while it installs packages; may be deleted.\nexit 101\n"
+
+HOW_TO_INSTALL = """\
+{missing} not found.
+  Debian, Ubuntu:  sudo apt-get install --no-install-recommends {packages}
+                   (their own services are not needed and may stay off)
+  elsewhere:       {elsewhere}"""
+
+
+def ensure(say: Callable[[str], None], *, policy: Path = POLICY) -> None:
+    """See that RabbitMQ and PostgreSQL are installed; install them where we are root on Debian.
+
+    Raises ProgramsMissing, which names exactly what to install, where we are not or where it fails.
+    """
+    packages = missing_packages()
+    if not packages:
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise ProgramsMissing(how_to_install(packages))
+    say(f"Installing {' and '.join(packages)} (their own services are kept from starting)")
+    with services_kept_from_starting(policy):
+        # Old lists still do when an index cannot be had: the installation itself then says what is missing.
+        _apt_get("update")
+        complaint = _apt_get("install", "--yes", "--no-install-recommends", *packages)
+    if missing_packages():
+        raise ProgramsMissing(f"{how_to_install(packages)}\napt-get could not install them:\n{complaint}")
+
+
+def missing_packages() -> list[str]:
+    """The Debian packages that would have to be installed, none where all programs are here."""
+    missing = [] if find_rabbitmq() else ["rabbitmq-server"]
+    return missing if find_postgresql() else [*missing, "postgresql"]
+
+
+def how_to_install(packages: list[str]) -> str:
+    """The sentence for somebody who has to install them by hand."""
+    names = {"rabbitmq-server": "RabbitMQ", "postgresql": "PostgreSQL"}
+    elsewhere = {
+        "rabbitmq-server": "RabbitMQ 3.10 or newer, with `rabbitmq-server` and `epmd` on PATH",
+        "postgresql": "PostgreSQL 13 or newer, with `postgres` beside `initdb` on PATH",
+    }
+    return HOW_TO_INSTALL.format(
+        missing=" and ".join(names[it] for it in packages) + (" was" if len(packages) == 1 else " were"),
+        packages=" ".join(packages),
+        elsewhere="; ".join(elsewhere[it] for it in packages),
+    )
+
+
+@contextlib.contextmanager
+def services_kept_from_starting(policy: Path) -> Iterator[None]:
+    """Forbid the start of services meanwhile. A policy that somebody else has set stays as it is."""
+    if policy.exists() and policy.read_text() != POLICY_TEXT:
+        yield
+        return
+    policy.write_text(POLICY_TEXT)
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink(missing_ok=True)  # another stack that installed at the same time has cleared it away
+
+
+def _apt_get(*arguments: str) -> str:
+    """Run it without questions, after any other run of it; its last lines where it fails, else nothing."""
+    done = subprocess.run(
+        ["apt-get", "--quiet", "-o", "DPkg::Lock::Timeout=120", *arguments],
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return "" if done.returncode == 0 else "\n".join(done.stdout.splitlines()[-10:])
