@@ -1,0 +1,45 @@
+"""The scheduler, put together: the only place that constructs."""
+
+from functools import partial
+
+from taskbell.database import Database
+from taskbell.gate import Gate
+from taskbell.messaging.publisher import Publisher
+from taskbell.outbox import Outbox, Relay
+from taskbell.service import Application, Process, Service
+from taskbell.setup.schema import check_schema
+from taskbell_scheduler.metrics import SchedulerMetrics
+from taskbell_scheduler.pruning import Pruner
+from taskbell_scheduler.schedule_file import read_schedules
+from taskbell_scheduler.scheduler import Scheduler
+from taskbell_scheduler.settings import SchedulerSettings
+
+
+def build(settings: SchedulerSettings, process: Process) -> Application:
+    """Constructs the service; nothing is connected yet.
+
+    Raises:
+        SchedulesError: the schedules file has mistakes.
+    """
+    schedules = read_schedules(settings.schedules_file, default_zone=settings.timezone)
+    database = Database.connect(settings, name="taskbell scheduler")
+    publisher = Publisher(settings.broker_url.get_secret_value(), name="taskbell scheduler")
+    gate = Gate("postgresql", partial(check_schema, database), process.health)
+    outbox = Outbox("scheduler")
+    scheduler = Scheduler(
+        schedules,
+        settings.timezone,
+        database=database,
+        outbox=outbox,
+        gate=gate,
+        health=process.health,
+        metrics=SchedulerMetrics(process.metrics),
+    )
+    relay = Relay(database, publisher, outbox, gate=gate, health=process.health, metrics=process.metrics)
+    return Application(
+        parts=[gate, scheduler, relay, Pruner(database, gate=gate)], close=[publisher.close, database.close]
+    )
+
+
+service = Service("scheduler", SchedulerSettings, build)
+"""What `taskbell run scheduler` finds."""

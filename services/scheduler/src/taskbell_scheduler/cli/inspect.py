@@ -1,0 +1,136 @@
+"""Commands that only look at the schedules file: they need no server."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from taskbell.cli.console import Mistake, print_json, print_table
+from taskbell.clock import SystemClock
+from taskbell.settings import load
+from taskbell_scheduler.cli.named import AsJson, all_schedules, known_zone, named
+from taskbell_scheduler.cron import Cron
+from taskbell_scheduler.fields import RECIPIENT
+from taskbell_scheduler.occurrences import EARLIEST, LATEST, local_instant, next_occurrence, occurrences
+from taskbell_scheduler.payloads import rfc3339
+from taskbell_scheduler.schedule_file import read_schedules
+from taskbell_scheduler.schedules import Schedule, SchedulesError
+from taskbell_scheduler.settings import ScheduleFile
+
+_MOST = 10_000
+
+
+def list_schedules(as_json: AsJson = False) -> None:
+    """List all schedules, in words and with the next time of each."""
+    settings, schedules = all_schedules()
+    now, default_zone = SystemClock().now(), known_zone(settings.timezone)
+    listed = [_described(schedule, default_zone, now) for schedule in schedules]
+    if as_json:
+        print_json(listed)
+    else:
+        columns = ("name", "when", "timezone", "publish", "catch_up", "next")
+        shown = [_localised(row, default_zone) for row in listed]
+        print_table(columns, [[row[column] or "never" for column in columns] for row in shown])
+
+
+def check(
+    file: Annotated[Path | None, typer.Argument(help="Default: SCHEDULES_FILE, or the shipped one.")] = None,
+) -> None:
+    """Check a schedules file: names every mistake; exit status 1 where there is one."""
+    settings = load(ScheduleFile)
+    try:
+        schedules = read_schedules(file or settings.schedules_file, default_zone=settings.timezone)
+    except SchedulesError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    print(f"{len(schedules)} schedule{'s' if len(schedules) != 1 else ''}, no mistakes")
+
+
+def upcoming(
+    name: Annotated[str, typer.Argument(help="A schedule.")],
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Date and time, ISO 8601; local in the zone where it has no offset. Default: now."),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=_MOST, help="How many.")] = 5,
+    zone: Annotated[str | None, typer.Option(help="Show it in this zone. Default: its own, or TIMEZONE.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show when a schedule is due next, from a moment on."""
+    settings, schedules = all_schedules()
+    schedule = named(schedules, name)
+    place = known_zone(zone) if zone else schedule.zone or known_zone(settings.timezone)
+    first = _moment(start, place) if start else SystemClock().now()
+    # What lies at the very first moment is included; occurrences() gives what is later than its position.
+    found = islice(occurrences(schedule.cron, place, after=first - timedelta(microseconds=1)), count)
+    listed = [
+        {
+            "schedule": schedule.name,
+            "zone": place.key,
+            "at": rfc3339(occurrence.at),
+            "local": occurrence.at.astimezone(place).isoformat(),
+        }
+        for occurrence in found
+    ]
+    if as_json:
+        print_json(listed)
+    else:
+        print_table(("at", "local", "zone"), [(row["at"], row["local"], row["zone"]) for row in listed])
+
+
+def _described(schedule: Schedule, default_zone: ZoneInfo, now: datetime) -> dict[str, str | None]:
+    place = schedule.zone or default_zone
+    following = next_occurrence(schedule.cron, place, after=now)
+    return {
+        "name": schedule.name,
+        "when": in_words(schedule.cron),
+        "cron": schedule.cron.text,
+        "timezone": schedule.zone.key if schedule.zone else RECIPIENT,
+        "publish": schedule.publish,
+        "catch_up": _span(schedule.catch_up),
+        "next": rfc3339(following.at) if following else None,
+        "description": schedule.description,
+    }
+
+
+def _localised(row: dict[str, str | None], zone: ZoneInfo) -> dict[str, str | None]:
+    """For people: a recipient schedule is due at that time in each recipient's zone, not at one instant."""
+    if row["timezone"] != RECIPIENT or row["next"] is None:
+        return row
+    return row | {"next": f"{datetime.fromisoformat(row['next']).astimezone(zone):%Y-%m-%d %H:%M} local"}
+
+
+def in_words(cron: Cron) -> str:
+    """An expression in English: `At 10:00, only on Monday`."""
+    from cron_descriptor import Options, get_description
+
+    options = Options()
+    options.locale_code = "en_US"
+    options.use_24hour_time_format = True
+    words: str = get_description(cron.text.upper(), options)
+    return words
+
+
+def _moment(text: str, zone: ZoneInfo) -> datetime:
+    try:
+        given = datetime.fromisoformat(text)
+        moment = given.astimezone(UTC) if given.tzinfo else local_instant(given, zone)
+    except (ValueError, OverflowError):
+        msg = f"--from {text!r} is no date and time; write it as 2026-10-24T08:00, or with an offset or Z at its end"
+        raise Mistake(msg) from None
+    if not EARLIEST <= moment <= LATEST:
+        msg = f"--from {text!r} is out of range"
+        raise Mistake(msg)
+    return moment
+
+
+def _span(length: timedelta) -> str:
+    """As schedules.toml has it: `6h`."""
+    seconds = int(length.total_seconds())
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

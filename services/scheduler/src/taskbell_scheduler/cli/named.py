@@ -1,0 +1,52 @@
+"""Options, schedules and zones as the commands name them."""
+
+from collections.abc import Sequence
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from taskbell.cli.console import Mistake, did_you_mean
+from taskbell.settings import load
+from taskbell.zones import resolve_zone
+from taskbell_scheduler.schedule_file import read_schedules
+from taskbell_scheduler.schedules import Schedule
+from taskbell_scheduler.settings import ScheduleFile
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def all_schedules() -> tuple[ScheduleFile, Sequence[Schedule]]:
+    """The settings, and the schedules of the file that they name.
+
+    Raises:
+        SettingsError: a setting is wrong, or the file has mistakes.
+    """
+    settings = load(ScheduleFile)
+    return settings, read_schedules(settings.schedules_file, default_zone=settings.timezone)
+
+
+def named(schedules: Sequence[Schedule], name: str) -> Schedule:
+    """The schedule of that name.
+
+    Raises:
+        Mistake: there is none.
+    """
+    by_name = {schedule.name: schedule for schedule in schedules}
+    if name not in by_name:
+        msg = f"there is no schedule {name!r}{did_you_mean(name, by_name)} `taskbell schedules list` names them all"
+        raise Mistake(msg)
+    return by_name[name]
+
+
+def known_zone(name: str) -> ZoneInfo:
+    """The zone of that name.
+
+    Raises:
+        Mistake: there is none.
+    """
+    zone = resolve_zone(name)
+    if zone is None:
+        msg = f"{name!r} is no IANA time zone; give one such as Europe/Berlin or UTC"
+        raise Mistake(msg)
+    return zone

@@ -1,0 +1,219 @@
+"""Cron expressions: five fields, checked with a reason for each mistake, taken apart by croniter.
+
+croniter decides what an expression means. Refused here is what it accepts but reads differently from cron
+(`8-8` as "every hour"), draws at random (R), or silently drops (a day of month beside `mon#1`).
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from difflib import get_close_matches
+from itertools import product
+
+from croniter import croniter
+from croniter.croniter import CroniterBadDateError, CroniterError
+
+MAX_LENGTH = 200
+"""Characters that an expression may have."""
+
+_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY = range(5)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+
+_HASHED = re.compile(r"[hr](\(.*\))?(/.*)?", re.ASCII)
+_NTH_WEEKDAY = re.compile(r"(\w+)#(\d+)|l([0-7])", re.ASCII)
+_NEAREST_WEEKDAY = re.compile(r"(\d+)w|w(\d+)", re.ASCII)
+
+_REMEMBERED_DAYS = 256
+# Zones lie within two dates of each other, so a handful would do; a sweep over years must not grow it.
+
+
+class CronError(ValueError):
+    """This is no cron expression that can be kept to; the text says why and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+    low: int
+    high: int
+    names: tuple[str, ...] = ()
+    named_from: int = 0
+
+    def value(self, word: str) -> int:
+        if word in self.names:
+            return self.names.index(word) + self.named_from
+        if word.isascii() and word.isdigit():
+            if self.low <= int(word) <= self.high:
+                return int(word)
+            raise CronError(f"{self.name}: {word} is out of range, {self.low} to {self.high}")
+        if word.startswith("-"):
+            raise CronError(f"{self.name}: {word!r} is negative")
+        close = get_close_matches(word[:3], self.names, n=1) if self.names else []
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise CronError(f"{self.name}: {word!r} is not understood{hint}")
+
+
+_FIELDS = (
+    _Field("minute", 0, 59),
+    _Field("hour", 0, 23),
+    _Field("day of month", 1, 31),
+    _Field("month", 1, 12, _MONTHS, 1),
+    _Field("day of week", 0, 7, _WEEKDAYS),
+)
+_FIELD_NAMES = ", ".join(kind.name for kind in _FIELDS)
+
+
+@dataclass(frozen=True)
+class Cron:
+    """A checked expression: at which times of a day, and on which days. Made by `parse_cron` only."""
+
+    text: str
+    times: tuple[time, ...] = field(repr=False)
+    """The matching times of a matching day, ascending."""
+    by_instant: bool = field(repr=False)
+    """True for `*` and `*/n` hours: each matching instant counts. False: each local nominal time, once."""
+    _every_day: bool = field(repr=False, compare=False)
+    _days: croniter = field(repr=False, compare=False)
+    _known: dict[date, date | None] = field(repr=False, compare=False, default_factory=dict)
+
+    def day_from(self, day: date) -> date | None:
+        """The first matching day that is not before `day`, or None where none comes within 50 years."""
+        if self._every_day:
+            return day
+        if day not in self._known:
+            if len(self._known) >= _REMEMBERED_DAYS:
+                self._known.clear()
+            self._known.update(self._days_until_next(day))
+        return self._known[day]
+
+    def _days_until_next(self, day: date) -> Iterator[tuple[date, date | None]]:
+        eve = datetime.combine(day, time()) - timedelta(minutes=1)
+        try:
+            found: date = self._days.get_next(datetime, start_time=eve).date()
+        except CroniterBadDateError:
+            yield day, None
+            return
+        # The answer holds for every day up to it: a weekly schedule asks croniter once a week, not each day.
+        for ahead in range(min((found - day).days + 1, _REMEMBERED_DAYS)):
+            yield day + timedelta(days=ahead), found
+
+
+def parse_cron(text: str) -> Cron:
+    """Checks a five-field expression and takes it apart.
+
+    Allowed: names of months and days (`jan`, `mon`), lists, ranges (also ones that wrap, `fri-mon`), steps,
+    `L` (last day of the month), `15W` (the weekday nearest to the 15th), `mon#1` (first Monday), `L5` (last
+    Friday) and `?` for `*`. Day of month and day of week together mean either, as in cron.
+
+    Raises:
+        CronError: with the reason, naming the field, and what to write instead where that is known.
+    """
+    words = _five_fields(text)
+    for number, word in enumerate(words):
+        _check_field(number, word)
+    _check_days(words)
+    try:
+        minutes, hours, *_ = croniter.expand(" ".join(words))[0]
+        days = croniter(" ".join(["0", "0", *words[_DAY:]]), datetime(2000, 1, 1))  # noqa: DTZ001 - nominal times
+    except CroniterError as error:
+        raise CronError(str(error)) from None
+    cron = Cron(
+        text=" ".join(words),
+        times=tuple(time(hour, minute) for hour, minute in product(_numbers(hours, 24), _numbers(minutes, 60))),
+        by_instant=any(item.startswith("*") for item in words[_HOUR].split(",")),
+        _every_day=all(word in {"*", "?"} for word in words[_DAY:]),
+        _days=days,
+    )
+    if cron.day_from(date(2000, 1, 1)) is None:
+        raise CronError(f"never comes: no date has day of month {words[_DAY]} in month {words[_MONTH]}")
+    return cron
+
+
+def _five_fields(text: str) -> list[str]:
+    if len(text) > MAX_LENGTH:
+        raise CronError(f"is longer than {MAX_LENGTH} characters")
+    words = text.lower().split()
+    if not words:
+        raise CronError(f"is empty; five fields are needed: {_FIELD_NAMES}")
+    if words[0].startswith("@"):
+        instead = {
+            "@hourly": "0 * * * *",
+            "@daily": "0 0 * * *",
+            "@midnight": "0 0 * * *",
+            "@weekly": "0 0 * * 0",
+        }
+        instead |= {"@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *"}
+        hint = f"; write {instead[words[0]]!r}" if words[0] in instead else ""
+        raise CronError(f"{words[0]} is not supported{hint}")
+    if len(words) != len(_FIELDS):
+        seconds = "; there is no field for seconds or years" if len(words) in {6, 7} else ""
+        raise CronError(f"has {len(words)} fields, but five are needed: {_FIELD_NAMES}{seconds}")
+    return words
+
+
+def _check_field(number: int, word: str) -> None:
+    if word == "?" and number in {_DAY, _WEEKDAY}:
+        return
+    items = word.split(",")
+    for item in items:
+        name = _FIELDS[number].name
+        if not item:
+            raise CronError(f"{name}: {word!r} has an empty item")
+        if _HASHED.fullmatch(item):
+            raise CronError(f"{name}: H and R (hashed and random values) are not supported; write a number")
+        if item == "*" and len(items) > 1:
+            raise CronError(f"{name}: '*' in a list means everything; write '*' alone")
+        if not _is_special_day(number, item, len(items)):
+            _check_item(_FIELDS[number], item)
+
+
+def _is_special_day(number: int, item: str, items: int) -> bool:
+    if number == _DAY and item == "l":
+        return True
+    if number == _DAY and (nearest := _NEAREST_WEEKDAY.fullmatch(item)):
+        if items > 1:
+            raise CronError("day of month: W stands alone, not in a list")
+        _FIELDS[_DAY].value(nearest[1] or nearest[2])
+        return True
+    if number == _WEEKDAY and (nth := _NTH_WEEKDAY.fullmatch(item)):
+        if nth[1] and not 1 <= int(nth[2]) <= 5:
+            raise CronError(f"day of week: there is no {item!r}; '#1' to '#5'")
+        if nth[1]:
+            _FIELDS[_WEEKDAY].value(nth[1])
+        return True
+    return False
+
+
+def _check_item(kind: _Field, item: str) -> None:
+    span, slash, step = item.partition("/")
+    if slash and not (step.isascii() and step.isdigit() and int(step) > 0):
+        raise CronError(f"{kind.name}: {step!r} is no step; a whole number from 1 follows '/'")
+    if span == "*":
+        return
+    first, dash, last = span.partition("-")
+    low = kind.value(first) if first else kind.value(span)
+    if not dash:
+        return
+    high = kind.value(last)
+    sundays = kind.high == 7 and {low, high} == {0, 7}
+    if low == high or (sundays and low == 7):
+        raise CronError(f"{kind.name}: {span!r} is a range of one; write {first!r}")
+    if low > high and slash:
+        raise CronError(f"{kind.name}: {item!r} is a step in a range that wraps around; write the values as a list")
+
+
+def _check_days(words: Sequence[str]) -> None:
+    nth = [item for item in words[_WEEKDAY].split(",") if _NTH_WEEKDAY.fullmatch(item)]
+    free = {"*", "?"}
+    if nth and len(nth) != len(words[_WEEKDAY].split(",")):
+        raise CronError(f"day of week: {words[_WEEKDAY]!r} mixes '#' or 'L' with plain days; make it two schedules")
+    if nth and words[_DAY] not in free:
+        raise CronError("day of month must be '*' beside '#' or 'L' in day of week; make it two schedules")
+    if _NEAREST_WEEKDAY.fullmatch(words[_DAY]) and words[_WEEKDAY] not in free:
+        raise CronError("day of week must be '*' beside 'W' in day of month; make it two schedules")
+
+
+def _numbers(expanded: Sequence[int | str], count: int) -> Sequence[int]:
+    return range(count) if "*" in expanded else sorted(int(value) for value in expanded)

@@ -1,0 +1,142 @@
+"""The fields of a `[[schedule]]` one by one: each function returns the value or raises ValueError with the reason."""
+
+import math
+import re
+from collections.abc import Iterable
+from datetime import date, time, timedelta
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from taskbell.contracts import CATALOGUE
+from taskbell.zones import resolve_zone
+
+RECIPIENT = "recipient"
+"""As a schedule's timezone: at that local time in every zone that an active user has."""
+
+LONGEST_CATCH_UP = timedelta(days=60)
+"""What became of an occurrence is remembered for 90 days; catching up must stay well inside that."""
+
+_LONGEST_DESCRIPTION = 300
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_DURATION = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
+_LOOSE_DURATION = re.compile(r"(\d{1,9})\s*([smhdw])[a-z]*", re.ASCII | re.IGNORECASE)
+_UNITS = MappingProxyType({"s": "seconds", "m": "minutes", "h": "hours", "d": "days"})
+_KINDS = MappingProxyType(
+    {bool: "true or false", int: "a number", float: "a number", dict: "a table", list: "a list", str: "a text"}
+)
+
+
+def text(value: object) -> str:
+    """Any text."""
+    if not isinstance(value, str):
+        raise ValueError(f"must be a text in quotes, not {_kind(value)}")  # noqa: TRY004
+    return value
+
+
+def name(value: object) -> str:
+    """A schedule's name, as commands, logs and metrics show it."""
+    given = text(value)
+    if not _NAME.fullmatch(given):
+        raise ValueError(
+            f"{shortened(given)} must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+        )
+    return given
+
+
+def description(value: object) -> str:
+    """A sentence for people."""
+    given = text(value)
+    if len(given) > _LONGEST_DESCRIPTION:
+        raise ValueError(f"is longer than {_LONGEST_DESCRIPTION} characters")
+    return given
+
+
+def zone(value: object) -> ZoneInfo | None:
+    """An IANA zone, or None for `recipient`."""
+    given = text(value)
+    if given == RECIPIENT:
+        return None
+    found = resolve_zone(given)
+    if found is None:
+        raise ValueError(f"{shortened(given)} is no IANA zone{_zone_like(given)}")
+    return found
+
+
+def routing_key(value: object) -> str:
+    """A message of the catalogue."""
+    given = text(value)
+    if given not in CATALOGUE:
+        raise ValueError(f"{shortened(given)} is no message{did_you_mean(given, CATALOGUE)}")
+    return given
+
+
+def table(value: object) -> dict[str, Any]:
+    """A table, as JSON has it."""
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a table such as {{ force = true }}, not {_kind(value)}")  # noqa: TRY004
+    plain: dict[str, Any] = _plain(value)
+    return plain
+
+
+def duration(value: object) -> timedelta:
+    """A whole number and a unit: `90s`, `15m`, `6h`, `2d`."""
+    given = f"{value}s" if type(value) is int else text(value)
+    found = _DURATION.fullmatch(given) if isinstance(value, str) else None
+    if not found:
+        raise ValueError(f"{value!r} is no duration: a whole number and s, m, h or d{_duration_like(given)}")
+    length = timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if length > LONGEST_CATCH_UP:
+        raise ValueError(f"{value!r} is longer than {LONGEST_CATCH_UP.days}d")
+    return length
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A hint to append: `; did you mean 'cron'?`, or nothing where nothing is near."""
+    by_folded = {word.casefold(): word for word in known}
+    near = get_close_matches(given.casefold(), by_folded, n=1)
+    return f"; did you mean {by_folded[near[0]]!r}?" if near else ""
+
+
+def shortened(given: str) -> str:
+    """What was written, in quotes and short enough for a message."""
+    return repr(given if len(given) <= 60 else given[:57] + "...")
+
+
+def _zone_like(given: str) -> str:
+    """Also by the place alone: `berlin` is Europe/Berlin."""
+    zones = sorted(zone for zone in available_timezones() if resolve_zone(zone))
+    place = given.casefold().replace(" ", "_")
+    for known in zones:
+        if known.casefold().rpartition("/")[2] == place:
+            return f"; did you mean {known!r}?"
+    return did_you_mean(given.replace(" ", "_"), [*zones, RECIPIENT])
+
+
+def _duration_like(given: str) -> str:
+    found = _LOOSE_DURATION.fullmatch(given.strip())
+    if not found:
+        return ""
+    unit = found[2].lower()
+    meant = f"{int(found[1]) * 7}d" if unit == "w" else f"{int(found[1])}{unit}"
+    return f"; did you mean {meant!r}?"
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value), "a date or time")
+
+
+def _plain(value: Any) -> Any:
+    """A TOML value as JSON has it: dates and times become texts."""
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} cannot be sent: JSON has no such number")
+    if isinstance(value, str) and "\x00" in value:
+        raise ValueError("a text must not contain the character U+0000: PostgreSQL cannot store it")
+    return value

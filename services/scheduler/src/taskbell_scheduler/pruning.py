@@ -1,0 +1,45 @@
+"""Deletes what is long over, a little at a time."""
+
+import asyncio
+
+from taskbell.concurrency import first_of
+from taskbell.database import Database
+from taskbell.gate import Gate
+from taskbell.logs import logger
+from taskbell_scheduler.repository import SchedulerRepository
+
+KEPT_DAYS = 90
+"""Longer than any catch-up window, so that no occurrence is forgotten that could still be caught up with."""
+
+EVERY = 3600.0
+"""Seconds between rounds."""
+
+BATCH = 1000
+"""Rows deleted in one transaction."""
+
+
+class Pruner:
+    """Deletes occurrences and published messages after 90 days."""
+
+    def __init__(self, database: Database, *, gate: Gate) -> None:
+        self.name = "pruner"
+        self._database = database
+        self._repository = SchedulerRepository(database)
+        self._gate = gate
+        self._log = logger("pruner")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Prunes once an hour until `stop`."""
+        while not stop.is_set():
+            await first_of(self._gate.wait_open(), stop.wait())
+            async with self._gate.attempt(self.name, stop):
+                await self._round(stop)
+            await first_of(stop.wait(), timeout=EVERY)
+
+    async def _round(self, stop: asyncio.Event) -> None:
+        deleted = BATCH
+        while deleted == BATCH and not stop.is_set():
+            async with self._database.transaction() as transaction:
+                deleted = await self._repository.prune(transaction, days=KEPT_DAYS, limit=BATCH)
+            if deleted:
+                self._log.info("occurrences.pruned", rows=deleted)

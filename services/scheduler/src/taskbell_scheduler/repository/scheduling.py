@@ -1,0 +1,303 @@
+"""SQL of the running scheduler."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from taskbell.database import Database, Transaction
+from taskbell_scheduler.domain import EVERY_ZONE, Decision, Pair, State, message_id
+from taskbell_scheduler.roster import ANY, GONE, Changes
+
+STALLED = timedelta(seconds=5)
+"""A scheduler that stands still inside a transaction this long loses it, so that another can go on."""
+
+PATIENCE = timedelta(seconds=2)
+"""How long a change of the table waits for rows that somebody else holds, and a look at users for their table."""
+
+COLUMNS = """
+    schedule, zone, cron, least(greatest(position, '0002-01-01Z'), '9000-01-01Z') AS position,
+    active, paused, paused_at, resumed_at, generation, note
+"""
+# Positions come from people, too: infinity and the year 20000 are no datetimes.
+
+_STATES = f"SELECT {COLUMNS} FROM taskbell.schedule_state"
+
+_FINGERPRINT = """
+    SELECT clock_timestamp() AS now, count(*) AS rows, coalesce(sum(CAST(CAST(xmin AS text) AS bigint)), 0) AS versions
+    FROM taskbell.schedule_state
+"""
+# Every write gives a row a new version, whose number is higher: cheaper to ask for than thousands of rows.
+
+_LOCKED = f"""
+    SELECT {COLUMNS} FROM taskbell.schedule_state
+    WHERE (schedule, zone) IN (SELECT * FROM unnest(CAST(:schedules AS text[]), CAST(:zones AS text[])))
+    FOR UPDATE SKIP LOCKED
+"""
+# Whoever holds a row is deciding about it, or is a person in the middle of something: neither may stop the others.
+
+_WHOLE_SCHEDULES = f"{_STATES} WHERE zone = '{EVERY_ZONE}' AND schedule = ANY(CAST(:schedules AS text[]))"
+
+_LOCK_ALL = "SELECT FROM taskbell.schedule_state ORDER BY schedule, zone FOR UPDATE"
+# Whoever waits for several rows takes them in this order, so that no two wait for each other.
+
+_START = """
+    INSERT INTO taskbell.schedule_state AS s (schedule, zone, cron, position, generation, updated_at)
+    SELECT schedule, zone, cron, clock_timestamp(), :generation, now()
+    FROM unnest(CAST(:schedules AS text[]), CAST(:zones AS text[]), CAST(:crons AS text[])) AS e (schedule, zone, cron)
+    ORDER BY schedule, zone
+    ON CONFLICT (schedule, zone) DO UPDATE
+    SET cron = EXCLUDED.cron, position = EXCLUDED.position, active = true, updated_at = now(),
+        generation = greatest(s.generation, EXCLUDED.generation)
+    WHERE CASE WHEN s.cron IN (EXCLUDED.cron, :any) THEN NOT s.active ELSE s.generation < EXCLUDED.generation END
+"""
+
+_ADOPT = """
+    UPDATE taskbell.schedule_state AS s
+    SET cron = e.cron, generation = greatest(s.generation, :generation), updated_at = now()
+    FROM unnest(CAST(:schedules AS text[]), CAST(:zones AS text[]), CAST(:crons AS text[])) AS e (schedule, zone, cron)
+    WHERE (s.schedule, s.zone) = (e.schedule, e.zone) AND s.cron = :any
+"""
+
+_RETIRE = """
+    UPDATE taskbell.schedule_state SET active = false, updated_at = now()
+    WHERE (schedule, zone) IN (SELECT * FROM unnest(CAST(:schedules AS text[]), CAST(:zones AS text[])))
+      AND updated_at <= CAST(:seen_at AS timestamptz)
+"""
+# Another scheduler may have seen a user in that zone after we looked: what it has started since is not ours to end.
+
+_REMOVE = """
+    UPDATE taskbell.schedule_state SET active = false, cron = :gone, generation = :generation, updated_at = now()
+    WHERE (schedule, zone) IN (SELECT * FROM unnest(CAST(:schedules AS text[]), CAST(:zones AS text[])))
+      AND generation < :generation
+"""
+
+_STAMP = """
+    UPDATE taskbell.schedule_state
+    SET paused_at = coalesce(paused_at, now()), resumed_at = CASE WHEN NOT paused THEN now() END
+    WHERE CASE
+        WHEN paused THEN paused_at IS NULL OR resumed_at IS NOT NULL
+        ELSE paused_at IS NOT NULL AND resumed_at IS NULL
+    END
+"""
+
+_FORGET = f"""
+    UPDATE taskbell.schedule_state SET paused_at = NULL, resumed_at = NULL
+    WHERE zone = '{EVERY_ZONE}' AND NOT paused AND schedule = ANY(CAST(:schedules AS text[]))
+"""
+
+_RECORD = """
+    INSERT INTO taskbell.occurrence (schedule, zone, key, at, status, occurrences, reason, message_id)
+    SELECT * FROM unnest(
+        CAST(:schedules AS text[]), CAST(:zones AS text[]), CAST(:keys AS text[]), CAST(:ats AS timestamptz[]),
+        CAST(:statuses AS text[]), CAST(:counts AS bigint[]), CAST(:reasons AS text[]), CAST(:message_ids AS text[])
+    )
+    ON CONFLICT (schedule, zone, key) DO NOTHING
+    RETURNING schedule, zone, key, message_id
+"""
+# The fence: of all schedulers that ever try, one gets the row, and only it writes the message.
+
+_PUBLISH = """
+    INSERT INTO taskbell.outbox (owner, routing_key, body, message_id)
+    SELECT 'scheduler', routing_key, body, message_id
+    FROM unnest(CAST(:routing_keys AS text[]), CAST(:bodies AS jsonb[]), CAST(:message_ids AS text[]))
+        AS m (routing_key, body, message_id)
+    ON CONFLICT (message_id) DO NOTHING
+"""
+
+_MOVE_ON = """
+    UPDATE taskbell.schedule_state AS s
+    SET position = d.position, updated_at = now(),
+        paused_at = CASE WHEN d.pause_ends THEN NULL ELSE s.paused_at END,
+        resumed_at = CASE WHEN d.pause_ends THEN NULL ELSE s.resumed_at END
+    FROM unnest(
+        CAST(:schedules AS text[]), CAST(:zones AS text[]), CAST(:positions AS timestamptz[]),
+        CAST(:pause_ends AS boolean[])
+    ) AS d (schedule, zone, position, pause_ends)
+    WHERE (s.schedule, s.zone) = (d.schedule, d.zone)
+"""
+
+_PRUNE = (
+    """
+    DELETE FROM taskbell.occurrence
+    WHERE (schedule, zone, key) IN (
+        SELECT schedule, zone, key FROM taskbell.occurrence
+        WHERE recorded_at < now() - make_interval(days => :days)
+        ORDER BY recorded_at
+        LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    )
+    """,
+    """
+    DELETE FROM taskbell.outbox
+    WHERE id IN (
+        SELECT id FROM taskbell.outbox
+        WHERE owner = 'scheduler' AND published_at < now() - make_interval(days => :days)
+        ORDER BY published_at
+        LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    )
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`schedule_state` at one moment of the database's clock."""
+
+    now: datetime
+    states: Mapping[Pair, State]
+
+
+LOCK_NOT_AVAILABLE = "55P03"
+DEADLOCK = "40P01"
+"""SQLSTATE of a lock that was not had in time."""
+
+Fingerprint = tuple[int, int]
+
+Key = tuple[str, str, str]
+"""Schedule, zone and key of an occurrence."""
+
+
+class SchedulerRepository:
+    """The scheduler's tables, and the zones of the web app's users."""
+
+    def __init__(self, database: Database) -> None:
+        self._zones = f"SELECT DISTINCT timezone FROM {database.app}.users WHERE is_active LIMIT 10000"
+        # More distinct zones than exist many times over means that the column holds something else.
+
+    async def next_generation(self, transaction: Transaction) -> int:
+        """A number higher than that of every scheduler that has written so far."""
+        found = await transaction.value("SELECT coalesce(max(generation), 0) + 1 FROM taskbell.schedule_state")
+        return int(found)
+
+    async def fingerprint(self, transaction: Transaction) -> tuple[datetime, Fingerprint]:
+        """The time, and what changes whenever the table does."""
+        row = await transaction.row(_FINGERPRINT)
+        assert row is not None  # an aggregate always has its row
+        return row.now, (int(row.rows), int(row.versions))
+
+    async def snapshot(self, transaction: Transaction) -> Snapshot:
+        """All rows, and the time."""
+        states = _states(await transaction.mappings(_STATES))
+        return Snapshot(await self._now(transaction), states)
+
+    async def zones_of_active_users(self, transaction: Transaction) -> tuple[datetime, list[str | None]]:
+        """A moment just before the look, and the zones as users have them: unknown names and null among them.
+
+        Raises:
+            DBAPIError: the web app's table is not as promised, or somebody keeps it locked for longer than PATIENCE.
+        """
+        await self._limit(transaction, "lock_timeout", PATIENCE)
+        seen_at = await self._now(transaction)
+        return seen_at, [row[0] for row in await transaction.rows(self._zones)]
+
+    async def apply(
+        self, transaction: Transaction, changes: Changes, generation: int, zones_seen_at: datetime | None = None
+    ) -> None:
+        """Writes what the roster asks for, as far as no other scheduler was first.
+
+        Args:
+            zones_seen_at: when the zones of users were read; nothing is retired that was changed later.
+
+        Raises:
+            DBAPIError: with LOCK_NOT_AVAILABLE, somebody held a row for longer than PATIENCE.
+        """
+        await self._limit(transaction, "lock_timeout", PATIENCE)
+        await self._limit(transaction, "idle_in_transaction_session_timeout", STALLED)
+        await transaction.execute(_LOCK_ALL)
+        for statement, expressions in ((_START, changes.start), (_ADOPT, changes.adopt)):
+            if expressions:
+                parameters = _pairs([pair for pair, _ in expressions])
+                parameters |= {"crons": [cron for _, cron in expressions], "generation": generation, "any": ANY}
+                await transaction.execute(statement, parameters)
+        if changes.retire:
+            await transaction.execute(_RETIRE, _pairs(changes.retire) | {"seen_at": zones_seen_at})
+        if changes.remove:
+            await transaction.execute(_REMOVE, _pairs(changes.remove) | {"generation": generation, "gone": GONE})
+        if changes.stamp:
+            await transaction.execute(_STAMP)
+        if changes.forget:
+            await transaction.execute(_FORGET, {"schedules": list(changes.forget)})
+
+    async def lock(self, transaction: Transaction, pairs: Collection[Pair]) -> Snapshot:
+        """Those rows that nobody else holds, and their schedules' pauses, held until the transaction ends."""
+        await self._limit(transaction, "idle_in_transaction_session_timeout", STALLED)
+        states = _states(await transaction.mappings(_LOCKED, _pairs(pairs)))
+        whole = await transaction.mappings(_WHOLE_SCHEDULES, {"schedules": sorted({pair[0] for pair in pairs})})
+        return Snapshot(await self._now(transaction), states | _states(whole))
+
+    async def record(self, transaction: Transaction, decisions: Sequence[Decision]) -> Collection[Key]:
+        """Writes occurrences, the messages of those that are published, and the new positions.
+
+        Returns:
+            what was not recorded before; only that was published.
+        """
+        rows = [(decision, record) for decision in decisions for record in decision.records]
+        recorded: dict[Key, str | None] = {}
+        if rows:
+            parameters = _pairs([decision.entry.pair for decision, _ in rows]) | {
+                "keys": [record.key for _, record in rows],
+                "ats": [record.at for _, record in rows],
+                "statuses": [record.status for _, record in rows],
+                "counts": [record.count for _, record in rows],
+                "reasons": [record.reason for _, record in rows],
+                "message_ids": [
+                    message_id(decision.entry, record.key) if record is decision.published else None
+                    for decision, record in rows
+                ],
+            }
+            written = await transaction.rows(_RECORD, parameters)
+            recorded = {(row.schedule, row.zone, row.key): row.message_id for row in written}
+            await self._publish(transaction, decisions, recorded)
+        parameters = _pairs([decision.entry.pair for decision in decisions]) | {
+            "positions": [decision.position for decision in decisions],
+            "pause_ends": [decision.pause_ends for decision in decisions],
+        }
+        await transaction.execute(_MOVE_ON, parameters)
+        return recorded.keys()
+
+    async def prune(self, transaction: Transaction, *, days: int, limit: int) -> int:
+        """Deletes occurrences and published messages older than `days`, `limit` of each at most.
+
+        Returns:
+            the larger of the two counts: below `limit`, nothing is left to delete.
+        """
+        parameters = {"days": days, "limit": limit}
+        return max([(await transaction.execute(statement, parameters)).rowcount for statement in _PRUNE])
+
+    async def _publish(
+        self, transaction: Transaction, decisions: Sequence[Decision], recorded: Mapping[Key, str | None]
+    ) -> None:
+        messages: dict[str, list[Any]] = {"routing_keys": [], "bodies": [], "message_ids": []}
+        for decision in decisions:
+            published, (schedule, zone) = decision.published, decision.entry.pair
+            identity = recorded.get((schedule, zone, published.key)) if published else None
+            if published and identity:
+                messages["routing_keys"].append(decision.entry.schedule.publish)
+                messages["bodies"].append(json.dumps(decision.entry.schedule.body(published.at, zone)))
+                messages["message_ids"].append(identity)
+        if messages["bodies"]:
+            await transaction.execute(_PUBLISH, messages)
+
+    async def _limit(self, transaction: Transaction, setting: str, limit: timedelta) -> None:
+        milliseconds = f"{int(limit.total_seconds() * 1000)}ms"
+        await transaction.execute(
+            "SELECT set_config(:setting, :limit, true)", {"setting": setting, "limit": milliseconds}
+        )
+
+    async def _now(self, transaction: Transaction) -> datetime:
+        now: datetime = await transaction.value("SELECT clock_timestamp()")
+        return now
+
+
+def _pairs(pairs: Collection[Pair]) -> dict[str, Any]:
+    return {"schedules": [schedule for schedule, _ in pairs], "zones": [zone for _, zone in pairs]}
+
+
+def _states(rows: Sequence[RowMapping]) -> dict[Pair, State]:
+    states = (State(**row) for row in rows)
+    return {state.pair: state for state in states}

@@ -1,0 +1,28 @@
+"""Reads the schedules file: yours, or the one that is shipped."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from taskbell_scheduler.schedules import Mistake, Schedule, SchedulesError, parse_schedules
+
+SHIPPED = "schedules.toml"
+
+
+def read_schedules(path: Path | None, *, default_zone: str) -> tuple[Schedule, ...]:
+    """The schedules of that file, or the shipped ones where there is none.
+
+    Raises:
+        SchedulesError: it cannot be read, or has mistakes; all of them.
+    """
+    if path is None:
+        text = files("taskbell_scheduler").joinpath(SHIPPED).read_text(encoding="utf-8")
+        return parse_schedules(text, origin=f"{SHIPPED} (shipped)", default_zone=default_zone)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or type(error).__name__}"
+        raise SchedulesError(str(path), [Mistake(None, "", "", reason)]) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SchedulesError(str(path), [Mistake(line, "", "", "is not UTF-8")]) from None
+    return parse_schedules(text, origin=str(path), default_zone=default_zone)

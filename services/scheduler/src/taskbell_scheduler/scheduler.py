@@ -1,0 +1,278 @@
+"""The scheduler's loop: wakes when something is due, and looks now and then at what people changed.
+
+Any number may run. Each keeps in memory when its entries are next due; what it does about one it decides from the
+row, locked and read again in the transaction that also writes the outcome. So one that is slow, stalled or behind
+only repeats a question that has been answered.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import islice
+
+from sqlalchemy.exc import DBAPIError
+
+from taskbell.concurrency import first_of
+from taskbell.database import Database, sqlstate
+from taskbell.gate import Gate
+from taskbell.health import Health
+from taskbell.logs import logger
+from taskbell.outbox import Outbox
+from taskbell.zones import resolve_zone
+from taskbell_scheduler.domain import EVERY_ZONE, Decision, Entry, Pair, Record, State, Status, decide, next_due
+from taskbell_scheduler.metrics import SchedulerMetrics
+from taskbell_scheduler.repository import DEADLOCK, LOCK_NOT_AVAILABLE, Fingerprint, Key, SchedulerRepository, Snapshot
+from taskbell_scheduler.roster import Roster, call_roster
+from taskbell_scheduler.schedules import Schedule
+
+LOOK = 5.0
+"""Seconds between looks at `schedule_state`: a pause or a position set by a person is noticed this soon."""
+
+ZONES_LOOK = 30.0
+"""Seconds between looks at the zones of active users."""
+
+TOGETHER = 200
+"""Entries decided in one transaction: the first of many that are due at once need not wait for the last."""
+
+AGAIN = timedelta(seconds=0.2)
+"""When to ask again for a row that another scheduler holds: it may die before it has done what is due."""
+
+SHORTEST_SLEEP = 0.002
+_ROUNDS = 3
+# Writing what the roster asks for may bring up more, as when a row was adopted; what is left waits for the next look.
+
+
+class Scheduler:
+    """Publishes each occurrence of its schedules once, however many schedulers run.
+
+    Args:
+        default_zone: of active users whose own is unknown.
+        gate: of the database.
+        look: seconds between looks at the table.
+    """
+
+    def __init__(
+        self,
+        schedules: Sequence[Schedule],
+        default_zone: str,
+        *,
+        database: Database,
+        outbox: Outbox,
+        gate: Gate,
+        health: Health,
+        metrics: SchedulerMetrics,
+        look: float = LOOK,
+    ) -> None:
+        self.name = "schedules"
+        self._schedules = schedules
+        self._default_zone = default_zone
+        self._database = database
+        self._repository = SchedulerRepository(database)
+        self._outbox = outbox
+        self._gate = gate
+        self._health = health
+        self._metrics = metrics
+        self._look_every = look
+        self._log = logger("scheduler")
+        self._generation: int | None = None
+        self._zones: frozenset[str] | None = None
+        self._zones_seen_at: datetime | None = None
+        self._entries: Mapping[Pair, Entry] = {}
+        self._states: dict[Pair, State] = {}
+        self._due: dict[Pair, datetime | None] = {}
+        self._next_look = self._next_zones_look = 0.0
+        self._seen: tuple[Fingerprint, frozenset[str] | None] | None = None
+        self._clock: tuple[datetime, float] | None = None
+        health.expect(self.name)
+        if any(schedule.zone is None for schedule in schedules):
+            health.expect("recipients")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publishes what is due until `stop`."""
+        while not stop.is_set():
+            await first_of(self._gate.wait_open(), stop.wait())
+            if stop.is_set():
+                return
+            async with self._gate.attempt(f"{self.name} table", stop, refused="waiting"):
+                await self.turn(stop)
+            if not self._gate.is_open:
+                continue
+            await first_of(stop.wait(), timeout=self._pause())
+
+    async def turn(self, stop: asyncio.Event) -> None:
+        """Looks, where it is time to, and attends to everything that is due.
+
+        Raises:
+            DatabaseUnavailable: what was not committed is done again by whoever comes next.
+        """
+        if self._time() >= self._next_look:
+            await self._look()
+        now = self._now()
+        due = sorted((at, pair) for pair, at in self._due.items() if at and at <= now)
+        for pairs in _pieces([pair for _, pair in due], TOGETHER):
+            if stop.is_set():
+                return
+            await self._attend(pairs)
+
+    async def _look(self) -> None:
+        """Reads the table and the zones where they changed, and brings the table up to date with the file."""
+        self._next_look = self._time() + self._look_every
+        if any(schedule.zone is None for schedule in self._schedules) and self._time() >= self._next_zones_look:
+            await self._look_at_zones()
+            self._next_zones_look = self._time() + ZONES_LOOK
+        async with self._database.transaction() as transaction:
+            now, fingerprint = await self._repository.fingerprint(transaction)
+        self._synchronise(now)
+        if self._seen == (fingerprint, self._zones):
+            return
+        roster = Roster()
+        for _ in range(_ROUNDS):
+            before = roster
+            try:
+                roster = await self._round()
+            except DBAPIError as error:
+                if sqlstate(error) not in {LOCK_NOT_AVAILABLE, DEADLOCK}:
+                    raise
+                self._log.warning("roster.locked")  # somebody holds a row: what runs goes on, the next look tries again
+                return
+            if not roster.changes or roster.changes == before.changes:
+                break  # nothing is left to change, or others were first
+            self._log.info("roster.changed", **_counts(roster))
+        if roster.changes.retire:
+            self._next_zones_look = 0.0  # somebody else still wants them: look who has these zones now
+        if roster.outdated:
+            names = ", ".join(roster.outdated)
+            self._health.set(self.name, "degraded", f"a scheduler with another file started later; left to it: {names}")
+        else:
+            self._health.set(self.name, "ready")
+
+    async def _round(self) -> Roster:
+        async with self._database.transaction() as transaction:
+            if self._generation is None:
+                self._generation = await self._repository.next_generation(transaction)
+            _, fingerprint = await self._repository.fingerprint(transaction)
+            snapshot = await self._repository.snapshot(transaction)
+            roster = call_roster(self._schedules, self._zones, snapshot.states, self._generation)
+            self._heed(roster, snapshot)
+            self._seen = None if roster.changes else (fingerprint, self._zones)
+            if roster.changes:
+                await self._repository.apply(transaction, roster.changes, self._generation, self._zones_seen_at)
+        return roster
+
+    async def _look_at_zones(self) -> None:
+        try:
+            async with self._database.transaction() as transaction:
+                seen_at, found = await self._repository.zones_of_active_users(transaction)
+        except DBAPIError as error:
+            # The web app's table is not there, not as promised, not ours to read, or locked: other schedules go on.
+            self._health.set("recipients", "waiting", f"cannot read the zones of users ({sqlstate(error)})")
+            return
+        known = (zone if zone and resolve_zone(zone) else self._default_zone for zone in found)
+        self._zones, self._zones_seen_at = frozenset(known), seen_at
+        self._health.set("recipients", "ready")
+
+    def _heed(self, roster: Roster, snapshot: Snapshot) -> None:
+        """Takes over entries and rows; only what differs from before is worked out again."""
+        before, entries_before = self._states, self._entries
+        self._entries, self._states = roster.entries, dict(snapshot.states)
+        self._synchronise(snapshot.now)
+        kept = {
+            pair: self._due[pair]
+            for pair in roster.entries
+            if pair in entries_before
+            and before.get(pair) == self._states[pair]
+            and before.get((pair[0], EVERY_ZONE)) == self._states.get((pair[0], EVERY_ZONE))
+        }
+        self._due = kept | {pair: self._when(pair) for pair in roster.entries if pair not in kept}
+
+    async def _attend(self, pairs: Sequence[Pair]) -> None:
+        """Decides what becomes of what is due for these, and writes it."""
+        decisions: list[Decision] = []
+        recorded: Collection[Key] = ()
+        held: set[Pair] = set()
+        stale: set[Pair] = set()
+        async with self._database.transaction() as transaction:
+            snapshot = await self._repository.lock(transaction, pairs)
+            for pair in pairs:
+                state, entry = snapshot.states.get(pair), self._entries[pair]
+                if state is None:
+                    held.add(pair)
+                    continue
+                if not state.active or state.cron != entry.schedule.cron.text:
+                    stale.add(pair)
+                    continue
+                decision = decide(entry, state, snapshot.states.get((pair[0], EVERY_ZONE)), snapshot.now)
+                if decision.records or decision.pause_ends:
+                    decisions.append(decision)
+            if decisions:
+                recorded = await self._repository.record(transaction, decisions)
+                self._outbox.wake_after(transaction)
+        if stale:
+            self._next_look, self._seen = 0.0, None  # somebody changed them since: see what runs now
+        self._synchronise(snapshot.now)
+        self._states.update(snapshot.states)
+        self._tell(decisions, recorded, snapshot.now)
+        for decision in decisions:
+            pair = decision.entry.pair
+            state = replace(snapshot.states[pair], position=decision.position)
+            self._states[pair] = replace(state, paused_at=None, resumed_at=None) if decision.pause_ends else state
+        for pair in pairs:
+            self._due[pair] = snapshot.now + AGAIN if pair in held else None if pair in stale else self._when(pair)
+
+    def _tell(self, decisions: Sequence[Decision], recorded: Collection[Key], now: datetime) -> None:
+        """Counts and logs what was recorded: one line for a schedule, whatever the number of its zones."""
+        told: dict[tuple[str, Status], list[tuple[str, Record]]] = {}
+        for decision in decisions:
+            schedule, zone = decision.entry.pair
+            for record in decision.records:
+                if (schedule, zone, record.key) in recorded:
+                    told.setdefault((schedule, record.status), []).append((zone, record))
+                    if record.status == "published":
+                        self._metrics.lateness.observe((now - record.at).total_seconds())
+        for (schedule, status), records in told.items():
+            count = sum(record.count for _, record in records)
+            self._metrics.occurrences.labels(schedule, status).inc(count)
+            log = self._log.info if status == "published" else self._log.warning
+            newest = max((record for _, record in records), key=lambda record: record.at)
+            zones = sorted({zone for zone, _ in records})
+            reason = {"reason": newest.reason} if newest.reason else {}
+            log(f"occurrence.{status}", schedule=schedule, zones=zones, count=count, newest=newest.key, **reason)
+
+    def _when(self, pair: Pair) -> datetime | None:
+        return next_due(self._entries[pair], self._states[pair], self._states.get((pair[0], EVERY_ZONE)))
+
+    def _pause(self) -> float:
+        """Seconds to sleep: until the next look, or until something is due."""
+        waiting = [at for at in self._due.values() if at]
+        until_look = self._next_look - self._time()
+        until_due = (min(waiting) - self._now()).total_seconds() if waiting else until_look
+        return max(SHORTEST_SLEEP, min(until_look, until_due))
+
+    def _synchronise(self, now: datetime) -> None:
+        self._clock = (now, self._time())
+
+    def _now(self) -> datetime:
+        """The database's clock, kept up to date between its answers by one that nobody sets."""
+        assert self._clock is not None  # _look() comes first
+        told, at = self._clock
+        return told + timedelta(seconds=self._time() - at)
+
+    def _time(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _pieces(pairs: Sequence[Pair], size: int) -> Iterator[list[Pair]]:
+    rest = iter(pairs)
+    while piece := list(islice(rest, size)):
+        yield piece
+
+
+def _counts(roster: Roster) -> dict[str, int]:
+    changes = roster.changes
+    return {
+        "started": len(changes.start),
+        "adopted": len(changes.adopt),
+        "retired": len(changes.retire),
+        "removed": len(changes.remove),
+    }

@@ -1,0 +1,152 @@
+"""The schedules of a `schedules.toml`, checked whole: every mistake is found and named before anything starts."""
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from taskbell.errors import SettingsError
+from taskbell_scheduler import fields, payloads, toml_lines
+from taskbell_scheduler.cron import Cron, parse_cron
+
+DEFAULT_CATCH_UP = timedelta(hours=1)
+
+_CHECKS: Mapping[str, Callable[[object], Any]] = MappingProxyType(
+    {
+        "name": fields.name,
+        "cron": lambda value: parse_cron(fields.text(value)),
+        "timezone": fields.zone,
+        "publish": fields.routing_key,
+        "payload": fields.table,
+        "catch_up": fields.duration,
+        "description": fields.description,
+    }
+)
+_REQUIRED = ("name", "cron", "publish")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One entry: when, where and what to publish."""
+
+    name: str
+    cron: Cron
+    zone: ZoneInfo | None
+    """None: `recipient`, once in every zone that an active user has."""
+    publish: str
+    """A routing key of the catalogue."""
+    payload: Mapping[str, Any]
+    catch_up: timedelta = DEFAULT_CATCH_UP
+    """How late the newest occurrence may still be published."""
+    description: str = ""
+
+    def body(self, at: datetime, zone: str) -> dict[str, Any]:
+        """The message body of an occurrence; the fields that its contract has for time and zone are filled in."""
+        return payloads.with_occurrence(self.publish, self.payload, at, zone)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing that is wrong with a schedules file."""
+
+    line: int | None
+    """Of the entry's `[[schedule]]`, from 1."""
+    entry: str
+    """`"reminders"`, or `#3` for the third where it has no name; empty: the file as a whole."""
+    field: str
+    """Empty: the entry as a whole."""
+    reason: str
+
+    def __str__(self) -> str:
+        place = [f"line {self.line}"] if self.line else []
+        entry = [f"schedule {self.entry}"] if self.entry else []
+        return ": ".join([*place, *entry, *([self.field] if self.field else []), self.reason])
+
+
+class SchedulesError(SettingsError):
+    """A schedules file has mistakes; nothing of it is in force."""
+
+    def __init__(self, origin: str, mistakes: Sequence[Mistake]) -> None:
+        self.origin = origin
+        self.mistakes = tuple(mistakes)
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__("\n".join([f"{origin} has {count}:", *(f"  {mistake}" for mistake in mistakes)]))
+
+
+def parse_schedules(text: str, *, origin: str, default_zone: str) -> tuple[Schedule, ...]:
+    """Checks a whole file and returns its schedules in its order.
+
+    Args:
+        text: the file's content.
+        origin: the file's name, for messages.
+        default_zone: TIMEZONE, for entries that name no zone.
+
+    Raises:
+        SchedulesError: with every mistake of every entry.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason = f"is no TOML: {toml_lines.error_reason(error)}"
+        raise SchedulesError(origin, [Mistake(toml_lines.error_line(error, text), "", "", reason)]) from None
+    mistakes = [
+        Mistake(toml_lines.key_line(text, key), "", key, "is unknown" + fields.did_you_mean(key, ["schedule"]))
+        for key in document
+        if key != "schedule"
+    ]
+    schedules = _read_entries(document.get("schedule", []), text, default_zone, mistakes)
+    if not schedules and not mistakes:
+        mistakes.append(Mistake(None, "", "", "has no [[schedule]]: nothing would ever be published"))
+    if mistakes:
+        raise SchedulesError(origin, mistakes)
+    return schedules
+
+
+def _read_entries(entries: object, text: str, default_zone: str, mistakes: list[Mistake]) -> tuple[Schedule, ...]:
+    somewhere = toml_lines.key_line(text, "schedule")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        mistakes.append(Mistake(somewhere, "", "schedule", "must be entries, each below its own [[schedule]]"))
+        return ()
+    lines = toml_lines.table_lines(text, "schedule")
+    schedules = []
+    names: dict[str, int | None] = {}
+    for index, entry in enumerate(entries):
+        line = lines[index] if len(lines) == len(entries) else somewhere
+        schedule, reasons = _read_entry(entry, default_zone)
+        given = entry.get("name")
+        if isinstance(given, str) and given in names:
+            reasons.append(("name", f"is taken by the entry at line {names[given]}"))
+        elif isinstance(given, str):
+            names[given] = line
+        label = f'"{given}"' if isinstance(given, str) and given else f"#{index + 1}"
+        mistakes += [Mistake(line, label, field, reason) for field, reason in reasons]
+        schedules += [schedule] if schedule else []
+    return tuple(schedules)
+
+
+def _read_entry(entry: Mapping[str, Any], default_zone: str) -> tuple[Schedule | None, list[tuple[str, str]]]:
+    """The schedule, or None and the reasons why not, each with its field."""
+    reasons = [(field, "is unknown" + fields.did_you_mean(field, _CHECKS)) for field in entry if field not in _CHECKS]
+    reasons += [(field, "is missing") for field in _REQUIRED if field not in entry]
+    values: dict[str, Any] = {}
+    for field, check in _CHECKS.items():
+        given = {"timezone": default_zone, "payload": {}, **entry}
+        if field in given:
+            try:
+                values[field] = check(given[field])
+            except ValueError as error:
+                reasons.append((field, str(error)))
+    if "publish" in values and "payload" in values:
+        reasons += [("payload", reason) for reason in payloads.mistakes(values["publish"], values["payload"])]
+    recipient = values.get("timezone", ...) is None
+    if recipient and "publish" in values and not payloads.takes(values["publish"], "timezone"):
+        reasons.append(
+            ("timezone", f"{fields.RECIPIENT!r} is for messages with a timezone; {values['publish']} has none")
+        )
+    if reasons:
+        return None, reasons
+    values["zone"] = values.pop("timezone")
+    return Schedule(**values), []

@@ -1,0 +1,126 @@
+"""Cron expressions: what is taken, what is refused, and with which words."""
+
+from datetime import date, datetime, time, timedelta
+
+import pytest
+from croniter import croniter
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskbell_scheduler.cron import CronError, parse_cron
+
+
+def test_times_of_a_day_are_listed_in_order() -> None:
+    assert parse_cron("45,15 20,8 * * *").times == (time(8, 15), time(8, 45), time(20, 15), time(20, 45))
+
+
+def test_ranges_wrap_over_midnight() -> None:
+    assert [moment.hour for moment in parse_cron("0 22-1 * * *").times] == [0, 1, 22, 23]
+
+
+@pytest.mark.parametrize("hours", ["*", "*/2", "8,*/6"])
+def test_starred_hours_count_by_instant(hours: str) -> None:
+    assert parse_cron(f"0 {hours} * * *").by_instant
+
+
+@pytest.mark.parametrize("hours", ["8", "8,20", "1-5", "0-23", "8/4", "0-23/2"])
+def test_other_hours_count_by_local_time(hours: str) -> None:
+    assert not parse_cron(f"*/5 {hours} * * *").by_instant
+
+
+def test_spelling_does_not_matter() -> None:
+    assert parse_cron(" 0  8 * JAN\tMon ").text == "0 8 * jan mon"
+    assert parse_cron("0 8 * JAN Mon") == parse_cron("0 8 * jan mon")
+
+
+@pytest.mark.parametrize(
+    ("cron", "start", "first"),
+    [
+        ("0 8 * * *", "2026-11-18", "2026-11-18"),
+        ("0 8 * * mon", "2026-11-18", "2026-11-23"),  # a Wednesday
+        ("0 8 * * 7", "2026-11-18", "2026-11-22"),
+        ("0 8 29 2 *", "2026-01-01", "2028-02-29"),
+        ("0 8 l * *", "2026-02-10", "2026-02-28"),
+        ("0 8 * * mon#1", "2026-11-03", "2026-12-07"),  # the first Monday of November was the 2nd
+        ("0 8 * * l5", "2026-11-18", "2026-11-27"),
+        ("0 8 15w * *", "2026-11-01", "2026-11-16"),  # the 15th is a Sunday
+        ("0 8 1 * mon", "2026-11-24", "2026-11-30"),  # either: the Monday comes before the 1st
+        ("0 8 1 * mon", "2026-12-01", "2026-12-01"),  # either: the 1st, a Tuesday
+        ("0 8 ? * fri-mon", "2026-11-18", "2026-11-20"),
+        ("0 8 31 2 mon", "2026-11-18", "2027-02-01"),  # no 31st in February, but Mondays
+    ],
+)
+def test_days(cron: str, start: str, first: str) -> None:
+    assert parse_cron(cron).day_from(date.fromisoformat(start)) == date.fromisoformat(first)
+
+
+@pytest.mark.parametrize(
+    "days", ["* * *", "* * mon,thu", "1,15 * *", "31 * *", "29 2 *", "1 * mon", "l */3 *", "* * fri#2"]
+)
+def test_every_day_is_as_croniter_has_it(days: str) -> None:
+    cron = parse_cron(f"0 0 {days}")
+    expected = croniter(f"0 0 {days}", datetime.fromisoformat("2023-12-31"), ret_type=datetime)
+    upcoming = expected.get_next().date()
+    for ahead in range(3 * 366):
+        day = date(2024, 1, 1) + timedelta(days=ahead)
+        assert cron.day_from(day) == upcoming
+        if day == upcoming:
+            upcoming = expected.get_next().date()
+
+
+@pytest.mark.parametrize(
+    ("cron", "reason"),
+    [
+        ("", "is empty"),
+        ("0 8 * *", "has 4 fields"),
+        ("0 0 8 * * *", "no field for seconds"),
+        ("@daily", "write '0 0 * * *'"),
+        ("@reboot", "@reboot is not supported"),
+        ("H 8 * * *", "H and R"),
+        ("0 R(1-5) * * *", "H and R"),
+        ("H/15 * * * *", "H and R"),
+        ("60 8 * * *", "minute: 60 is out of range, 0 to 59"),
+        ("0 24 * * *", "hour: 24 is out of range"),
+        ("0 8 0 * *", "day of month: 0 is out of range"),
+        ("0 8 * 13 *", "month: 13 is out of range"),
+        ("0 8 * * 8", "day of week: 8 is out of range"),
+        ("0 -1 * * *", "negative"),
+        ("0 8,,9 * * *", "empty item"),
+        ("0 8 * * monday", "did you mean 'mon'?"),
+        ("0 8 * sept *", "did you mean 'sep'?"),
+        ("0 eight * * *", "'eight' is not understood"),
+        ("0 8-8 * * *", "range of one; write '8'"),
+        ("0 8 * * 7-0", "range of one"),
+        ("0 */0 * * *", "no step"),
+        ("0 */x * * *", "no step"),
+        ("0 22-4/2 * * *", "wraps around"),
+        ("0 *,5 * * *", "write '*' alone"),
+        ("0 ? * * *", "'?' is not understood"),
+        ("0 8 15w,3 * *", "W stands alone"),
+        ("0 8 * * mon#6", "'#1' to '#5'"),
+        ("0 8 1 * mon#1", "make it two schedules"),
+        ("0 8 * * mon#1,tue", "make it two schedules"),
+        ("0 8 15w * mon", "make it two schedules"),
+        ("0 0 30 2 *", "never comes"),
+        ("0 0 31 4,6 *", "never comes"),
+        ("0 8 * * " + ",".join(["1"] * 200), "longer than 200"),
+        ("٣ 8 * * *", "is not understood"),
+    ],
+)
+def test_refused_with_a_reason(cron: str, reason: str) -> None:
+    with pytest.raises(CronError) as refusal:
+        parse_cron(cron)
+    assert reason in str(refusal.value)
+
+
+FIELD = st.text(alphabet="0123456789*/-,?lw#hr()monjat@ ", min_size=1, max_size=8)
+
+
+@given(st.one_of(st.lists(FIELD, min_size=5, max_size=5).map(" ".join), st.text(max_size=30)))
+def test_any_text_is_either_a_schedule_with_dates_or_refused(text: str) -> None:
+    try:
+        cron = parse_cron(text)
+    except CronError:
+        return
+    assert cron.times
+    assert cron.day_from(date(2026, 1, 1))
