@@ -1,0 +1,192 @@
+"""`taskbell mail`: what a mail looks like, and why somebody did or did not get one."""
+
+import asyncio
+import json
+import tempfile
+import webbrowser
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+from sqlalchemy import Row
+
+from taskbell.cli.access import database
+from taskbell.cli.console import Mistake, did_you_mean, print_json, print_table
+from taskbell.contracts import MailKind
+from taskbell.errors import TaskbellError
+from taskbell.settings import load
+from taskbell.zones import resolve_zone
+from taskbell_notifier.domain import MAILINGS, SELECT, Recipient, Selection, Task
+from taskbell_notifier.mail.render import Rendered, Renderer
+from taskbell_notifier.mail.report import read_report
+from taskbell_notifier.repository.history import deliveries_to, newest_mailings, person, recipients_at, standing
+from taskbell_notifier.repository.material import Material
+from taskbell_notifier.settings import Appearance
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="What a mail looks like, and why somebody did or did not get one.",
+)
+
+SAMPLE_REPORT = {
+    "by_status": {"pending": 31, "in_progress": 12, "done": 240},
+    "by_priority": {"low": 9, "medium": 20, "high": 11, "urgent": 3},
+    "overdue": 5,
+    "created": 14,
+    "completed": 11,
+}
+
+
+@app.command()
+def preview(
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(MailKind)}.")],
+    user: Annotated[int | None, typer.Option(min=1, help="As this user would get it now; else with samples.")] = None,
+    html: Annotated[bool, typer.Option("--html", help="Print the HTML part.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Show the HTML part in a browser.")] = False,
+) -> None:
+    """Show a mail without sending it."""
+    now = datetime.now(UTC)
+    wanted = _kind(kind)
+    appearance = load(Appearance)
+    renderer = Renderer(appearance.links, appearance.product_name)
+    if user is None:
+        rendered = _sample(renderer, wanted, now)
+    elif wanted in MAILINGS:
+        recipient, selection = asyncio.run(_addressed(wanted, user, now))
+        rendered = renderer.mailing(wanted, recipient, selection, occurrence=now, now=now)
+    else:
+        msg = f"a {wanted.value} mail goes to no user: leave out --user"
+        raise Mistake(msg)
+    if show:
+        page = Path(tempfile.mkdtemp(prefix="taskbell-mail-")) / f"{wanted.value}.html"
+        page.write_text(rendered.html, encoding="utf-8")
+        webbrowser.open(page.as_uri())
+        print(page)
+    elif html:
+        print(rendered.html)
+    else:
+        print(f"Subject: {rendered.subject}\n\n{rendered.text}")
+
+
+@app.command()
+def why(
+    user: Annotated[int | None, typer.Option(min=1, help="Mails to this user.")] = None,
+    address: Annotated[str | None, typer.Option(help="Mails to this address, or to users who have it.")] = None,
+    kind: Annotated[str | None, typer.Option(help=f"Only one of {', '.join(MailKind)}.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what became of somebody's mails, the newest first."""
+    if (user is None) == (address is None):
+        msg = "give --user or --address, one of the two"
+        raise Mistake(msg)
+    wanted = None if kind is None else _kind(kind)
+
+    async def ask() -> tuple[list[dict[str, object]], str | None]:
+        async with database() as connected, connected.transaction() as tx:
+            recipients = [f"user:{user}"] if address is None else await recipients_at(tx, connected.app, address)
+            rows = [dict(row) for row in await deliveries_to(tx, recipients, wanted, limit=limit)]
+            now = None if user is None else _stands(user, await standing(tx, connected.app, user))
+            return rows, now
+
+    rows, now = asyncio.run(ask())
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        print("The ledger has no mail to them: none was planned, or it ended more than 90 days ago.")
+    else:
+        columns = ("created_at", "kind", "recipient", "period", "run", "state", "reason", "attempts", "ended_at")
+        print_table(columns, [[row[column] for column in columns] for row in rows])
+    if now is not None:
+        print(now)
+
+
+@app.command()
+def mailings(
+    message_id: Annotated[str | None, typer.Argument(help="Only the mailing of this message.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what became of the mailings that were asked for, the newest first."""
+
+    async def ask() -> list[dict[str, object]]:
+        async with database() as connected, connected.transaction() as tx:
+            return [dict(row) for row in await newest_mailings(tx, message_id, limit=limit)]
+
+    rows = asyncio.run(ask())
+    if as_json:
+        print_json([row | {"counts": json.loads(str(row["counts"])) if row["counts"] else None} for row in rows])
+    elif not rows:
+        print("No such mailing: its event has not been handled yet, or it was over more than 90 days ago.")
+    else:
+        columns = ("inserted_at", "kind", "message_id", "timezone", "state", "planned", "already", "counts", "note")
+        print_table(columns, [[row[column] for column in columns] for row in rows])
+
+
+def _stands(user: int, row: Row[Any] | None) -> str:
+    """What a mailing would find of them now, in a sentence: the answer where the ledger has no row."""
+    if row is None:
+        return f"There is no user {user}."
+    if not row.is_active:
+        return f"User {user} is inactive: nobody inactive is mailed."
+    said = (
+        f"Now, user {user} has {row.open} open tasks: {row.reminder} due within 24 hours (reminder), "
+        f"{row.overdue} overdue (overdue). The summary of the week needs an open task, or one completed in it."
+    )
+    return f"{said} They opted out of: {', '.join(row.opted_out)}." if row.opted_out else said
+
+
+def _kind(name: str) -> MailKind:
+    known = [kind.value for kind in MailKind]
+    if name not in known:
+        msg = f"there is no kind of mail {name!r}{did_you_mean(name, known)} There are {', '.join(known)}"
+        raise Mistake(msg)
+    return MailKind(name)
+
+
+async def _addressed(kind: MailKind, user: int, now: datetime) -> tuple[Recipient, Selection]:
+    async with database() as connected, connected.transaction() as tx:
+        row = await person(tx, connected.app, user)
+        if row is None:
+            msg = f"there is no user {user}"
+            raise TaskbellError(msg)
+        selection = (await Material(connected.app).selections(tx, kind, now, [user])).get(user)
+    if selection is None:
+        msg = f"user {user} has nothing to be told: there would be no {kind.value} mail"
+        raise TaskbellError(msg)
+    zone = resolve_zone(row.timezone) or _utc()
+    return Recipient(user, row.name or "", row.email or "", zone, row.locale), selection
+
+
+def _sample(renderer: Renderer, kind: MailKind, now: datetime) -> Rendered:
+    recipient = Recipient(None, "Ada", "ada@example.com", _utc())
+    if kind is MailKind.TEST:
+        return renderer.test(recipient, now=now)
+    if kind is MailKind.REPORT:
+        return renderer.report(recipient, read_report(now.date(), now, SAMPLE_REPORT), now=now)
+    selection = SELECT[kind](_sample_tasks(now), now)
+    assert selection is not None  # the samples have something for every kind
+    return renderer.mailing(kind, recipient, selection, occurrence=now, now=now)
+
+
+def _sample_tasks(now: datetime) -> list[Task]:
+    samples = (
+        ("Renew the certificate of the web server", "Platform", "in_progress", "urgent", -9),
+        ("Answer the auditors", "Finance", "pending", "high", -2),
+        ("Review the release notes", "Platform", "pending", "medium", 0),
+        ("Book the room for the retrospective", None, "pending", "low", 3),
+    )
+    return [
+        Task(number, title, project, status, priority, now + timedelta(days=days, hours=5), None)
+        for number, (title, project, status, priority, days) in enumerate(samples, 1)
+    ]
+
+
+def _utc() -> ZoneInfo:
+    zone = resolve_zone("UTC")
+    assert zone is not None
+    return zone

@@ -1,0 +1,58 @@
+"""Tells when a mailing is over: its last mail has reached its end."""
+
+import asyncio
+
+from taskbell.concurrency import first_of
+from taskbell.database import Database
+from taskbell.gate import Gate
+from taskbell.logs import logger
+from taskbell.outbox import Outbox, OutboxMessage
+from taskbell_notifier.repository import mailings
+
+POLL = 5.0
+"""Seconds between looks at mailings whose last mail another process ended."""
+
+SETTLE = 0.2
+"""Seconds between two looks, however many mails end in between."""
+
+
+class Completion:
+    """Completes mailings, each once, with `mailing.completed` in the same transaction."""
+
+    def __init__(self, database: Database, *, gate: Gate, outbox: Outbox) -> None:
+        self.name = "completion"
+        self.wanted = asyncio.Event()
+        """Set it when a mailing may be over."""
+        self._database = database
+        self._gate = gate
+        self._outbox = outbox
+        self._log = logger("completion")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Completes until `stop`."""
+        while not stop.is_set():
+            await first_of(self._gate.wait_open(), stop.wait())
+            if stop.is_set():
+                return
+            self.wanted.clear()
+            async with self._gate.attempt(self.name, stop):
+                while await self.complete_one():
+                    pass
+            await first_of(stop.wait(), timeout=SETTLE)
+            await first_of(self.wanted.wait(), stop.wait(), timeout=POLL)
+
+    async def complete_one(self) -> bool:
+        """Completes one mailing that is over; False where there is none.
+
+        Raises:
+            DatabaseUnavailable: nothing took effect.
+        """
+        async with self._database.transaction() as tx:
+            over = await mailings.complete_one(tx)
+            if over is None:
+                return False
+            # The id is the mailing's, so that it could not be told of twice even if it were completed twice.
+            message_id = f"mailing.completed.{over.mailing_id}"
+            await self._outbox.add(tx, [OutboxMessage(over, message_id=message_id)])
+        self._log.info("mailing.completed", mailing_id=over.mailing_id, kind=over.kind.value, **over.counts)
+        return True

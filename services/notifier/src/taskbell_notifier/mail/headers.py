@@ -1,0 +1,166 @@
+"""Header fields written as bytes: addresses, subjects and Message-IDs that no input can break out of.
+
+Lines end with CRLF and stay within 78 characters wherever a fold is possible (RFC 5322 §2.1.1); what is not ASCII
+becomes encoded words (RFC 2047) of UTF-8. A value that came from outside passes through `clean` first, so no CR, LF or
+other control ever reaches a header.
+"""
+
+import binascii
+import re
+from email.headerregistry import Address
+from email.utils import getaddresses
+
+import idna
+
+from taskbell_notifier.mail import clean
+
+LINE = 78
+"""What a header line should not exceed, without its CRLF."""
+HARD_LINE = 998
+"""What it must not exceed."""
+_ENCODED_LINE = 76
+"""The limit for a line that holds an encoded word (RFC 2047 §2)."""
+_ENCODED_WORD = 75
+_WRAPPING = len("=?utf-8?q??=")
+
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+_LOCAL_PART = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*\Z")
+_DOMAIN = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z"
+)
+_ATOMS = re.compile(rf"{_ATEXT}+(?: {_ATEXT}+)*\Z")
+_MESSAGE_ID = re.compile(r"<[!-;=?-~]+@[!-;=?-~]+>\Z")
+
+# Of the printable characters those that an encoded word may hold as they are, also inside a display name (§5 (3)).
+_PLAIN_IN_Q = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
+
+
+def valid_address(text: str | None, name: str | None = None) -> Address | None:
+    """The address that mail can be sent to, with that display name; None: no valid address.
+
+    Only what every server accepts is valid: a dot-atom of ASCII before the @ (no quoted strings, no SMTPUTF8), a host
+    name after it (no literals). A domain of other scripts becomes its IDNA 2008 form. Blanks around it are forgiven.
+    """
+    local, at, domain = (text or "").strip(" ").rpartition("@")
+    if not at or len(local) > 64 or not _LOCAL_PART.match(local):
+        return None
+    if not domain.isascii():
+        try:
+            domain = idna.encode(domain, uts46=True).decode("ascii")
+        except UnicodeError:  # idna.IDNAError is one
+            return None
+    if len(local) + 1 + len(domain) > 254 or not _DOMAIN.match(domain):
+        return None
+    return Address(display_name=clean.title(name or "", clean.NAME_GRAPHEMES), username=local, domain=domain)
+
+
+def parse_sender(text: str) -> Address:
+    """The sender in `Name <address>` or plain form.
+
+    Raises:
+        ValueError: where there is no valid address in it.
+    """
+    mailboxes = getaddresses([text])
+    sender = valid_address(mailboxes[0][1], mailboxes[0][0]) if len(mailboxes) == 1 else None
+    if sender is None:
+        msg = f"must look like Taskbell <taskbell@example.com>: {text!r}"
+        raise ValueError(msg)
+    return sender
+
+
+def message_id(kind: str, delivery_id: int, sender: Address) -> str:
+    """The Message-ID of a delivery: the same on every try, on every host."""
+    return f"<{kind}.{delivery_id}@{sender.domain}>"
+
+
+def checked_message_id(value: str) -> bytes:
+    """A stored Message-ID for the wire.
+
+    Raises:
+        ValueError: where it is none.
+    """
+    if not _MESSAGE_ID.match(value) or len(value) > HARD_LINE - len("Message-ID: "):  # it cannot be folded
+        msg = f"not a Message-ID: {value!r}"
+        raise ValueError(msg)
+    return value.encode("ascii")
+
+
+def subject_text(subject: str) -> str:
+    """The subject as it will be read: one line without controls, at most 300 graphemes."""
+    return clean.title(subject, 300)
+
+
+def unstructured(name: str, value: str) -> bytes:
+    """A header field of free text, folded; `value` is one line already."""
+    if value.isascii() and "=?" not in value:
+        if len(name) + 2 + len(value) <= LINE:
+            return f"{name}: {value}\r\n".encode("ascii")
+        if max(map(len, value.split(" "))) < LINE - len(name) - 2:
+            return b"\r\n ".join(line.encode("ascii") for line in _folded(name, value)) + b"\r\n"
+    return f"{name}: ".encode("ascii") + b"\r\n ".join(encoded_words(value, len(name) + 2)) + b"\r\n"
+
+
+def _folded(name: str, value: str) -> list[str]:
+    lines = []
+    line = f"{name}:"
+    for word in value.split(" "):
+        if len(line) + 1 + len(word) > LINE - 1:  # the blank that each further line begins with counts too
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}"
+    lines.append(line)
+    return lines
+
+
+def mailbox(name: str, address: Address) -> bytes:
+    """A header field with one mailbox, `To: "Ana Müller" <ana@example.com>`."""
+    shown = address.display_name
+    spec = address.addr_spec.encode("ascii")
+    prefix = f"{name}: ".encode("ascii")
+    if not shown:
+        return prefix + spec + b"\r\n"
+    if not shown.isascii() or "=?" in shown:
+        phrase = b"\r\n ".join(encoded_words(shown, len(prefix)))
+    elif _ATOMS.match(shown):
+        phrase = shown.encode("ascii")
+    else:
+        phrase = b'"' + shown.replace("\\", "\\\\").replace('"', '\\"').encode("ascii") + b'"'
+    last_line = len(phrase) - phrase.rfind(b"\n") - 1 + (0 if b"\n" in phrase else len(prefix))
+    fold = b" " if last_line + len(spec) + 3 <= LINE else b"\r\n "
+    return prefix + phrase + fold + b"<" + spec + b">\r\n"
+
+
+def encoded_words(text: str, column: int) -> list[bytes]:
+    """The text as encoded words, the first of which begins at that column; none splits a character (§5)."""
+    data = text.encode("utf-8")
+    q_length = sum(1 if byte in _PLAIN_IN_Q or byte == 0x20 else 3 for byte in data)
+    quoted = q_length <= (len(data) + 2) // 3 * 4
+    encode = _q if quoted else _b
+    room = min(_ENCODED_WORD, _ENCODED_LINE - column) - _WRAPPING
+    words = []
+    chunk = b""
+    for character in text:
+        longer = chunk + character.encode("utf-8")
+        if chunk and _length(longer, quoted=quoted) > room:
+            words.append(encode(chunk))
+            room = _ENCODED_WORD - _WRAPPING
+            longer = character.encode("utf-8")
+        chunk = longer
+    words.append(encode(chunk))
+    return words
+
+
+def _length(data: bytes, *, quoted: bool) -> int:
+    if quoted:
+        return sum(1 if byte in _PLAIN_IN_Q or byte == 0x20 else 3 for byte in data)
+    return (len(data) + 2) // 3 * 4
+
+
+def _q(data: bytes) -> bytes:
+    letters = [chr(byte) if byte in _PLAIN_IN_Q else "_" if byte == 0x20 else f"={byte:02X}" for byte in data]
+    return f"=?utf-8?q?{''.join(letters)}?=".encode("ascii")
+
+
+def _b(data: bytes) -> bytes:
+    return b"=?utf-8?b?" + binascii.b2a_base64(data, newline=False) + b"?="

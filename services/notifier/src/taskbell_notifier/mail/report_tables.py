@@ -1,0 +1,98 @@
+"""The tables of the daily report, each written once and shown in both parts of the mail."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from taskbell_notifier.mail import clean
+from taskbell_notifier.mail.figures import ReportFigures
+from taskbell_notifier.mail.frame import LINE_LENGTH, Scene
+
+PROJECTS_LISTED = 15
+_ROWS_LISTED = 30
+_NAME_WIDTH = 44
+_INDENT = 2
+_UNKNOWN = "–"
+
+
+class Row(NamedTuple):
+    name: str
+    figures: tuple[str, ...]
+
+
+class Table(NamedTuple):
+    """A table of figures; `text_lines` says the same for the text part."""
+
+    heading: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    more: str
+    text_lines: tuple[str, ...]
+
+
+class _Plan(NamedTuple):
+    """A table before its numbers are written out; a number that is not known is None."""
+
+    heading: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, tuple[int | None, ...]]]
+    limit: int = _ROWS_LISTED
+    in_all: int = 0
+    """Rows there are, where not all of them are here."""
+
+
+def report_tables(at: Scene, figures: ReportFigures) -> Iterable[Table]:
+    """The tables that have something to show."""
+    for plan in (*_of_tasks(at, figures), *_of_taskbell(at, figures)):
+        rows = [row for row in plan.rows if any(number is not None for number in row[1])]
+        if rows:
+            yield _table(at, plan._replace(rows=rows))
+
+
+def _of_tasks(at: Scene, figures: ReportFigures) -> Iterable[_Plan]:
+    _, voice = at.voice.gettext, at.voice
+    glance = [
+        (_("Open"), (figures.open,)),
+        (_("Overdue"), (figures.overdue,)),
+        (_("Created in the last 24 hours"), (figures.created,)),
+        (_("Completed in the last 24 hours"), (figures.completed,)),
+    ]
+    yield _Plan(_("At a glance"), (_("Tasks"), _("Count")), glance)
+    statuses = [(voice.status(status), (count,)) for status, count in figures.by_status.items()]
+    yield _Plan(_("By status"), (_("Status"), _("Tasks")), statuses)
+    priorities = [(voice.priority(priority), (count,)) for priority, count in figures.by_priority.items()]
+    yield _Plan(_("By priority"), (_("Priority"), _("Tasks")), priorities)
+    projects = [
+        (clean.title(name or "", clean.PROJECT_GRAPHEMES) or _("(no project)"), (opened, overdue))
+        for name, opened, overdue in figures.by_project
+    ]
+    columns = (_("Project"), _("Open"), _("Overdue"))
+    yield _Plan(_("By project"), columns, projects, PROJECTS_LISTED, figures.projects)
+
+
+def _of_taskbell(at: Scene, figures: ReportFigures) -> Iterable[_Plan]:
+    _, voice = at.voice.gettext, at.voice
+    mails = [(f"{voice.kind(kind)}: {voice.outcome(outcome)}", (count,)) for kind, outcome, count in figures.mails]
+    yield _Plan(_("Mails of the last 24 hours"), (_("Kind and outcome"), _("Mails")), mails)
+    queues = [
+        (clean.title(queue, clean.NAME_GRAPHEMES), (count,)) for queue, count in (figures.dead_letters or {}).items()
+    ]
+    yield _Plan(_("Dead letters"), (_("Queue"), _("Messages")), queues)
+
+
+def _table(at: Scene, plan: _Plan) -> Table:
+    number = at.voice.dates.number
+    rows = tuple(
+        Row(name, tuple([_UNKNOWN if figure is None else number(figure) for figure in figures]))
+        for name, figures in plan.rows[: plan.limit]
+    )
+    left = max(plan.in_all, len(plan.rows)) - len(rows)
+    more = at.voice.plural("and %(n)s more", "and %(n)s more", left) if left else ""
+    return Table(plan.heading, plan.columns, rows, more, tuple([_in_text(plan.columns, row) for row in rows]))
+
+
+def _in_text(columns: tuple[str, ...], row: Row) -> str:
+    """ "Website: Open: 40, Overdue: 7"; a single figure needs no name of its own."""
+    named = [f"{column}: {figure}" for column, figure in zip(columns[1:], row.figures, strict=True)]
+    figures = ", ".join(named) if len(named) > 1 else row.figures[0]
+    name = clean.isolate(clean.cut_characters(row.name, _NAME_WIDTH))
+    return clean.cut_characters(f"{name}: {figures}", LINE_LENGTH - _INDENT)

@@ -1,0 +1,131 @@
+"""From template files to compiled templates, once, when the renderer is constructed.
+
+An HTML template goes through four steps: its parts are put together, its CSS is moved into style attributes, its words
+are put into each language, and the result is compiled. So a mail costs no inlining and no look-up of static words.
+
+Inlining works on the template's source, not on rendered mails. The inliner parses HTML, and a parser moves stray text
+such as `{% for %}` out of a table; therefore the block delimiters of HTML templates are comments, `<!--% for … %-->`,
+which may stand anywhere. No style may depend on data: every class stands in the source.
+"""
+
+import gettext
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+
+import css_inline
+from babel import Locale
+from jinja2 import Environment, StrictUndefined, Template
+from jinja2.ext import Extension
+from jinja2.lexer import Token, TokenStream
+
+from taskbell.contracts import MailKind
+
+_INCLUDE = re.compile(r"(?:<!--%|\{%) include \"([\w.]+)\" (?:%-->|%\})")
+_INDENT = re.compile(r"\n\s*")
+
+
+class Constants(Extension):
+    """Puts in what a language decides while a template is compiled, so that Jinja folds it into the text around it.
+
+    `_('words')` becomes the translation of that literal; `direction`, `start` and `end` become "ltr", "left" and
+    "right", or the reverse. The environment must carry `translations` and `sides`.
+    """
+
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        translations: gettext.NullTranslations = self.environment.translations  # type: ignore[attr-defined]
+        sides: dict[str, str] = self.environment.sides  # type: ignore[attr-defined]
+        attribute = False
+        while not stream.eos:
+            token = next(stream)
+            if token.type == "name" and not attribute:
+                if token.value == "_":
+                    stream.expect("lparen")
+                    words = stream.expect("string")
+                    stream.expect("rparen")
+                    token = Token(words.lineno, "string", translations.gettext(words.value))
+                elif token.value in sides:
+                    token = Token(token.lineno, "string", sides[token.value])
+            attribute = token.type == "dot"
+            yield token
+
+
+def read(name: str) -> str:
+    """The source of a template, as it lies in the package."""
+    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def assembled(name: str, parts: dict[str, str] | None = None) -> str:
+    """The template with its includes put in place; `parts` gives those that are no files."""
+
+    def part(match: re.Match[str]) -> str:
+        included = match[1]
+        return (parts[included] if parts and included in parts else assembled(included, parts)).rstrip("\n")
+
+    return _INCLUDE.sub(part, read(name))
+
+
+def page_source(kind: MailKind) -> str:
+    """The whole HTML template of that kind of mail, its style sheet still in one place."""
+    return assembled("layout.html.j2", {"body": assembled(f"{kind.value}.html.j2"), "style": read("mail.css")})
+
+
+def html_source(kind: MailKind) -> str:
+    """The same with its styles inlined; its words are still English."""
+    inliner = css_inline.CSSInliner(
+        keep_at_rules=True,  # the dark colours and the narrow screen
+        minify_css=True,
+        load_remote_stylesheets=False,
+    )
+    return _INDENT.sub("\n", inliner.inline(page_source(kind)))
+
+
+def text_source(kind: MailKind) -> str:
+    """The whole text template of that kind of mail."""
+    return assembled("layout.txt.j2", {"body": assembled(f"{kind.value}.txt.j2")})
+
+
+class Compiler:
+    """Compiles templates into one language."""
+
+    def __init__(self, language: str, translations: gettext.NullTranslations) -> None:
+        self._html = html_environment()
+        self._text = text_environment()
+        direction = Locale.parse(language).text_direction
+        start, end = ("right", "left") if direction == "rtl" else ("left", "right")
+        for environment in (self._html, self._text):
+            environment.add_extension(Constants)
+            environment.extend(translations=translations, sides={"direction": direction, "start": start, "end": end})
+
+    def html(self, source: str) -> Template:
+        """An HTML template; every value in it is escaped."""
+        return self._html.from_string(source)
+
+    def text(self, source: str) -> Template:
+        """A template of plain text."""
+        return self._text.from_string(source)
+
+
+def html_environment() -> Environment:
+    """How HTML templates are read. Autoescape is a constant: no file name decides about it."""
+    return Environment(
+        block_start_string="<!--%",
+        block_end_string="%-->",
+        comment_start_string="<!--#",
+        comment_end_string="#-->",
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def text_environment() -> Environment:
+    """How text templates are read."""
+    return Environment(
+        autoescape=False,  # noqa: S701 (plain text: there is nothing to escape for)
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

@@ -1,0 +1,165 @@
+"""The words of a mail: gettext catalogues, bound with their dates to one locale.
+
+English is the source language and falls in wherever a language or a word is missing. The catalogues are compiled when
+`Languages` is constructed, so the .po files are all there is to keep in step.
+"""
+
+import gettext
+import io
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from importlib.resources import files
+
+from babel import Locale, UnknownLocaleError
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+from taskbell.contracts import MailKind
+from taskbell_notifier.mail import clean
+from taskbell_notifier.mail.dates import Dates
+
+SOURCE_LANGUAGE = "en"
+TRANSLATED = ("de", "es", "fr")
+DOMAIN = "taskbell"
+
+_FORMATS = {"en": "en_150"}
+"""Plain English means day before month and a 24-hour clock; en-US, en-GB and others keep their own."""
+
+_LOCALE_NAME = re.compile(r"[A-Za-z]{2,3}(?:_[A-Za-z0-9]{1,8}){0,3}\Z")
+
+
+def catalogue(language: str) -> gettext.NullTranslations:
+    """The translations into that language; for English, the words as they stand in the source."""
+    if language == SOURCE_LANGUAGE:
+        return gettext.NullTranslations()
+    path = files(__package__) / "locales" / language / "LC_MESSAGES" / f"{DOMAIN}.po"
+    with path.open("rb") as source:
+        words = read_po(source, locale=language, domain=DOMAIN, abort_invalid=True)
+    compiled = io.BytesIO()
+    write_mo(compiled, words)
+    compiled.seek(0)
+    return gettext.GNUTranslations(compiled)
+
+
+class Voice:
+    """One locale: its words, its plurals and its dates."""
+
+    def __init__(self, language: str, locale: Locale, translations: gettext.NullTranslations) -> None:
+        self.language = language
+        self.locale = locale
+        self.tag = str(locale).replace("_", "-") if str(locale) not in _FORMATS.values() else language
+        """For `lang` attributes, BCP 47."""
+        self.dates = Dates(locale)
+        self.gettext: Callable[[str], str] = lru_cache(maxsize=512)(translations.gettext)
+        self.ngettext: Callable[[str, str, int], str] = lru_cache(maxsize=512)(translations.ngettext)
+        self.days_overdue = lru_cache(maxsize=512)(self._days_overdue)
+        self.meta = lru_cache(maxsize=256)(self._meta)
+        self._statuses = self._known_statuses()
+        self._priorities = self._known_priorities()
+        self._outcomes = self._known_outcomes()
+        self._kinds = self._known_kinds()
+
+    def plural(self, one: str, many: str, count: int, **values: object) -> str:
+        """The form of the sentence for that count, which it names `%(n)s`."""
+        return self.ngettext(one, many, count) % {"n": self.dates.number(count), **values}
+
+    def _days_overdue(self, days: int) -> str:
+        if days == 0:
+            return self.gettext("due earlier today")
+        return self.plural("%(n)s day overdue", "%(n)s days overdue", days)
+
+    def status(self, status: str) -> str:
+        """The status in words; one that we do not know as it is."""
+        return self._statuses.get(status) or clean.title(status, clean.WORD_GRAPHEMES)
+
+    def priority(self, priority: str) -> str:
+        """The priority in words; one that we do not know as it is."""
+        return self._priorities.get(priority) or clean.title(priority, clean.WORD_GRAPHEMES)
+
+    def outcome(self, outcome: str) -> str:
+        """How mails ended, in words; an outcome that we do not know as it is."""
+        return self._outcomes.get(outcome) or clean.title(outcome, clean.WORD_GRAPHEMES)
+
+    def kind(self, kind: str) -> str:
+        """The kind of mail in words; one that we do not know as it is."""
+        return self._kinds.get(kind) or clean.title(kind, clean.WORD_GRAPHEMES)
+
+    def _meta(self, priority: str | None, status: str) -> str:
+        """ "High priority · In progress"."""
+        return f"{self.priority(priority)} · {self.status(status)}" if priority else self.status(status)
+
+    def _known_statuses(self) -> Mapping[str, str]:
+        _ = self.gettext
+        return {
+            "pending": _("Pending"),
+            "in_progress": _("In progress"),
+            "done": _("Done"),
+            "cancelled": _("Cancelled"),
+        }
+
+    def _known_priorities(self) -> Mapping[str, str]:
+        _ = self.gettext
+        return {
+            "low": _("Low priority"),
+            "medium": _("Medium priority"),
+            "high": _("High priority"),
+            "urgent": _("Urgent"),
+        }
+
+    def _known_outcomes(self) -> Mapping[str, str]:
+        _ = self.gettext
+        return {
+            "sent": _("Sent"),
+            "skipped": _("Nothing to say"),
+            "suppressed": _("Address suppressed"),
+            "expired": _("Too late"),
+            "failed": _("Failed"),
+            "planned": _("Waiting"),
+            "sending": _("Being sent"),
+            "retry": _("To be tried again"),
+            "unknown": _("Outcome unknown"),
+        }
+
+    def _known_kinds(self) -> Mapping[str, str]:
+        _ = self.gettext
+        return {
+            MailKind.REMINDER: _("Reminders"),
+            MailKind.OVERDUE: _("Overdue alerts"),
+            MailKind.WEEKLY: _("Weekly summaries"),
+            MailKind.REPORT: _("Daily reports"),
+            MailKind.TEST: _("Test mails"),
+        }
+
+
+class Languages:
+    """Every voice there is, found by what a user's row says about its locale."""
+
+    def __init__(self) -> None:
+        self.translations = {language: catalogue(language) for language in (SOURCE_LANGUAGE, *TRANSLATED)}
+        self._voices: dict[str, Voice] = {}
+        self.voice = lru_cache(maxsize=1024)(self._find)
+        """The voice for `de`, `de-AT`, `de_AT.UTF-8`; for None, unknown and untranslated ones the English one."""
+
+    def _find(self, name: str | None) -> Voice:
+        locale = _parse(name)
+        if locale is None or locale.language not in self.translations:
+            return self._spoken(SOURCE_LANGUAGE, Locale.parse(_FORMATS[SOURCE_LANGUAGE]))
+        return self._spoken(locale.language, locale)
+
+    def _spoken(self, language: str, locale: Locale) -> Voice:
+        key = str(locale)
+        if key not in self._voices:
+            self._voices[key] = Voice(language, locale, self.translations[language])
+        return self._voices[key]
+
+
+def _parse(name: str | None) -> Locale | None:
+    plain = (name or "").strip().split(".")[0].split("@")[0].replace("-", "_")
+    if not _LOCALE_NAME.match(plain):
+        return None
+    try:
+        locale = Locale.parse(plain)
+    except (UnknownLocaleError, ValueError):
+        return None
+    return Locale.parse(_FORMATS.get(str(locale), str(locale)))

@@ -1,0 +1,136 @@
+"""Plans mailings: page by page, each page one transaction, until everybody who is to be told has a row.
+
+Any number of planners may run. The lock on a mailing's row keeps them apart; what a killed planner has committed is
+done, and the next one goes on from the cursor.
+"""
+
+import asyncio
+import zoneinfo
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from taskbell.concurrency import first_of
+from taskbell.contracts import MailKind
+from taskbell.database import Database
+from taskbell.gate import Gate
+from taskbell.logs import logger
+from taskbell.outbox import Outbox
+from taskbell.zones import resolve_zone
+from taskbell_notifier import domain
+from taskbell_notifier.lifecycle import IN_QUEUE
+from taskbell_notifier.measures import Measures
+from taskbell_notifier.repository import deliveries
+from taskbell_notifier.repository.planning import Periods, Planning
+
+POLL = 1.0
+"""Seconds between looks for mailings that other processes inserted."""
+
+FIRST_PAGE = 500
+"""Users: so that the first mails go out while the rest is planned."""
+
+PAGE = 5_000
+"""Users in each further transaction."""
+
+BACKLOG = 500
+"""Messages that may wait for the broker before planning waits for them."""
+
+BACKLOG_PAUSE = 0.1
+"""Seconds between looks at the backlog."""
+
+
+class Planner:
+    """Plans whatever mailing there is to plan.
+
+    Args:
+        on_planned: called when a mailing has been planned.
+        expiry: by kind, how long after T its mails are sent.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        planning: Planning,
+        *,
+        gate: Gate,
+        outbox: Outbox,
+        measures: Measures,
+        zone: str,
+        expiry: Mapping[MailKind, timedelta],
+        on_planned: Callable[[], None],
+    ) -> None:
+        self.name = "planner"
+        self.wanted = asyncio.Event()
+        """Set it when there is a mailing to plan."""
+        self._database = database
+        self._planning = planning
+        self._gate = gate
+        self._outbox = outbox
+        self._measures = measures
+        self._calendar = Calendar(zone)
+        self._expiry = expiry
+        self._on_planned = on_planned
+        self._log = logger("planner")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Plans until `stop`; the page that is being planned then is finished first."""
+        while not stop.is_set():
+            await first_of(self._gate.wait_open(), stop.wait())
+            if stop.is_set():
+                return
+            self.wanted.clear()
+            # Refused where, say, tables of the web app are missing: what else this service does goes on meanwhile.
+            async with self._gate.attempt(self.name, stop, refused="waiting"):
+                if not await self._has_room():
+                    await first_of(stop.wait(), timeout=BACKLOG_PAUSE)
+                elif not await self.plan_page():
+                    await first_of(self.wanted.wait(), stop.wait(), timeout=POLL)
+
+    async def plan_page(self) -> bool:
+        """Plans one page of one mailing, or finds that it is done; False where there is nothing to plan.
+
+        Raises:
+            DatabaseUnavailable: nothing of the page took effect.
+        """
+        async with self._database.transaction() as tx:
+            mailing = await self._planning.next(tx, page=PAGE)
+            if mailing is None:
+                return False
+            size = PAGE if mailing.cursor else FIRST_PAGE
+            last = await self._planning.window(tx, mailing, page=size)
+            if last is None:
+                await self._planning.finish(tx, mailing)
+                tx.after_commit(self._on_planned)
+                self._log.info("mailing.planned", mailing_id=mailing.id, kind=mailing.kind.value)
+                return True
+            expires_at = domain.expires_at(mailing.kind, mailing.at, self._expiry)
+            periods = self._calendar.periods(mailing.kind, mailing.at)
+            rows = await self._planning.plan(tx, mailing, last, periods, expires_at=expires_at, wait=IN_QUEUE)
+            self._outbox.wake_after(tx)
+        self._measures.planned.labels(mailing.kind.value).inc(rows)
+        return True
+
+    async def _has_room(self) -> bool:
+        """Planning runs ahead of the broker only so far: what waits for it must not grow with the users."""
+        async with self._database.transaction() as tx:
+            return await deliveries.unpublished(tx, BACKLOG) < BACKLOG
+
+
+class Calendar:
+    """What period T falls in, in every zone that there is.
+
+    Zones are resolved here and joined as rows: PostgreSQL would refuse the whole statement for one bad string in one
+    user's row, and knows zones that Python does not.
+    """
+
+    def __init__(self, default: str) -> None:
+        """Makes it; `default` is the zone of people who have none that we know."""
+        self._default = default
+        self._zones = {
+            name: zone for name in sorted(zoneinfo.available_timezones()) if (zone := resolve_zone(name)) is not None
+        }
+        self.periods = lru_cache(maxsize=8)(self._periods)
+
+    def _periods(self, kind: MailKind, at: datetime) -> Periods:
+        found = {name: domain.period(kind, at, zone) for name, zone in self._zones.items()}
+        return Periods(tuple(found), tuple(found.values()), self._default, found[self._default])

@@ -1,0 +1,76 @@
+"""A report is stored: operators get it as a mail, where REPORT_RECIPIENTS names any."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from taskbell.contracts import MailKind, ReportGenerated, SendBatch
+from taskbell.database import Database, Transaction
+from taskbell.messaging.delivery import Received
+from taskbell.outbox import Outbox, OutboxMessage
+from taskbell_notifier import domain
+from taskbell_notifier.lifecycle import IN_QUEUE
+from taskbell_notifier.mailings import digest_of, joins
+from taskbell_notifier.repository import mailings
+from taskbell_notifier.repository.mailings import NewMailing
+from taskbell_notifier.repository.planning import BATCH
+
+
+class ReportMails:
+    """The use case of `report.generated`: one row a recipient and report date; T is the report's `as_of`.
+
+    Args:
+        recipients: addresses; few, so all are planned in the transaction that inserts the mailing.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        *,
+        recipients: Sequence[str],
+        expiry: Mapping[MailKind, timedelta],
+        completion: asyncio.Event,
+    ) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._recipients = tuple({address.lower(): address for address in recipients}.values())
+        self._expiry = expiry
+        self._completion = completion
+
+    async def announce(self, events: Sequence[Received[ReportGenerated]]) -> None:
+        """Plans the mails about each report; a report made again for its date has had them."""
+        async with self._database.transaction() as tx:
+            for event in events:
+                await self._announce(tx, event)
+            tx.after_commit(self._completion.set)
+
+    async def _announce(self, tx: Transaction, event: Received[ReportGenerated]) -> None:
+        kind, digest, day = MailKind.REPORT, digest_of(event.body), event.body.date.isoformat()
+        if await joins(tx, event.envelope, kind, digest):
+            return
+        mailing = await mailings.insert(
+            tx,
+            NewMailing(
+                message_id=event.message_id,
+                kind=kind,
+                digest=digest,
+                expiry=self._expiry[kind],
+                at=event.body.as_of,
+                props={"date": day},
+                direct=True,
+            ),
+        )
+        if mailing is None or mailing.late:
+            return
+        ids = await mailings.insert_addresses(
+            tx,
+            mailing,
+            kind,
+            self._recipients,
+            period=day,
+            expires_at=domain.expires_at(kind, mailing.at, self._expiry),
+            wait=IN_QUEUE,
+        )
+        batches = [tuple(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH)]
+        await self._outbox.add(tx, [OutboxMessage(SendBatch(delivery_ids=batch)) for batch in batches])

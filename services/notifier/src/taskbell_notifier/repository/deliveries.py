@@ -1,0 +1,274 @@
+"""Ledger rows: claim, lease, data marker, outcome, and the sweep. Each statement takes sets.
+
+Fences: a row belongs to whoever wrote its `claim`; the data marker is committed before the first byte of the message,
+and only where claim and lease still hold; an outcome is written only where the claim still is.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+from sqlalchemy import Row
+
+from taskbell.contracts import MailKind
+from taskbell.database import Transaction
+from taskbell_notifier.lifecycle import ENDED, Change, Claimed, Look, Open, Phase, State
+
+CLAIM = """
+    WITH takable AS (
+        SELECT d.id, d.state
+        FROM taskbell.delivery AS d
+        JOIN taskbell.mailing AS m ON m.id = d.mailing_id
+        WHERE d.id = ANY(CAST(:ids AS bigint[])) AND d.ended_at IS NULL AND d.expires_at > now()
+            AND m.state <> 'cancelled'
+            AND (d.state = 'planned'
+                OR (d.state = 'retry' AND d.next_attempt_at <= now())
+                OR (d.state = 'unknown' AND d.next_attempt_at <= now() AND d.resends = 0 AND NOT :hold))
+        FOR UPDATE OF d SKIP LOCKED
+    )
+    UPDATE taskbell.delivery AS d
+    SET state = 'sending', phase = 'envelope', claim = :claim, lease_until = now() + make_interval(secs => :lease),
+        attempts = d.attempts + 1,
+        mail_message_id = coalesce(d.mail_message_id, '<' || d.kind || '.' || d.id || '@' || :domain || '>')
+    FROM takable AS t, taskbell.mailing AS m
+    WHERE d.id = t.id AND m.id = d.mailing_id
+    RETURNING d.id, d.mailing_id, d.kind, d.user_id, d.address, m.at, m.props::text AS props, t.state AS before,
+        d.attempts, d.unknown_at IS NOT NULL AS suspect, d.mail_message_id
+"""
+# SKIP LOCKED: who has the row locked is claiming or judging it; this message is only a hint.
+
+RENEW = """
+    UPDATE taskbell.delivery AS d
+    SET lease_until = now() + make_interval(secs => :lease)
+    FROM (
+        SELECT r.id
+        FROM unnest(CAST(:ids AS bigint[]), CAST(:claims AS uuid[])) AS h (id, claim)
+        JOIN taskbell.delivery AS r ON r.id = h.id AND r.claim = h.claim
+        WHERE r.state = 'sending' AND r.phase = 'envelope'
+        FOR UPDATE OF r SKIP LOCKED
+    ) AS held
+    WHERE d.id = held.id
+"""
+# A lease that ran out while PostgreSQL was away is renewed too: nobody has judged it, or the claim were gone.
+
+MARK = """
+    UPDATE taskbell.delivery AS d
+    SET phase = 'data', lease_until = now() + make_interval(secs => :lease),
+        resends = d.resends + CASE WHEN d.unknown_at IS NULL THEN 0 ELSE 1 END
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:claims AS uuid[])) AS m (id, claim)
+    WHERE d.id = m.id AND d.claim = m.claim AND d.state = 'sending' AND d.phase = 'envelope'
+        AND d.lease_until > now() AND d.expires_at > now() AND (d.unknown_at IS NULL OR d.resends = 0)
+    RETURNING d.id
+"""
+
+CHANGE = """
+    WITH wanted AS (
+        SELECT * FROM unnest(
+            CAST(:ids AS bigint[]), CAST(:claims AS uuid[]), CAST(:states AS text[]), CAST(:reasons AS text[]),
+            CAST(:waits AS float8[]), CAST(:untried AS boolean[]), CAST(:cut_off AS boolean[]),
+            CAST(:addresses AS text[]), CAST(:suppress AS boolean[])
+        ) AS w (id, claim, state, reason, wait, untried, cut_off, address, suppress)
+    ), changed AS (
+        UPDATE taskbell.delivery AS d
+        SET state = w.state, reason = w.reason, phase = NULL, lease_until = NULL,
+            claim = CASE WHEN w.state = 'unknown' THEN d.claim END,
+            attempts = d.attempts - CASE WHEN w.untried THEN 1 ELSE 0 END,
+            resends = d.resends
+                - CASE WHEN w.untried AND d.phase = 'data' AND d.unknown_at IS NOT NULL THEN 1 ELSE 0 END,
+            cut_offs = d.cut_offs + CASE WHEN w.cut_off THEN 1 ELSE 0 END,
+            address = coalesce(w.address, d.address),
+            unknown_at = CASE WHEN w.state = 'unknown' THEN coalesce(d.unknown_at, now()) ELSE d.unknown_at END,
+            next_attempt_at = now() + make_interval(secs => w.wait),
+            due_at = CASE
+                WHEN w.state = ANY(CAST(:ended AS text[])) THEN d.due_at
+                WHEN w.state = 'unknown' THEN now() + make_interval(secs => w.wait)
+                ELSE least(now() + make_interval(secs => w.wait), d.expires_at) END,
+            ended_at = CASE WHEN w.state = ANY(CAST(:ended AS text[])) THEN now() END
+        FROM wanted AS w
+        WHERE d.id = w.id AND d.ended_at IS NULL AND d.claim IS NOT DISTINCT FROM w.claim
+        RETURNING d.id, d.mailing_id, d.user_id, d.kind, d.state, d.reason, d.ended_at, w.address, w.suppress
+    ), told AS (
+        INSERT INTO taskbell.outbox (owner, routing_key, body, message_id)
+        SELECT 'notifier', 'mail.failed',
+            jsonb_build_object('delivery_id', id, 'user_id', user_id, 'kind', kind, 'reason', reason),
+            'mail.failed.' || id
+        FROM changed WHERE state IN ('failed', 'expired')
+        ON CONFLICT (message_id) DO NOTHING
+    ), suppressed AS (
+        INSERT INTO taskbell.suppression (address, reason, delivery_id)
+        SELECT DISTINCT ON (lower(address)) lower(address), reason, id
+        FROM changed WHERE suppress AND address IS NOT NULL ORDER BY lower(address), id
+        ON CONFLICT (address) DO NOTHING
+    )
+    SELECT id, mailing_id, kind, state, ended_at IS NOT NULL AS ended FROM changed
+"""
+# An unknown row keeps its claim until it is claimed again: an outcome that arrives late still counts.
+
+SWEEP = """
+    SELECT d.*, m.at, m.state = 'cancelled' AS cancelled, now() AS now
+    FROM taskbell.mailing AS m
+    CROSS JOIN LATERAL (
+        SELECT id, mailing_id, state, phase, claim, lease_until, resends, cut_offs, unknown_at IS NOT NULL AS suspect,
+            next_attempt_at, queued_at, expires_at, reason
+        FROM taskbell.delivery
+        WHERE mailing_id = m.id AND ended_at IS NULL
+            AND due_at <= CASE WHEN m.state = 'cancelled' THEN 'infinity'::timestamptz ELSE now() END
+        ORDER BY due_at
+        LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    ) AS d
+    WHERE m.completed_at IS NULL
+    LIMIT :limit
+"""
+
+LOOK_LATER = """
+    UPDATE taskbell.delivery AS d SET due_at = now() + make_interval(secs => l.wait)
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:waits AS float8[])) AS l (id, wait)
+    WHERE d.id = l.id
+"""
+
+QUEUED = """
+    UPDATE taskbell.delivery
+    SET queued_at = now(), due_at = least(now() + make_interval(secs => :wait), expires_at)
+    WHERE id = ANY(CAST(:ids AS bigint[]))
+"""
+
+UNPUBLISHED = """
+    SELECT count(*) FROM (
+        SELECT FROM taskbell.outbox WHERE owner = 'notifier' AND published_at IS NULL LIMIT :limit
+    ) AS waiting
+"""
+
+PRUNE = """
+    DELETE FROM taskbell.delivery
+    WHERE id IN (
+        SELECT d.id FROM taskbell.delivery AS d
+        JOIN taskbell.mailing AS m ON m.id = d.mailing_id AND m.completed_at IS NOT NULL
+        WHERE d.ended_at < now() - make_interval(secs => :age)
+        ORDER BY d.ended_at
+        LIMIT :limit
+        FOR UPDATE OF d SKIP LOCKED
+    )
+"""
+
+
+class Changed(NamedTuple):
+    """A change that took effect."""
+
+    id: int
+    mailing_id: int
+    kind: MailKind
+    state: State
+    ended: bool
+
+
+async def claim(tx: Transaction, ids: Sequence[int], *, lease: timedelta, domain: str, hold: bool) -> Sequence[Claimed]:
+    """Takes those of the rows that may be sent now: planned, due for retry, or due for their one resend."""
+    token = uuid4()
+    rows = await tx.rows(
+        CLAIM,
+        {"ids": list(ids), "claim": token, "lease": lease.total_seconds(), "domain": domain, "hold": hold},
+    )
+    return [_claimed(row, token) for row in rows]
+
+
+async def renew(tx: Transaction, held: Iterable[Claimed], *, lease: timedelta) -> None:
+    """Keeps rows that wait for their turn."""
+    rows = list(held)
+    parameters = {"ids": [row.id for row in rows], "claims": [row.claim for row in rows]}
+    await tx.execute(RENEW, parameters | {"lease": lease.total_seconds()})
+
+
+async def mark_data(tx: Transaction, rows: Sequence[Claimed], *, lease: timedelta) -> set[int]:
+    """The data marker; returns the ids of the rows whose message may now go."""
+    parameters = {"ids": [row.id for row in rows], "claims": [row.claim for row in rows]}
+    marked = await tx.rows(MARK, parameters | {"lease": lease.total_seconds()})
+    return {row.id for row in marked}
+
+
+async def change(tx: Transaction, changes: Sequence[Change]) -> list[Changed]:
+    """Writes changes to rows that still carry their claims, tells of failures, suppresses dead addresses."""
+    rows = await tx.rows(
+        CHANGE,
+        {
+            "ids": [it.id for it in changes],
+            "claims": [it.claim for it in changes],
+            "states": [it.state.value for it in changes],
+            "reasons": [it.reason for it in changes],
+            "waits": [it.wait.total_seconds() for it in changes],
+            "untried": [it.untried for it in changes],
+            "cut_off": [it.cut_off for it in changes],
+            "addresses": [it.address for it in changes],
+            "suppress": [it.suppress for it in changes],
+            "ended": [state.value for state in ENDED],
+        },
+    )
+    return [Changed(row.id, row.mailing_id, MailKind(row.kind), State(row.state), row.ended) for row in rows]
+
+
+async def due_rows(tx: Transaction, limit: int) -> tuple[datetime | None, list[Open]]:
+    """Open rows whose time has come, locked, and the database's clock (None where there are none)."""
+    rows = await tx.rows(SWEEP, {"limit": limit})
+    return (rows[0].now if rows else None), [_open(row) for row in rows]
+
+
+async def look_later(tx: Transaction, looks: Sequence[Look]) -> None:
+    """Puts rows off; they are locked by `due_rows`."""
+    waits = [look.wait.total_seconds() for look in looks]
+    await tx.execute(LOOK_LATER, {"ids": [look.id for look in looks], "waits": waits})
+
+
+async def queued(tx: Transaction, ids: Sequence[int], *, wait: timedelta) -> None:
+    """A message was written for each of these rows; they are looked at again after `wait`."""
+    await tx.execute(QUEUED, {"ids": list(ids), "wait": wait.total_seconds()})
+
+
+async def unpublished(tx: Transaction, limit: int) -> int:
+    """How many of our messages wait for the broker's confirm; counts no further than `limit`."""
+    return int(await tx.value(UNPUBLISHED, {"limit": limit}))
+
+
+async def prune(tx: Transaction, *, age: timedelta, limit: int) -> int:
+    """Deletes at most `limit` rows that ended so long ago, of mailings that are over; returns how many."""
+    result = await tx.execute(PRUNE, {"age": age.total_seconds(), "limit": limit})
+    return result.rowcount
+
+
+def _claimed(row: Row[Any], token: UUID) -> Claimed:
+    props: Mapping[str, Any] = {} if row.props is None else json.loads(row.props)
+    return Claimed(
+        id=row.id,
+        mailing_id=row.mailing_id,
+        kind=MailKind(row.kind),
+        user_id=row.user_id,
+        address=row.address if row.user_id is None else None,
+        at=row.at,
+        props=props,
+        claim=token,
+        before=State(row.before),
+        attempts=row.attempts,
+        suspect=row.suspect,
+        message_id=row.mail_message_id,
+    )
+
+
+def _open(row: Row[Any]) -> Open:
+    return Open(
+        id=row.id,
+        mailing_id=row.mailing_id,
+        at=row.at,
+        cancelled=row.cancelled,
+        state=State(row.state),
+        phase=None if row.phase is None else Phase(row.phase),
+        claim=row.claim,
+        lease_until=row.lease_until,
+        resends=row.resends,
+        cut_offs=row.cut_offs,
+        suspect=row.suspect,
+        next_attempt_at=row.next_attempt_at,
+        queued_at=row.queued_at,
+        expires_at=row.expires_at,
+        reason=row.reason,
+    )

@@ -1,0 +1,203 @@
+"""Mailing rows: one a message_id, from the event to `mailing.completed`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from taskbell.contracts import MailingCompleted, MailKind
+from taskbell.database import Transaction
+
+JOINED = """
+    SELECT id FROM taskbell.mailing
+    WHERE kind = :kind AND body_digest = :digest AND inserted_at > now() - interval '1 hour'
+    ORDER BY id LIMIT 1
+"""
+
+LOCK_DIGEST = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell mailing ' || :digest, 0))"
+# Two deliveries of one anonymous message must not both find that nobody has inserted its mailing.
+
+INSERT = """
+    INSERT INTO taskbell.mailing AS m
+        (message_id, kind, occurrence, at, timezone, user_ids, force, props, body_digest, state, note)
+    SELECT :message_id, :kind, :occurrence, t.at, :timezone, CAST(:user_ids AS bigint[]), :force,
+        CAST(:props AS jsonb), :digest,
+        CASE WHEN :direct OR t.late THEN 'sending' ELSE 'planning' END,
+        CASE WHEN t.late THEN 'came after its expiry: nobody was planned' END
+    FROM (
+        SELECT a.at, a.at + make_interval(secs => :expiry) <= now() AS late
+        FROM (SELECT coalesce(CAST(:at AS timestamptz), now()) AS at) AS a
+    ) AS t
+    ON CONFLICT (message_id) DO NOTHING
+    RETURNING m.id, m.at, m.note IS NOT NULL AS late
+"""
+
+INSERT_ADDRESSES = """
+    WITH inserted AS (
+        INSERT INTO taskbell.delivery
+            (mailing_id, kind, recipient, address, period, expires_at, due_at)
+        SELECT :mailing, :kind, 'address:' || lower(a.address), a.address, :period,
+            CAST(:expires_at AS timestamptz),
+            least(now() + make_interval(secs => :wait), CAST(:expires_at AS timestamptz))
+        FROM unnest(CAST(:addresses AS text[])) AS a (address)
+        ON CONFLICT ON CONSTRAINT delivery_once_key DO NOTHING
+        RETURNING id
+    )
+    UPDATE taskbell.mailing
+    SET planned = i.rows, already = :wanted - i.rows, first_delivery = i.first, last_delivery = i.last,
+        planned_at = now()
+    FROM (SELECT count(*) AS rows, min(id) AS first, max(id) AS last, array_agg(id ORDER BY id) AS ids
+        FROM inserted) AS i
+    WHERE mailing.id = :mailing
+    RETURNING i.ids
+"""
+
+OVER = """
+    SELECT m.id, m.kind, m.occurrence, m.already, m.note, m.first_delivery, m.last_delivery
+    FROM taskbell.mailing AS m
+    WHERE m.completed_at IS NULL AND (m.state = 'sending' OR m.state = 'cancelled')
+        AND NOT EXISTS (
+            SELECT FROM taskbell.delivery AS d WHERE d.mailing_id = m.id AND d.ended_at IS NULL)
+    ORDER BY m.id
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+"""
+
+COUNTS = """
+    SELECT state, count(*) AS rows FROM taskbell.delivery
+    WHERE id BETWEEN :first AND :last AND mailing_id = :mailing
+    GROUP BY state
+"""
+
+COMPLETE = """
+    UPDATE taskbell.mailing
+    SET state = CASE WHEN state = 'cancelled' THEN state ELSE 'completed' END,
+        completed_at = now(), counts = CAST(:counts AS jsonb)
+    WHERE id = :mailing
+"""
+
+PRUNE = """
+    DELETE FROM taskbell.mailing WHERE id IN (
+        SELECT m.id FROM taskbell.mailing AS m
+        WHERE m.completed_at < now() - make_interval(secs => :age)
+            AND NOT EXISTS (
+                SELECT FROM taskbell.delivery AS d
+                WHERE d.id BETWEEN m.first_delivery AND m.last_delivery AND d.mailing_id = m.id)
+        ORDER BY m.id
+        LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    )
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewMailing:
+    """A mailing as a message asks for it.
+
+    Attributes:
+        at: T, or None where it is the moment of the insert.
+        direct: its few recipients are inserted together with it, there is nothing to plan.
+    """
+
+    message_id: str
+    kind: MailKind
+    digest: str
+    expiry: timedelta
+    occurrence: datetime | None = None
+    at: datetime | None = None
+    timezone: str | None = None
+    user_ids: Sequence[int] | None = None
+    force: bool = False
+    props: Mapping[str, Any] | None = None
+    direct: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """A mailing that did not exist before."""
+
+    id: int
+    at: datetime
+    late: bool
+    """It came after its expiry: nobody is to be planned."""
+
+
+async def joined(tx: Transaction, kind: MailKind, digest: str) -> int | None:
+    """The mailing of the same kind and body inserted within the last hour, which a repeated anonymous message joins."""
+    await tx.execute(LOCK_DIGEST, {"digest": digest})
+    found = await tx.value(JOINED, {"kind": kind.value, "digest": digest})
+    return None if found is None else int(found)
+
+
+async def insert(tx: Transaction, new: NewMailing) -> Inserted | None:
+    """Inserts the mailing; None where there is one of that message_id already."""
+    row = await tx.row(
+        INSERT,
+        {
+            "message_id": new.message_id,
+            "kind": new.kind.value,
+            "occurrence": new.occurrence,
+            "at": new.at,
+            "timezone": new.timezone,
+            "user_ids": None if new.user_ids is None else sorted(set(new.user_ids)),
+            "force": new.force,
+            "props": None if new.props is None else json.dumps(new.props),
+            "digest": new.digest,
+            "direct": new.direct,
+            "expiry": new.expiry.total_seconds(),
+        },
+    )
+    return None if row is None else Inserted(row.id, row.at, row.late)
+
+
+async def insert_addresses(
+    tx: Transaction,
+    mailing: Inserted,
+    kind: MailKind,
+    addresses: Sequence[str],
+    *,
+    period: str,
+    expires_at: datetime,
+    wait: timedelta,
+) -> list[int]:
+    """Rows for addresses that are no users'; returns the ids of those that had none for this period."""
+    ids = await tx.value(
+        INSERT_ADDRESSES,
+        {
+            "mailing": mailing.id,
+            "kind": kind.value,
+            "period": period,
+            "expires_at": expires_at,
+            "wait": wait.total_seconds(),
+            "addresses": list(addresses),
+            "wanted": len(addresses),
+        },
+    )
+    return list(ids or ())
+
+
+async def complete_one(tx: Transaction) -> MailingCompleted | None:
+    """Completes a mailing that has been planned and has no open row left; None where there is none.
+
+    Its row is locked until the transaction ends, so that it is completed, and told of, once.
+    """
+    row = await tx.row(OVER)
+    if row is None:
+        return None
+    counts = dict.fromkeys(("sent", "skipped", "suppressed", "expired", "failed"), 0)
+    if row.first_delivery is not None:
+        parameters = {"first": row.first_delivery, "last": row.last_delivery, "mailing": row.id}
+        counts |= {found.state: found.rows for found in await tx.rows(COUNTS, parameters)}
+    counts["already"] = row.already
+    await tx.execute(COMPLETE, {"mailing": row.id, "counts": json.dumps(counts)})
+    note = {} if row.note is None else {"note": row.note}
+    return MailingCompleted(
+        mailing_id=row.id, kind=MailKind(row.kind), occurrence=row.occurrence, counts=counts, **note
+    )
+
+
+async def prune(tx: Transaction, *, age: timedelta, limit: int) -> int:
+    """Deletes at most `limit` mailings completed so long ago whose deliveries are gone; returns how many."""
+    result = await tx.execute(PRUNE, {"age": age.total_seconds(), "limit": limit})
+    return result.rowcount

@@ -1,0 +1,179 @@
+"""Sends a batch: claim, load, decide, render, hand over, record. A batch message is a hint; the rows are the truth.
+
+What cannot be sent now is given back at once and left to the sweeper, so a message is over when its rows are.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from random import Random
+
+from sqlalchemy.exc import DBAPIError, ProgrammingError
+
+from taskbell.clock import Clock
+from taskbell.contracts import MailKind, SendBatch
+from taskbell.database import Database, Transaction
+from taskbell.errors import DatabaseUnavailable
+from taskbell.logs import logger
+from taskbell.messaging.delivery import Received
+from taskbell_notifier.domain import MAILINGS, Selection
+from taskbell_notifier.ledger import Ledger
+from taskbell_notifier.letters import Contents, Letters, report_date
+from taskbell_notifier.lifecycle import Change, Claimed, State, after_submission, ended, returned
+from taskbell_notifier.repository.material import Material, Person
+from taskbell_notifier.smtp import SmtpPool, retry_delay
+
+SUPPRESSED_SENDING = "MAIL_SUPPRESS_SEND is set"
+
+AHEAD = 2
+"""Mails for each SMTP session that are rendered or on their way; the others wait as rows."""
+
+
+CLOSE = 1.0
+"""Seconds that batches under way have when the service ends and every submission has its verdict."""
+
+
+class Sender:
+    """The use case of `notifier.send_batch`.
+
+    Args:
+        sessions: SMTP sessions of the pool.
+        suppress: do everything but the sending.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        material: Material,
+        ledger: Ledger,
+        letters: Letters,
+        pool: SmtpPool,
+        clock: Clock,
+        rng: Random,
+        *,
+        sessions: int,
+        suppress: bool,
+    ) -> None:
+        self._database = database
+        self._material = material
+        self._ledger = ledger
+        self._letters = letters
+        self._pool = pool
+        self._clock = clock
+        self._rng = rng
+        self._room = asyncio.Semaphore(AHEAD * sessions)
+        self._suppress = suppress
+        self._batches: set[asyncio.Task[None]] = set()
+        self._worked: float | None = None
+        self._log = logger("sender")
+
+    def idle(self, seconds: float) -> bool:
+        """Has there been nothing to send for so long?"""
+        now = asyncio.get_running_loop().time()
+        return not self._batches and (self._worked is None or now - self._worked >= seconds)
+
+    async def send(self, messages: Sequence[Received[SendBatch]]) -> None:
+        """Sends those of the batches' rows that may be sent now.
+
+        The sending goes on when the caller is cancelled: that a broker is lost is no reason to break off a mail.
+
+        Raises:
+            DatabaseUnavailable: the rows could not be claimed or read; none was sent.
+        """
+        ids = [number for message in messages for number in message.body.delivery_ids]
+        batch = asyncio.create_task(self._send(ids))
+        self._batches.add(batch)
+        batch.add_done_callback(self._over)
+        await asyncio.shield(batch)
+
+    async def close(self) -> None:
+        """Waits for what is under way, a moment: the pool, closed before, lets nothing take long.
+
+        What still waits then waits for PostgreSQL; the ledger, closed next, counts it.
+        """
+        if self._batches:
+            await asyncio.wait(set(self._batches), timeout=CLOSE)
+
+    def _over(self, batch: "asyncio.Task[None]") -> None:
+        self._batches.discard(batch)
+        self._worked = asyncio.get_running_loop().time()
+        if not batch.cancelled() and (error := batch.exception()) is not None:
+            self._log.debug("batch.unfinished", reason=repr(error))  # the caller has it too, if there is one left
+
+    async def _send(self, ids: Sequence[int]) -> None:
+        rows = await self._ledger.claim(ids)
+        try:
+            loaded = await self._load(rows)
+        except (DatabaseUnavailable, ProgrammingError) as error:
+            for row in rows:
+                away = isinstance(error, DatabaseUnavailable)
+                self._ledger.record(returned(row, str(error)) if away else self._broken(row, error))
+            raise
+        await asyncio.gather(*(self._send_one(row, person, contents) for row, person, contents in loaded))
+
+    async def _load(self, rows: Sequence[Claimed]) -> list[tuple[Claimed, Person, Contents]]:
+        """What the mails need; what cannot be read of one person's rows leaves the others their mails.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL is away.
+            ProgrammingError: the tables are not as they should be: that is no row's fault.
+        """
+        if not rows:
+            return []
+        try:
+            async with self._database.transaction() as tx:
+                people = await self._material.people(tx, rows)
+                contents = await self._contents(tx, rows)
+        except (DatabaseUnavailable, ProgrammingError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one row's fault, most likely: the others go on without it
+            if len(rows) > 1:
+                half = len(rows) // 2
+                return [*await self._load(rows[:half]), *await self._load(rows[half:])]
+            self._log.error("mail.unreadable", delivery_id=rows[0].id, kind=rows[0].kind.value, exc_info=error)
+            self._ledger.record(self._broken(rows[0], error))
+            return []
+        return [(row, people[row.id], contents) for row in rows]
+
+    async def _send_one(self, row: Claimed, person: Person, contents: Contents) -> None:
+        change = await self._attempt(row, person, contents)
+        try:
+            await self._ledger.record(change)
+        except DBAPIError as error:
+            reason = str(error.orig).partition("\n")[0]  # PostgreSQL tells rows in the lines after it
+            self._log.error("outcome.refused", delivery_id=row.id, state=change.state.value, reason=reason)
+
+    async def _attempt(self, row: Claimed, person: Person, contents: Contents) -> Change:
+        try:
+            letter = self._letters.decide(row, person, contents)
+            if isinstance(letter, Change):
+                return letter
+            async with self._room:
+                envelope = self._letters.write(letter, self._clock.now())
+                if self._suppress:
+                    return ended(row, State.SKIPPED, SUPPRESSED_SENDING, address=letter.address)
+                submission = await self._pool.submit(envelope, partial(self._ledger.mark_data, row))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one mail, the others of its batch go out
+            self._log.error("mail.broken", delivery_id=row.id, kind=row.kind.value, exc_info=error)
+            return self._broken(row, error)
+        return after_submission(row, submission, letter.address, self._rng)
+
+    def _broken(self, row: Claimed, error: Exception) -> Change:
+        """Our own mistake: tried again like a mail that was not taken, a newer version may do better."""
+        state = State.UNKNOWN if row.suspect else State.RETRY
+        reason = f"error: {type(error).__name__}"
+        return Change(row.id, row.claim, state, reason, retry_delay(row.attempts, self._rng))
+
+    async def _contents(self, tx: Transaction, rows: Sequence[Claimed]) -> Contents:
+        users: dict[tuple[MailKind, datetime], list[int]] = {}
+        for row in rows:
+            if row.kind in MAILINGS and row.user_id is not None:
+                users.setdefault((row.kind, row.at), []).append(row.user_id)
+        selections: dict[tuple[MailKind, datetime, int], Selection] = {}
+        for (kind, at), theirs in users.items():
+            found = await self._material.selections(tx, kind, at, theirs)
+            selections |= {(kind, at, user): selection for user, selection in found.items()}
+        days = {report_date(row) for row in rows if row.kind is MailKind.REPORT}
+        reports = {day: figures for day in days if (figures := await self._material.report(tx, day)) is not None}
+        return Contents(selections, reports)

@@ -1,0 +1,175 @@
+"""Settings of the notifier; MAIL_* names are those that Flask-Mail users know."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from email.headerregistry import Address
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from taskbell.contracts import MailKind
+from taskbell.settings import CommonSettings, Environment, HttpUrl, OptionalSecret, OptionalText
+from taskbell_notifier.domain import EXPIRY
+from taskbell_notifier.mail.headers import parse_sender, valid_address
+from taskbell_notifier.mail.links import TASK_URL_PATTERN, Links
+from taskbell_notifier.mail.unsubscribe import Unsubscriber
+from taskbell_notifier.smtp import SmtpSettings
+
+
+def _sender(text: str) -> str:
+    parse_sender(text)
+    return text
+
+
+def _recipients(text: str) -> str:
+    for address in filter(None, map(str.strip, text.split(","))):
+        if valid_address(address) is None:
+            msg = f"{address!r} is no mail address; give addresses separated by commas"
+            raise ValueError(msg)
+    return text
+
+
+def _empty_is_none(value: object) -> object:
+    return None if value == "" else value
+
+
+def _hours(kind: MailKind) -> float:
+    return EXPIRY[kind] / timedelta(hours=1)
+
+
+Hours = Annotated[float, Field(gt=0, le=24 * 30)]
+
+
+class Appearance(Environment):
+    """What mails look like, wherever they are made."""
+
+    app_url: HttpUrl = Field(default=None, description="Address of the web app, for links in mails")
+    task_url_pattern: str = Field(default=TASK_URL_PATTERN, description="Address of one task")
+    product_name: str = Field(default="Taskbell", min_length=1, description="The name that mails carry")
+
+    @property
+    def links(self) -> Links:
+        """The web app's addresses."""
+        return Links(self.app_url, self.task_url_pattern)
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        _ = self.links
+        return self
+
+
+class NotifierSettings(Appearance, CommonSettings):
+    """What the notifier needs to know."""
+
+    mail_server: str = Field(default="localhost", min_length=1, description="SMTP server that takes our mail")
+    mail_port: int = Field(default=25, ge=1, le=65535, description="25, 587 with MAIL_USE_TLS, 465 with MAIL_USE_SSL")
+    mail_username: OptionalText = Field(default=None, description="Name for SMTP AUTH")
+    mail_password: OptionalSecret = Field(default=None, description="Password for SMTP AUTH")
+    mail_use_tls: bool = Field(default=False, description="STARTTLS, required")
+    mail_use_ssl: bool = Field(default=False, description="TLS from the first byte")
+    mail_ca_file: OptionalText = Field(default=None, description="PEM file of authorities to trust, not the system's")
+    mail_default_sender: Annotated[str, AfterValidator(_sender)] = Field(
+        description="Whom mails are from, address or `Name <address>`"
+    )
+    mail_suppress_send: bool = Field(default=False, description="true: everything but the sending")
+    mail_pool_size: int = Field(default=8, ge=1, le=500, description="SMTP sessions at once")
+    mail_timeout: float = Field(default=30.0, gt=0, description="Seconds for each step up to the message")
+    mail_data_timeout: float = Field(default=600.0, gt=0, description="Seconds for the reply to the message")
+    mail_rate_per_second: Annotated[float | None, BeforeValidator(_empty_is_none)] = Field(
+        default=None, gt=0, description="Mails a second at most"
+    )
+    mail_lease_seconds: float = Field(
+        default=120.0, ge=3, le=3600, description="For how long a claimed mail is left to its process, unrenewed"
+    )
+    mail_expiry_hours_reminder: Hours = Field(
+        default=_hours(MailKind.REMINDER), description="A reminder is not sent later than that"
+    )
+    mail_expiry_hours_overdue: Hours = Field(
+        default=_hours(MailKind.OVERDUE), description="An overdue alert is not sent later than that"
+    )
+    mail_expiry_hours_weekly: Hours = Field(
+        default=_hours(MailKind.WEEKLY), description="A weekly summary is not sent later than that"
+    )
+    mail_expiry_hours_report: Hours = Field(
+        default=_hours(MailKind.REPORT), description="A report mail is not sent later than that"
+    )
+    mail_expiry_hours_test: Hours = Field(
+        default=_hours(MailKind.TEST), description="A test mail is not sent later than that"
+    )
+    unknown_policy: Literal["resend", "hold"] = Field(
+        default="resend", description="A mail whose outcome is unknown is sent once more, or held"
+    )
+    public_url: HttpUrl = Field(default=None, description="Where the world reaches /u/; unset: no unsubscribe links")
+    public_port: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
+        default=None, ge=0, le=65535, description="Serves /u/ there instead of on HTTP_PORT"
+    )
+    secret_key: OptionalSecret = Field(default=None, description="Signs unsubscribe links; needed with PUBLIC_URL")
+    secret_key_former: OptionalSecret = Field(
+        default=None, description="Former SECRET_KEYs, separated by commas, whose links still work"
+    )
+    report_recipients: Annotated[str, AfterValidator(_recipients)] = Field(
+        default="", description="Who gets the daily report, addresses separated by commas"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.public_url is not None and self.secret_key is None:
+            msg = "PUBLIC_URL is set without SECRET_KEY (or SECRET_KEY_FILE), which signs the unsubscribe links"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def sender(self) -> Address:
+        """Whom mails are from."""
+        return parse_sender(self.mail_default_sender)
+
+    @property
+    def unsubscriber(self) -> Unsubscriber | None:
+        """Makes and reads the tokens of unsubscribe links; None without SECRET_KEY."""
+        if self.secret_key is None:
+            return None
+        former = "" if self.secret_key_former is None else self.secret_key_former.get_secret_value()
+        keys = tuple(filter(None, map(str.strip, former.split(","))))
+        return Unsubscriber(self.secret_key.get_secret_value(), keys)
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Who gets the daily report."""
+        return tuple(filter(None, map(str.strip, self.report_recipients.split(","))))
+
+    @property
+    def lease(self) -> timedelta:
+        """For how long a claimed mail is left to its process, unrenewed."""
+        return timedelta(seconds=self.mail_lease_seconds)
+
+    @property
+    def expiry(self) -> Mapping[MailKind, timedelta]:
+        """How long after T a mail of each kind is still sent."""
+        return {
+            MailKind.REMINDER: timedelta(hours=self.mail_expiry_hours_reminder),
+            MailKind.OVERDUE: timedelta(hours=self.mail_expiry_hours_overdue),
+            MailKind.WEEKLY: timedelta(hours=self.mail_expiry_hours_weekly),
+            MailKind.REPORT: timedelta(hours=self.mail_expiry_hours_report),
+            MailKind.TEST: timedelta(hours=self.mail_expiry_hours_test),
+        }
+
+    @property
+    def smtp(self) -> SmtpSettings:
+        """What the SMTP side needs to know.
+
+        Raises:
+            SettingsError: two of these settings contradict each other.
+        """
+        return SmtpSettings(
+            server=self.mail_server,
+            port=self.mail_port,
+            username=self.mail_username,
+            password=None if self.mail_password is None else self.mail_password.get_secret_value(),
+            use_tls=self.mail_use_tls,
+            use_ssl=self.mail_use_ssl,
+            ca_file=self.mail_ca_file,
+            pool_size=self.mail_pool_size,
+            timeout=self.mail_timeout,
+            data_timeout=self.mail_data_timeout,
+            rate_per_second=self.mail_rate_per_second,
+        )

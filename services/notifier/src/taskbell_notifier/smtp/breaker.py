@@ -1,0 +1,178 @@
+"""When sending pauses, how it finds out that it may go on, and how gently it then does.
+
+    sending ──ten server faults in a row──→ server_fault ─┐ probes after 1, 2, 4 … 30 s
+       ↑  └───a configuration fault──→ configuration_fault┤ probes every 30 s
+       │                                                  ↓ a probe succeeds
+       └──────── all sessions in use again ────────── resuming: 1, 2, 4 … sessions
+                                                          │ any fault: back at once
+
+A probe opens a session (connect, TLS, EHLO, AUTH); no mail is risked on it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from random import Random
+
+from taskbell.clock import Clock
+from taskbell_notifier.smtp.replies import Submission, Verdict
+
+Probe = Callable[[], Awaitable[Submission | None]]
+"""Tries the server without a mail: None when it works, else the fault."""
+
+
+class State(StrEnum):
+    SENDING = "sending"
+    RESUMING = "resuming"
+    SERVER_FAULT = "server_fault"
+    CONFIGURATION_FAULT = "configuration_fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the breaker is in, why, and since when (aware, UTC)."""
+
+    state: State
+    reason: str
+    since: datetime
+
+    @property
+    def allows_sending(self) -> bool:
+        return self.state in (State.SENDING, State.RESUMING)
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Seconds between probes."""
+
+    first: float = 1.0
+    longest: float = 30.0
+    configuration: float = 30.0
+    spread: float = 0.2
+    """Server faults' waits vary by that share, so that many notifiers do not knock together."""
+
+    def before_probe(self, state: State, failed: int, rng: Random) -> float:
+        """How long to wait in that state, after so many probes in a row have failed."""
+        if state is State.CONFIGURATION_FAULT:
+            return self.configuration
+        wait = min(self.first * 2.0 ** min(failed, 30), self.longest)
+        return wait * rng.uniform(1 - self.spread, 1 + self.spread)
+
+
+FAULTS_IN_A_ROW = 10
+
+
+class Breaker:
+    """Counts faults, pauses, probes and resumes."""
+
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        sessions: int,
+        clock: Clock,
+        on_change: Callable[[Status], None],
+        rng: Random,
+        waits: Waits = Waits(),
+    ) -> None:
+        """Makes a breaker that lets `sessions` be used at once when all is well."""
+        self._probe = probe
+        self._sessions = sessions
+        self._clock = clock
+        self._on_change = on_change
+        self._rng = rng
+        self._waits = waits
+        self._status = Status(State.SENDING, "", clock.now())
+        self._faults = 0
+        self._failed_probes = 0
+        self._allowed = asyncio.Event()
+        self._allowed.set()
+        self._probing: asyncio.Task[None] | None = None
+        self._closed = False
+        self.allowance = sessions
+        """Sessions that may be used at once while sending is allowed."""
+
+    @property
+    def status(self) -> Status:
+        return self._status
+
+    @property
+    def state(self) -> State:
+        return self._status.state
+
+    @property
+    def reason(self) -> str:
+        """Why sending is paused, or was until just now; empty when all is well."""
+        return self._status.reason
+
+    @property
+    def since(self) -> datetime:
+        """Since when it is in this state, aware, in UTC."""
+        return self._status.since
+
+    async def wait_until_sending_allowed(self) -> None:
+        """Returns at once when sending is allowed, else when a probe has succeeded."""
+        await self._allowed.wait()
+
+    def record(self, submission: Submission) -> None:
+        """Takes note of how a submission ended."""
+        verdict = submission.verdict
+        if verdict in (Verdict.NOT_SENT, Verdict.PAUSED) or not self._status.allows_sending:
+            return
+        if verdict is Verdict.CONFIGURATION_FAULT:
+            self._pause(State.CONFIGURATION_FAULT, submission.reason)
+        elif verdict is Verdict.SERVER_FAULT:
+            self._faults += 1
+            if self._faults >= FAULTS_IN_A_ROW or self.state is State.RESUMING:
+                self._pause(State.SERVER_FAULT, submission.reason)
+        else:
+            self._faults = 0
+            if self.state is State.RESUMING and submission.code is not None:
+                self._widen()
+
+    async def close(self) -> None:
+        """Ends the probing, for good. Who waits for permission goes on waiting."""
+        self._closed = True
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait({self._probing})
+
+    def _pause(self, state: State, reason: str) -> None:
+        self._allowed.clear()
+        self._enter(state, reason)
+        if not self._closed:
+            self._probing = asyncio.get_running_loop().create_task(self._probe_until_it_works())
+
+    def _widen(self) -> None:
+        self.allowance = min(2 * self.allowance, self._sessions)
+        if self.allowance == self._sessions:
+            self._failed_probes = 0
+            self._enter(State.SENDING, "")
+
+    async def _probe_until_it_works(self) -> None:
+        while True:
+            await asyncio.sleep(self._waits.before_probe(self.state, self._failed_probes, self._rng))
+            self._failed_probes += 1
+            try:
+                fault = await self._probe()
+            except Exception as error:  # noqa: BLE001 - if probing ended here, sending would never be resumed
+                fault = Submission(Verdict.SERVER_FAULT, text=f"the probe broke: {error!r}")
+            if fault is None:
+                break
+            known = fault.verdict is Verdict.CONFIGURATION_FAULT
+            self._enter(State.CONFIGURATION_FAULT if known else State.SERVER_FAULT, fault.reason)
+        self._faults = 0
+        self.allowance = 1
+        self._enter(State.RESUMING, self.reason)
+        self._allowed.set()
+
+    def _enter(self, state: State, reason: str) -> None:
+        if state is not self.state:
+            self._status = Status(state, reason, self._clock.now())
+        elif reason != self.reason:
+            self._status = Status(state, reason, self.since)
+        else:
+            return
+        self._on_change(self._status)

@@ -1,0 +1,212 @@
+"""What a server's answer means for one mail: a pure table from (stage, reply or loss) to a word.
+
+| at | 4xx | 5xx | lost, or no reply in time |
+|---|---|---|---|
+| connect, EHLO, STARTTLS | server fault | server fault | server fault |
+| AUTH | server fault | configuration fault | server fault |
+| MAIL | retry | configuration fault (552, 5.3.4: failed) | retry |
+| RCPT | retry | failed; some codes suppress the address | retry |
+| DATA | retry | failed | retry |
+| message | retry | failed | unknown |
+
+Codes are read by their first digit, as RFC 5321 §4.3.2 asks of a client. A reply that makes no sense where it
+came (a 2xx to DATA, a 3xx to RCPT, a line that is no reply) is odd: before the first byte of the message it
+counts like a lost connection, and after it the outcome is unknown.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+REASON_LIMIT = 200
+"""Characters that the ledger keeps of a reason."""
+
+NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"})
+"""Enhanced codes of a refused recipient: this address will never take mail (RFC 3463, RFC 7505)."""
+
+CLOSING = 421
+"""The server leaves; RFC 5321 §3.8 allows it in answer to any command, and between two."""
+
+_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?=\s|$)")
+_ADDRESS = re.compile(r"<?[^\s<>:;,]+@[^\s<>:;,]+>?")
+
+
+class Stage(StrEnum):
+    """Where in the conversation it happened."""
+
+    CONNECT = "connect"
+    EHLO = "EHLO"
+    STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    MESSAGE = "message"
+
+
+class Verdict(StrEnum):
+    """What becomes of the mail."""
+
+    ACCEPTED = "accepted"
+    """The server has taken it."""
+    RETRY = "retry"
+    """Not taken now; the try counts."""
+    FAILED = "failed"
+    """Refused for good."""
+    UNKNOWN = "unknown"
+    """The message went out, in part or whole, and no answer came back."""
+    SERVER_FAULT = "server_fault"
+    """No mail can be handed over at present; this one was not tried."""
+    CONFIGURATION_FAULT = "configuration_fault"
+    """Somebody has to mend a setting; this mail was not tried."""
+    NOT_SENT = "not_sent"
+    """Broken off by us with not a byte of the message sent."""
+    PAUSED = "paused"
+    """Nothing was begun: sending is paused, or the pool is closing."""
+
+    @property
+    def is_try(self) -> bool:
+        """Does it count as a try of this mail? What does not leaves the ledger's row as it was."""
+        return self in _TRIES
+
+
+_TRIES = frozenset({Verdict.ACCEPTED, Verdict.RETRY, Verdict.FAILED, Verdict.UNKNOWN})
+
+
+class Loss(StrEnum):
+    """Why no reply came."""
+
+    DROPPED = "connection lost"
+    TIMED_OUT = "no reply in time"
+    LEFT = "left before the reply"
+    """We ended the connection ourselves: the grace of a shutdown was over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply of the server, its lines joined by newlines. Code 0: it could not be read."""
+
+    code: int
+    text: str
+
+    @property
+    def enhanced(self) -> str | None:
+        """The enhanced status code (RFC 2034, RFC 3463), unless its class contradicts the reply's."""
+        found = _ENHANCED.match(self.text)
+        if found is None or int(found[1][0]) != self.code // 100:
+            return None
+        return found[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """How the handing over of one mail ended."""
+
+    verdict: Verdict
+    stage: Stage | None = None
+    code: int | None = None
+    """The reply's code; None where no reply decided."""
+    enhanced: str | None = None
+    text: str = ""
+    """The reply's text or ours: printable, without addresses, at most 200 characters."""
+    suppress: bool = False
+    """The server says that this address will never take mail."""
+    loss: Loss | None = None
+    cause: BaseException | None = None
+    """What `before_data` raised, where that is why the mail was not sent."""
+
+    @property
+    def reason(self) -> str:
+        """One line for the ledger, `RCPT: 550 5.1.1 no such user`, at most 200 characters."""
+        said = " ".join(str(part) for part in (self.code, self.enhanced, self.text) if part)
+        return cut(f"{self.stage}: {said}" if self.stage else said)
+
+
+def judge(stage: Stage, event: Reply | Loss) -> Submission | None:
+    """The verdict on a mail after `event` at `stage`; None when the server asks us to go on."""
+    if isinstance(event, Loss):
+        return lost(stage, event)
+    kind = event.code // 100
+    if kind == _expected(stage):
+        return decided(Verdict.ACCEPTED, stage, event) if stage is Stage.MESSAGE else None
+    if kind == 4:
+        return decided(_AFTER_4XX[stage], stage, event)
+    if kind == 5:
+        return _refused(stage, event)
+    return odd(stage, event)
+
+
+def ends_session(stage: Stage, event: Reply | Loss) -> bool:
+    """Is nothing more to be said on this connection? So it is after a loss, a 421 and an odd reply."""
+    if isinstance(event, Loss) or event.code == CLOSING:
+        return True
+    return event.code // 100 not in (_expected(stage), 4, 5)
+
+
+def lost(stage: Stage, loss: Loss) -> Submission:
+    """The verdict on a mail whose connection ended, or fell silent, before the reply at `stage`."""
+    if loss is Loss.LEFT and stage is not Stage.MESSAGE:
+        return Submission(Verdict.NOT_SENT, stage, text=loss.value, loss=loss)
+    return Submission(_AFTER_LOSS[stage], stage, text=loss.value, loss=loss)
+
+
+def odd(stage: Stage, reply: Reply) -> Submission:
+    """The verdict on a mail whose server said something that makes no sense at `stage`."""
+    found = decided(_AFTER_LOSS[stage], stage, reply)
+    return Submission(found.verdict, stage, found.code, found.enhanced, cut(f"unexpected reply: {found.text}"))
+
+
+def decided(verdict: Verdict, stage: Stage, reply: Reply, *, suppress: bool = False) -> Submission:
+    """This verdict, in the words of that reply."""
+    return Submission(verdict, stage, reply.code or None, reply.enhanced, clean(reply.text), suppress)
+
+
+def clean(text: str) -> str:
+    """A server's text as one printable line without addresses, at most 200 characters.
+
+    Enhanced codes at the start of lines are left out, they have a field of their own. Addresses are left out
+    because reasons are logged.
+    """
+    lines = (_ENHANCED.sub("", line, count=1) if _ENHANCED.match(line) else line for line in text.split("\n"))
+    printable = "".join(character if character.isprintable() else " " for character in " ".join(lines))
+    return cut(" ".join(_ADDRESS.sub("<address>", printable).split()))
+
+
+def cut(text: str) -> str:
+    """At most 200 characters of it, the last one … where something is missing."""
+    return text if len(text) <= REASON_LIMIT else f"{text[: REASON_LIMIT - 1]}…"
+
+
+_AFTER_4XX = {
+    Stage.CONNECT: Verdict.SERVER_FAULT,
+    Stage.EHLO: Verdict.SERVER_FAULT,
+    Stage.STARTTLS: Verdict.SERVER_FAULT,
+    Stage.AUTH: Verdict.SERVER_FAULT,
+    Stage.MAIL: Verdict.RETRY,
+    Stage.RCPT: Verdict.RETRY,
+    Stage.DATA: Verdict.RETRY,
+    Stage.MESSAGE: Verdict.RETRY,
+}
+
+_AFTER_5XX = {
+    **_AFTER_4XX,
+    Stage.AUTH: Verdict.CONFIGURATION_FAULT,
+    Stage.MAIL: Verdict.CONFIGURATION_FAULT,
+    Stage.RCPT: Verdict.FAILED,
+    Stage.DATA: Verdict.FAILED,
+    Stage.MESSAGE: Verdict.FAILED,
+}
+
+_AFTER_LOSS = {**_AFTER_4XX, Stage.MESSAGE: Verdict.UNKNOWN}
+
+
+def _expected(stage: Stage) -> int:
+    """The first digit with which the server asks us to go on."""
+    return 3 if stage is Stage.DATA else 2
+
+
+def _refused(stage: Stage, reply: Reply) -> Submission:
+    if stage is Stage.MAIL and (reply.code == 552 or reply.enhanced == "5.3.4"):
+        return decided(Verdict.FAILED, stage, reply)  # this message is too large; the next one need not be
+    suppress = stage is Stage.RCPT and reply.enhanced in NO_SUCH_ADDRESS
+    return decided(_AFTER_5XX[stage], stage, reply, suppress=suppress)

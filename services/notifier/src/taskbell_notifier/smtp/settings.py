@@ -1,0 +1,47 @@
+"""What the SMTP side needs to know, apart from where it comes from."""
+
+from dataclasses import dataclass, field
+
+from taskbell.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpSettings:
+    """The MAIL_* settings of one notifier; times in seconds.
+
+    Raises:
+        SettingsError: two settings contradict each other.
+    """
+
+    server: str = "localhost"
+    port: int = 25
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    use_tls: bool = False
+    """STARTTLS, required."""
+    use_ssl: bool = False
+    """TLS from the first byte."""
+    ca_file: str | None = None
+    """PEM file of the authorities to trust instead of the system's."""
+    pool_size: int = 8
+    timeout: float = 30.0
+    """For each step up to the 354, and for opening a connection."""
+    data_timeout: float = 600.0
+    """For the reply to the final dot."""
+    rate_per_second: float | None = None
+    """Mails a second over all sessions; None: as fast as the server takes them."""
+    mails_per_session: int = 100
+    idle_seconds: float = 30.0
+    local_hostname: str | None = None
+    """The name given in EHLO, a domain; None: the host's, or its address where the name has no domain."""
+
+    def __post_init__(self) -> None:
+        if self.use_tls and self.use_ssl:
+            msg = "MAIL_USE_TLS and MAIL_USE_SSL are both set: keep the first for port 587, the second for 465"
+            raise SettingsError(msg)
+        if "\r" in self.server or "\n" in self.server:
+            msg = "MAIL_SERVER holds a line break: give one host name"
+            raise SettingsError(msg)
+        if self.username and self.password is None:
+            msg = "MAIL_USERNAME is set without MAIL_PASSWORD (or MAIL_PASSWORD_FILE): set both or neither"
+            raise SettingsError(msg)

@@ -1,0 +1,71 @@
+"""The command that proves that mail works.
+
+`done` means that the mail is on its way: its row is in the ledger and its message in the outbox, both committed with
+the outcome, which names the row (`delivery_id`). What becomes of it the ledger tells (`taskbell mail why --address`),
+and `mail.failed` where it ends so: an SMTP server may take its time, an answer to a command should not.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from taskbell.commands import CommandLog, Outcome
+from taskbell.contracts import MailKind, SendBatch, SendTestMail
+from taskbell.database import Transaction
+from taskbell.messaging.delivery import Received
+from taskbell.outbox import Outbox, OutboxMessage
+from taskbell_notifier import domain
+from taskbell_notifier.lifecycle import IN_QUEUE
+from taskbell_notifier.mail.headers import valid_address
+from taskbell_notifier.mailings import digest_of, joins
+from taskbell_notifier.repository import mailings
+from taskbell_notifier.repository.mailings import NewMailing
+
+ALREADY = "a test mail to this address was asked for by the same message"
+
+
+class TestMails:
+    """The use case of `notifier.send_test_mail`: the row's period is the command's message_id."""
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(
+        self, log: CommandLog, outbox: Outbox, *, expiry: Mapping[MailKind, timedelta], completion: asyncio.Event
+    ) -> None:
+        self._log = log
+        self._outbox = outbox
+        self._expiry = expiry
+        self._completion = completion
+
+    async def send(self, commands: Sequence[Received[SendTestMail]]) -> None:
+        """Plans each test mail once, and answers."""
+        await self._log.run(commands, self._apply)
+
+    async def _apply(self, tx: Transaction, commands: Sequence[Received[SendTestMail]]) -> Sequence[Outcome]:
+        tx.after_commit(self._completion.set)
+        return [await self._plan(tx, command) for command in commands]
+
+    async def _plan(self, tx: Transaction, command: Received[SendTestMail]) -> Outcome:
+        kind, digest, address = MailKind.TEST, digest_of(command.body), command.body.to.strip()
+        if valid_address(address) is None:
+            return Outcome.rejected("no valid address")
+        if await joins(tx, command.envelope, kind, digest):
+            return Outcome.unchanged(reason=ALREADY)
+        mailing = await mailings.insert(
+            tx,
+            NewMailing(
+                message_id=command.message_id,
+                kind=kind,
+                digest=digest,
+                expiry=self._expiry[kind],
+                direct=True,
+            ),
+        )
+        if mailing is None:
+            return Outcome.unchanged(reason=ALREADY)
+        expires_at = domain.expires_at(kind, mailing.at, self._expiry)
+        ids = await mailings.insert_addresses(
+            tx, mailing, kind, [address], period=command.message_id, expires_at=expires_at, wait=IN_QUEUE
+        )
+        await self._outbox.add(tx, [OutboxMessage(SendBatch(delivery_ids=tuple(ids)))])
+        return Outcome.done(mailing_id=mailing.id, delivery_id=ids[0])

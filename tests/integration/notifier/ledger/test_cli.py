@@ -1,0 +1,105 @@
+"""`taskbell mail`: the operator's questions."""
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import pytest
+from tests.integration.notifier.ledger.house import DAY, Town
+from tests.integration.notifier.ledger.rooms import Rooms
+from typer.testing import CliRunner, Result
+
+from taskbell.contracts import OverdueDue, WeeklyDue
+from taskbell_notifier.cli import app
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("APP_URL", "https://app.example.org")
+
+    def call(*arguments: str) -> Result:
+        return CliRunner().invoke(app, list(arguments))
+
+    return call
+
+
+async def in_thread(run: Run, *arguments: str) -> Result:
+    """The command has an event loop of its own."""
+    return await asyncio.to_thread(run, *arguments)
+
+
+async def test_why_tells_every_mail_to_a_person_the_newest_first(town: Town, rooms: Rooms, run: Run) -> None:
+    await town.late_people(1, 2)
+    await rooms.plan(OverdueDue(), "m1")
+    await rooms.plan(WeeklyDue(), "m2")
+    await town.execute(
+        "UPDATE taskbell.delivery SET state = 'skipped', reason = 'nothing to say' WHERE kind = 'overdue'"
+    )
+    for who in (("--user", "1"), ("--address", " User1@example.org")):
+        found = json.loads((await in_thread(run, "why", *who, "--json")).stdout)
+        assert [(row["kind"], row["recipient"], row["state"], row["reason"]) for row in found] == [
+            ("weekly", "user:1", "planned", None),
+            ("overdue", "user:1", "skipped", "nothing to say"),
+        ]
+    table = (await in_thread(run, "why", "--user", "1", "--kind", "overdue")).stdout
+    assert "nothing to say" in table
+    assert "weekly" not in table
+
+
+async def test_why_says_so_where_there_is_nothing(town: Town, run: Run) -> None:
+    assert "no mail to them" in (await in_thread(run, "why", "--user", "9")).stdout
+
+
+async def test_why_tells_what_keeps_a_person_without_a_mail(town: Town, run: Run) -> None:
+    await town.late_people(1, 2)
+    await town.execute("UPDATE public.users SET is_active = false WHERE id = 2")
+    assert "User 2 is inactive" in (await in_thread(run, "why", "--user", "2")).stdout
+    assert "There is no user 999" in (await in_thread(run, "why", "--user", "999")).stdout
+    await town.execute("INSERT INTO taskbell.preference (user_id, kind, enabled) VALUES (1, 'reminder', false)")
+    told = " ".join((await in_thread(run, "why", "--user", "1")).stdout.split())
+    assert "0 due within 24 hours (reminder), 1 overdue (overdue)" in told
+    assert "opted out of: reminder" in told
+
+
+async def test_mailings_tell_what_became_of_an_event(town: Town, rooms: Rooms, run: Run) -> None:
+    await town.late_people(1)
+    await rooms.plan(OverdueDue(), "m1")
+    await rooms.plan(OverdueDue(), "m2")
+    found = json.loads((await in_thread(run, "mailings", "m2", "--json")).stdout)
+    assert [(row["message_id"], row["planned"], row["already"]) for row in found] == [("m2", 0, 1)]
+    assert len(json.loads((await in_thread(run, "mailings", "--json")).stdout)) == 2
+    assert "No such mailing" in (await in_thread(run, "mailings", "m3")).stdout
+
+
+@pytest.mark.parametrize("arguments", [("why",), ("why", "--user", "1", "--address", "a@b"), ("preview", "weakly")])
+def test_what_cannot_be_meant_is_a_mistake(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).exit_code != 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject"),
+    [
+        ("overdue", "Subject: 2 overdue tasks"),
+        ("weekly", "Subject: Your week: 2 overdue, 2 due"),
+        ("test", "Subject: Test mail from Taskbell"),
+        ("report", "Subject: Daily report"),
+    ],
+)
+def test_a_preview_needs_no_database(monkeypatch: pytest.MonkeyPatch, kind: str, subject: str) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    result = CliRunner().invoke(app, ["preview", kind])
+    assert result.stdout.startswith(subject)
+
+
+async def test_a_preview_for_a_user_is_what_that_user_would_get(town: Town, run: Run) -> None:
+    await town.user(1, name="Grace")
+    await town.task(1, due=-DAY, title="Mend the roof")
+    text = (await in_thread(run, "preview", "overdue", "--user", "1")).stdout
+    assert text.startswith("Subject: Overdue: Mend the roof")
+    assert "Hello Grace" in text
+    page = (await in_thread(run, "preview", "overdue", "--user", "1", "--html")).stdout
+    assert page.startswith("<!DOCTYPE html>")
+    assert (await in_thread(run, "preview", "reminder", "--user", "1")).exit_code != 0

@@ -1,0 +1,141 @@
+"""From an event on the exchange to mails in the inbox, with everything real between them."""
+
+from datetime import timedelta
+
+import pytest
+from tests.integration.notifier.ledger.house import DAY, HOUR, Town, running, settings_for
+from tests.support.inbox import Inbox
+from tests.support.management import Management
+
+EVENTS = "taskbell.events"
+
+
+async def test_exactly_those_who_have_something_to_be_told_get_one_mail_each(
+    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+) -> None:
+    await town.user(1)  # overdue: two tasks
+    await town.task(1, due=-DAY)
+    await town.task(1, due=-2 * DAY)
+    await town.user(2)  # due within a day
+    await town.task(2, due=5 * HOUR)
+    await town.user(3)  # only the weekly mail: due in three days
+    await town.task(3, due=3 * DAY)
+    await town.user(4)  # nothing at all
+    await town.user(5, is_active=False)
+    await town.task(5, due=-DAY)
+    await town.user(6, is_active=None)
+    await town.task(6, due=-DAY)
+    await town.user(7)  # only done, cancelled and unknown ones
+    await town.task(7, due=-DAY, status="done", completed_at=town.now - HOUR)
+    await town.task(7, due=-DAY, status="cancelled")
+    await town.task(7, due=-DAY, status="blocked")
+    await town.user(8, timezone="Foo/Bar")  # no such zone: mailed by TIMEZONE
+    await town.task(8, due=-HOUR)
+    await town.task(None, due=-DAY)
+
+    async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
+        for key in ("overdue.due", "reminder.due", "weekly.due"):
+            assert await management.publish(EVENTS, key, {})
+        await town.completed(3)
+
+    told = sorted((mail.message["List-Id"].split(".")[0][1:], mail.recipient) for mail in inbox.mails)
+    assert told == [
+        ("overdue", "user1@example.org"),
+        ("overdue", "user8@example.org"),
+        ("reminder", "user2@example.org"),
+        ("weekly", "user1@example.org"),
+        ("weekly", "user2@example.org"),
+        ("weekly", "user3@example.org"),
+        ("weekly", "user7@example.org"),
+        ("weekly", "user8@example.org"),
+    ]
+    assert all(row["state"] == "sent" for row in await town.rows("SELECT state FROM taskbell.delivery"))
+
+
+async def test_published_again_it_mails_nobody(
+    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+) -> None:
+    await town.late_people(1, 2)
+    async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
+        await management.publish(EVENTS, "overdue.due", {})
+        await town.completed(1)
+        await management.publish(EVENTS, "overdue.due", {})
+        _, second = await town.completed(2)
+
+    assert sorted(mail.recipient for mail in inbox.mails) == ["user1@example.org", "user2@example.org"]
+    assert second["counts"]["already"] == 2
+    assert second["counts"]["sent"] == 0
+
+
+@pytest.mark.parametrize("forced", [[2], [2, 3, 77]])
+async def test_force_mails_only_those_named_and_only_if_they_have_something_to_be_told(
+    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management, forced: list[int]
+) -> None:
+    await town.late_people(1, 2)
+    await town.user(3)
+    async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
+        await management.publish(EVENTS, "overdue.due", {})
+        await town.completed(1)
+        await management.publish(EVENTS, "overdue.due", {"user_ids": forced, "force": True})
+        await town.completed(2)
+
+    assert sorted(mail.recipient for mail in inbox.mails) == [
+        "user1@example.org",
+        "user2@example.org",
+        "user2@example.org",
+    ]
+    runs = await town.rows("SELECT run FROM taskbell.delivery WHERE user_id = 2 ORDER BY run")
+    assert [row["run"] for row in runs] == [0, 1]
+
+
+async def test_an_empty_list_of_users_mails_nobody(
+    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+) -> None:
+    await town.late_people(1)
+    async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
+        await management.publish(EVENTS, "overdue.due", {"user_ids": []})
+        (mailing,) = await town.completed(1)
+    assert inbox.mails == []
+    assert set(mailing["counts"].values()) == {0}
+
+
+async def test_a_mailing_that_is_over_says_how_its_mails_ended(
+    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+) -> None:
+    await town.late_people(1, 2, 3, 4, 5)
+    await town.execute("UPDATE users SET email = 'nonsense' WHERE id = 2")
+    await town.execute("INSERT INTO taskbell.preference (user_id, kind, enabled) VALUES (3, 'overdue', false)")
+    await town.execute("INSERT INTO taskbell.preference (user_id, kind, enabled) VALUES (5, 'reminder', false)")
+    await town.execute(
+        "INSERT INTO taskbell.suppression (address, reason) VALUES ('user4@example.org', 'RCPT: 550 5.1.1')"
+    )
+    completed = await management.listen(EVENTS, "mailing.completed")
+    failed = await management.listen(EVENTS, "mail.failed")
+    occurrence = (town.now - timedelta(minutes=1)).replace(microsecond=0)
+    async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
+        body = {"occurrence": occurrence.isoformat(), "timezone": "UTC"}
+        await management.publish(EVENTS, "overdue.due", body, properties={"message_id": "occurrence-1"})
+        (mailing,) = await town.completed(1)
+
+    rows = await town.deliveries()
+    assert {recipient: (row["state"], row["reason"]) for recipient, row in rows.items()} == {
+        "user:1": ("sent", "message: 250 OK"),
+        "user:2": ("failed", "no valid address"),
+        "user:3": ("skipped", "opted out of overdue"),
+        "user:4": ("suppressed", "address suppressed: RCPT: 550 5.1.1"),
+        "user:5": ("sent", "message: 250 OK"),
+    }
+    (told,) = await management.take(completed)
+    assert told.json() == {
+        "mailing_id": mailing["id"],
+        "kind": "overdue",
+        "occurrence": occurrence.isoformat().replace("+00:00", "Z"),
+        "counts": {"sent": 2, "skipped": 1, "suppressed": 1, "expired": 0, "failed": 1, "already": 0},
+    }
+    (failure,) = await management.take(failed)
+    assert failure.json() == {
+        "delivery_id": rows["user:2"]["id"],
+        "user_id": 2,
+        "kind": "overdue",
+        "reason": "no valid address",
+    }

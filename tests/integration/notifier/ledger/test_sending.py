@@ -1,0 +1,522 @@
+"""Sending a batch over real SMTP: what each answer makes of a row, and which fences hold."""
+
+import asyncio
+import email
+import email.policy
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.integration.notifier.ledger.house import DAY, HOUR, Town, received
+from tests.integration.notifier.ledger.rooms import Rooms
+from tests.support.scripted_smtp import ScriptedSmtp
+from tests.support.waiting import eventually
+
+from taskbell.contracts import MailKind, OverdueDue, ReminderDue, SendBatch, WeeklyDue
+from taskbell.errors import DatabaseUnavailable
+from taskbell_notifier.domain import Overdue, Weekly
+from taskbell_notifier.repository import deliveries
+from taskbell_notifier.repository.material import Material
+
+
+def body_of(server: ScriptedSmtp) -> str:
+    """The text of the only mail that the server took."""
+    (mail,) = server.accepted
+    message = email.message_from_bytes(mail.message, policy=email.policy.default)
+    part = message.get_body(("plain",))
+    assert part is not None
+    return str(part.get_content())
+
+
+async def planned(town: Town, rooms: Rooms, server: ScriptedSmtp, *users: int, **smtp: Any) -> None:
+    """These people are to be told that a task is overdue."""
+    await town.late_people(*(users or (1,)))
+    await rooms.plan()
+    rooms.hires_sender(server, **smtp)
+
+
+async def test_a_mail_that_is_taken_is_sent_under_its_stored_message_id(
+    town: Town, rooms: Rooms, server: ScriptedSmtp
+) -> None:
+    await planned(town, rooms, server)
+    await rooms.send()
+    row = await town.delivery()
+    assert (row["state"], row["attempts"], row["address"]) == ("sent", 1, "user1@example.org")
+    assert (row["phase"], row["claim"], row["lease_until"]) == (None, None, None)
+    assert row["ended_at"] is not None
+    assert row["mail_message_id"] == f"<overdue.{row['id']}@example.org>"
+    assert [mail.message_id for mail in server.accepted] == [row["mail_message_id"]]
+
+
+@pytest.mark.parametrize(
+    ("rule", "state", "attempts", "reason"),
+    [
+        ({"at": "RCPT", "reply": "450 4.2.0 later"}, "retry", 1, "RCPT: 450 4.2.0 later"),
+        ({"at": "RCPT", "reply": "550 5.7.1 no"}, "failed", 1, "RCPT: 550 5.7.1 no"),
+        ({"at": "RCPT", "drop": True}, "retry", 1, "RCPT: connection lost"),
+        ({"at": "DATA", "reply": "451 4.3.0 later"}, "retry", 1, "DATA: 451 4.3.0 later"),
+        ({"at": "DATA", "reply": "554 5.7.1 no"}, "failed", 1, "DATA: 554 5.7.1 no"),
+        ({"at": "DOT", "reply": "452 4.2.2 full"}, "retry", 1, "message: 452 4.2.2 full"),
+        ({"at": "DOT", "reply": "554 5.6.0 no"}, "failed", 1, "message: 554 5.6.0 no"),
+        ({"at": "DOT", "drop": True}, "unknown", 1, "message: connection lost"),
+        ({"at": "MAIL", "reply": "552 5.3.4 too large"}, "failed", 1, "MAIL: 552 5.3.4 too large"),
+        ({"at": "MAIL", "reply": "550 5.7.1 not you"}, "planned", 0, "MAIL: 550 5.7.1 not you"),
+        ({"at": "CONNECT", "reply": "421 4.3.2 busy"}, "planned", 0, "connect: 421 4.3.2 busy"),
+        ({"at": "EHLO", "drop": True}, "planned", 0, None),
+    ],
+)
+async def test_what_an_answer_makes_of_a_row(
+    town: Town,
+    rooms: Rooms,
+    server: ScriptedSmtp,
+    rule: dict[str, Any],
+    state: str,
+    attempts: int,
+    reason: str | None,
+) -> None:
+    await planned(town, rooms, server)
+    server.rule(**rule)
+    await rooms.send()
+    row = await town.delivery()
+    assert (row["state"], row["attempts"]) == (state, attempts)
+    assert reason is None or row["reason"] == reason
+    assert (row["ended_at"] is None) == (state in ("retry", "unknown", "planned"))
+    failed = await town.outbox("mail.failed")
+    assert failed == (
+        [{"delivery_id": row["id"], "user_id": 1, "kind": "overdue", "reason": reason}] if state == "failed" else []
+    )
+
+
+@pytest.mark.parametrize(("attempt", "minutes"), [(1, 1), (2, 5), (3, 15), (4, 60)])
+async def test_the_next_try_is_later_and_later_and_not_before(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, attempt: int, minutes: int
+) -> None:
+    await planned(town, rooms, server)
+    server.rule("RCPT", reply="450 later")
+    await town.execute("UPDATE taskbell.delivery SET attempts = :n", n=attempt - 1)
+    await rooms.send()
+    (row,) = await town.rows("SELECT next_attempt_at - now() AS wait, due_at - now() AS look FROM taskbell.delivery")
+    assert timedelta(minutes=minutes) - row["wait"] < timedelta(seconds=20)
+    assert row["look"] == row["wait"]
+    server.clear()
+    await rooms.send()
+    assert (await town.delivery())["state"] == "retry"
+    await town.execute("UPDATE taskbell.delivery SET next_attempt_at = now()")
+    await rooms.send()
+    assert (await town.delivery())["state"] == "sent"
+
+
+async def test_a_refused_recipient_leaves_the_others_of_the_batch_sent(
+    town: Town, rooms: Rooms, server: ScriptedSmtp
+) -> None:
+    await planned(town, rooms, server, 1, 2, 3)
+    server.rule("RCPT", reply="550 5.1.1 no such user", recipient="user2@example.org")
+    await rooms.send()
+    assert await town.states() == {"user:1": "sent", "user:2": "failed", "user:3": "sent"}
+    (suppression,) = await town.rows("SELECT address, delivery_id FROM taskbell.suppression")
+    row = (await town.deliveries())["user:2"]
+    assert dict(suppression) == {"address": "user2@example.org", "delivery_id": row["id"]}
+
+
+async def test_a_suppressed_address_gets_nothing_however_it_is_written(
+    town: Town, rooms: Rooms, server: ScriptedSmtp
+) -> None:
+    await planned(town, rooms, server, 1)
+    await town.execute("UPDATE users SET email = ' User1@Example.ORG '")
+    await town.execute("INSERT INTO taskbell.suppression (address, reason) VALUES ('user1@example.org', 'gone')")
+    await rooms.send()
+    row = await town.delivery()
+    assert (row["state"], row["reason"], row["attempts"]) == ("suppressed", "address suppressed: gone", 0)
+    assert server.accepted == []
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "reason"),
+    [
+        ("UPDATE tasks SET status = 'done'", "skipped", "nothing to say"),
+        ("UPDATE tasks SET due_date = now() + interval '1 day'", "skipped", "nothing to say"),
+        ("UPDATE users SET is_active = false", "skipped", "inactive"),
+        ("UPDATE users SET is_active = NULL", "skipped", "inactive"),
+        ("UPDATE tasks SET assignee_id = NULL; DELETE FROM users", "skipped", "no such user any more"),
+        ("UPDATE users SET email = NULL", "failed", "no valid address"),
+        ("UPDATE users SET email = 'a b@example.org'", "failed", "no valid address"),
+        (
+            "INSERT INTO taskbell.preference (user_id, kind, enabled) VALUES (1, 'overdue', false)",
+            "skipped",
+            "opted out of overdue",
+        ),
+    ],
+)
+async def test_what_changed_since_it_was_planned_counts(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, change: str, state: str, reason: str
+) -> None:
+    await planned(town, rooms, server)
+    for statement in change.split(";"):
+        await town.execute(statement)
+    await rooms.send()
+    row = await town.delivery()
+    assert (row["state"], row["reason"], row["attempts"]) == (state, reason, 0)
+    assert row["ended_at"] is not None
+    assert server.accepted == []
+
+
+async def test_a_task_that_newly_matches_is_in_the_mail(town: Town, rooms: Rooms, server: ScriptedSmtp) -> None:
+    await planned(town, rooms, server)
+    await town.task(1, due=-2 * DAY, title="Newly overdue")
+    await rooms.send()
+    assert "Newly overdue" in body_of(server)
+
+
+async def test_a_person_with_very_many_tasks_is_told_of_the_first_and_how_many_there_are(
+    town: Town, rooms: Rooms, server: ScriptedSmtp
+) -> None:
+    await planned(town, rooms, server)
+    await town.execute(
+        "INSERT INTO tasks (id, title, status, priority, due_date, assignee_id)"
+        " SELECT i, 'Many ' || i, 'pending', 'low', now() - make_interval(days => 400 - i), 1"
+        " FROM generate_series(100, 399) AS i"
+    )
+    await rooms.send()
+    text = body_of(server)
+    assert text.count("Many ") == 25
+    assert "Many 124" in text
+    assert "Many 125" not in text
+    assert "and 276 more" in text  # 300 of them and the one of `planned`, less 25
+
+
+async def test_what_is_loaded_for_one_person_does_not_grow_with_that_persons_tasks(town: Town) -> None:
+    await town.user(1)
+    await town.execute(
+        "INSERT INTO tasks (id, title, status, priority, due_date, assignee_id)"
+        " SELECT i, 'Many', 'pending', 'low', now() - make_interval(mins => i), 1 FROM generate_series(1, 2000) AS i"
+    )
+    material = Material(town.database.app)
+    async with town.database.transaction() as tx:
+        overdue = (await material.selections(tx, MailKind.OVERDUE, town.now, [1]))[1]
+        weekly = (await material.selections(tx, MailKind.WEEKLY, town.now, [1]))[1]
+    assert isinstance(overdue, Overdue)
+    assert (len(overdue.tasks), overdue.more) == (25, 1975)
+    assert isinstance(weekly, Weekly)
+    assert (len(weekly.overdue), weekly.more_overdue, weekly.pending) == (5, 1995, 2000)
+
+
+async def test_a_weekly_mail_counts_all_and_lists_the_first(town: Town, rooms: Rooms, server: ScriptedSmtp) -> None:
+    await town.user(1)
+    for number in range(7):
+        await town.task(1, due=-DAY - number * HOUR, title=f"Late{number}")
+    for number in range(12):
+        await town.task(1, due=DAY + number * HOUR, title=f"Soon{number:02}", status="in_progress")
+    await town.task(1, due=-DAY, status="done", completed_at=town.now - DAY)
+    await town.task(1, due=-DAY, status="done", completed_at=town.now - 8 * DAY)
+    await rooms.plan(WeeklyDue())
+    rooms.hires_sender(server)
+    await rooms.send()
+    (mail,) = server.accepted
+    message = email.message_from_bytes(mail.message, policy=email.policy.default)
+    assert message["Subject"] == "Your week: 7 overdue, 12 due"
+    text = body_of(server)
+    assert [f"Late{n}" in text for n in range(7)] == [False, False, True, True, True, True, True]
+    assert [f"Soon{n:02}" in text for n in range(12)] == [True] * 10 + [False] * 2
+
+
+async def test_under_mail_suppress_send_everything_happens_but_the_sending(
+    town: Town, make_rooms: Callable[..., Rooms], server: ScriptedSmtp
+) -> None:
+    rooms = make_rooms(mail_suppress_send=True)
+    await planned(town, rooms, server)
+    await rooms.send()
+    row = await town.delivery()
+    assert (row["state"], row["reason"]) == ("skipped", "MAIL_SUPPRESS_SEND is set")
+    assert row["address"] == "user1@example.org"
+    assert server.connections == []
+
+
+async def test_two_senders_with_the_same_message_send_each_mail_once(
+    town: Town, make_rooms: Callable[..., Rooms], server: ScriptedSmtp
+) -> None:
+    one, other = make_rooms(), make_rooms()
+    await planned(town, one, server, *range(1, 41))
+    other.hires_sender(server)
+    await asyncio.gather(one.send(), other.send(), one.send(), other.send())
+    assert len(server.accepted) == 40
+    assert len({mail.recipients for mail in server.accepted}) == 40
+    assert set((await town.states()).values()) == {"sent"}
+
+
+@pytest.mark.parametrize("phase", ["envelope", "data"])
+async def test_what_one_process_has_claimed_no_other_claims(
+    town: Town, make_rooms: Callable[..., Rooms], server: ScriptedSmtp, phase: str
+) -> None:
+    one, other = make_rooms(), make_rooms()
+    await planned(town, one, server)
+    other.hires_sender(server)
+    ids = [(await town.delivery())["id"]]
+    assert len(await one.ledger.claim(ids)) == 1
+    await town.execute("UPDATE taskbell.delivery SET phase = :phase, lease_until = now()", phase=phase)
+    assert await other.ledger.claim(ids) == []
+
+
+async def test_a_row_whose_claim_was_lost_before_the_data_is_not_sent(
+    town: Town, rooms: Rooms, server: ScriptedSmtp
+) -> None:
+    await planned(town, rooms, server)
+    server.rule("RCPT", hold=True)
+    sending = asyncio.create_task(rooms.send())
+    await server.until(lambda: any("RCPT" in connection.verbs for connection in server.connections))
+    # Another process judged it and took it: as after a stall that outlasted the lease.
+    await town.execute("UPDATE taskbell.delivery SET claim = gen_random_uuid()")
+    server.clear()
+    await sending
+    assert server.accepted == []
+    assert all(connection.messages == 0 for connection in server.connections)
+    assert (await town.delivery())["state"] == "sending"
+
+
+async def test_a_row_whose_lease_ran_out_before_the_data_is_not_sent(
+    town: Town, rooms: Rooms, server: ScriptedSmtp
+) -> None:
+    await planned(town, rooms, server)
+    server.rule("RCPT", hold=True)
+    sending = asyncio.create_task(rooms.send())
+    await server.until(lambda: any("RCPT" in connection.verbs for connection in server.connections))
+    await town.execute("UPDATE taskbell.delivery SET lease_until = now() - interval '1 second'")
+    server.clear()
+    await sending
+    assert server.accepted == []
+    row = await town.delivery()
+    assert (row["state"], row["attempts"]) == ("planned", 0)
+
+
+async def test_a_mail_that_expires_while_the_server_hesitates_is_not_sent(
+    town: Town, rooms: Rooms, server: ScriptedSmtp
+) -> None:
+    await planned(town, rooms, server)
+    server.rule("RCPT", hold=True)
+    sending = asyncio.create_task(rooms.send())
+    await server.until(lambda: any("RCPT" in connection.verbs for connection in server.connections))
+    await town.execute("UPDATE taskbell.delivery SET expires_at = now()")
+    server.clear()
+    await sending
+    assert server.accepted == []
+
+
+async def test_without_a_committed_marker_no_byte_of_the_message_goes(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await planned(town, rooms, server)
+    await rooms.open_gate()
+
+    async def away(*_: Any, **__: Any) -> set[int]:
+        raise DatabaseUnavailable("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deliveries, "mark_data", away)
+        await rooms.send()
+    assert server.accepted == []
+    row = await town.delivery()
+    assert (row["state"], row["attempts"]) == ("planned", 0)
+
+
+async def test_the_marker_is_committed_before_the_message_is_on_its_way(
+    town: Town, rooms: Rooms, server: ScriptedSmtp
+) -> None:
+    await planned(town, rooms, server)
+    server.rule("BODY", hold=True)
+    sending = asyncio.create_task(rooms.send())
+    await server.until(lambda: any("DATA" in connection.verbs for connection in server.connections))
+
+    async def marked() -> bool:
+        row = await town.delivery()
+        return bool(row["phase"] == "data" and row["lease_until"] > town.now + timedelta(minutes=10))
+
+    await eventually(marked)
+    server.clear()
+    await sending
+    assert (await town.delivery())["state"] == "sent"
+
+
+async def test_an_outcome_that_cannot_be_written_is_written_when_postgresql_is_back(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await planned(town, rooms, server)
+    await rooms.open_gate()
+    real, tries = deliveries.change, []
+
+    async def away_twice(*args: Any, **kwargs: Any) -> Any:
+        tries.append(args)
+        if len(tries) < 3:
+            raise DatabaseUnavailable("gone")
+        return await real(*args, **kwargs)
+
+    monkeypatch.setattr(deliveries, "change", away_twice)
+    await rooms.send()
+    assert (await town.delivery())["state"] == "sent"
+    assert len(server.accepted) == 1
+
+
+async def test_an_outcome_that_comes_after_the_row_was_called_unknown_still_counts(
+    town: Town, rooms: Rooms, server: ScriptedSmtp
+) -> None:
+    await planned(town, rooms, server)
+    server.rule("DOT", hold=True)
+    sending = asyncio.create_task(rooms.send())
+    await server.until(lambda: any(connection.messages for connection in server.connections))
+    await town.execute("UPDATE taskbell.delivery SET lease_until = now(), due_at = now()")
+    await rooms.sweeper().sweep()
+    assert (await town.delivery())["state"] == "unknown"
+    server.clear()
+    await sending
+    row = await town.delivery()
+    assert (row["state"], row["resends"]) == ("sent", 0)
+
+
+async def test_a_cancelled_handler_breaks_off_no_mail(town: Town, rooms: Rooms, server: ScriptedSmtp) -> None:
+    await planned(town, rooms, server, 1, 2)
+    server.rule("DOT", hold=True)
+    handler = asyncio.create_task(rooms.send())
+    await server.until(lambda: sum(connection.messages for connection in server.connections) == 2)
+    handler.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handler
+    server.clear()
+    await town.all_ended(2)
+    assert set((await town.states()).values()) == {"sent"}
+    assert len(server.accepted) == 2
+
+
+async def test_while_sending_is_paused_rows_go_back_untouched(town: Town, rooms: Rooms, server: ScriptedSmtp) -> None:
+    await planned(town, rooms, server, *range(1, 31))
+    server.rule("CONNECT", reply="554 5.3.2 closed")
+    await rooms.send()
+    rows = await town.rows("SELECT DISTINCT state, attempts, claim FROM taskbell.delivery")
+    assert [dict(row) for row in rows] == [{"state": "planned", "attempts": 0, "claim": None}]
+    assert not rooms.pool.breaker.status.allows_sending
+    server.clear()
+    await rooms.pool.breaker.wait_until_sending_allowed()
+    await rooms.send()
+    assert set((await town.states()).values()) == {"sent"}
+
+
+async def test_one_mail_that_cannot_be_made_leaves_the_others_sent(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await planned(town, rooms, server, 1, 2, 3)
+    real = rooms.sender._letters.write
+
+    def breaks(letter: Any, now: Any) -> Any:
+        if letter.row.user_id == 2:
+            raise ZeroDivisionError
+        return real(letter, now)
+
+    monkeypatch.setattr(rooms.sender._letters, "write", breaks)
+    await rooms.send()
+    rows = await town.deliveries()
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "user:1": "sent",
+        "user:2": "retry",
+        "user:3": "sent",
+    }
+    assert rows["user:2"]["reason"] == "error: ZeroDivisionError"
+
+
+async def test_rows_that_could_not_be_loaded_are_given_back_and_the_message_is_not_done(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await planned(town, rooms, server)
+    await rooms.open_gate()
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise DatabaseUnavailable("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rooms.sender._material, "people", away)
+        with pytest.raises(DatabaseUnavailable):
+            await rooms.send()
+
+    async def given_back() -> bool:
+        row = await town.delivery()
+        return (row["state"], row["attempts"], row["claim"]) == ("planned", 0, None)
+
+    await eventually(given_back)
+
+
+async def test_what_waits_for_its_turn_keeps_its_lease(town: Town, rooms: Rooms, server: ScriptedSmtp) -> None:
+    await planned(town, rooms, server, 1)
+    rows = await rooms.ledger.claim([(await town.delivery())["id"]])
+    await town.execute("UPDATE taskbell.delivery SET lease_until = now() - interval '1 second'")
+    async with town.database.transaction() as tx:
+        await deliveries.renew(tx, rows, lease=timedelta(seconds=30))
+    (row,) = await town.rows("SELECT lease_until > now() + interval '25 seconds' AS held FROM taskbell.delivery")
+    assert row["held"]
+
+
+async def test_nothing_is_claimed_of_a_cancelled_mailing_nor_what_is_too_late(
+    town: Town, rooms: Rooms, server: ScriptedSmtp
+) -> None:
+    await planned(town, rooms, server, 1, 2)
+    await town.execute("UPDATE taskbell.delivery SET expires_at = now() WHERE user_id = 2")
+    await town.execute("UPDATE taskbell.mailing SET state = 'cancelled'")
+    await rooms.send()
+    assert set((await town.states()).values()) == {"planned"}
+
+
+async def test_an_unknown_row_or_an_id_that_there_is_not_is_no_mistake(
+    town: Town, rooms: Rooms, server: ScriptedSmtp
+) -> None:
+    await planned(town, rooms, server)
+    await rooms.sender.send([received(SendBatch(delivery_ids=(2**63 - 1,)))])
+    assert server.connections == []
+
+
+async def test_mails_of_several_mailings_in_one_message_each_say_their_own(
+    town: Town, rooms: Rooms, server: ScriptedSmtp
+) -> None:
+    await town.late_people(1)
+    await town.task(1, due=HOUR, title="Coming up")
+    await rooms.plan(OverdueDue(), "m1")
+    await rooms.plan(ReminderDue(), "m2")
+    rooms.hires_sender(server)
+    await rooms.send()
+    subjects = [
+        email.message_from_bytes(mail.message, policy=email.policy.default)["Subject"] for mail in server.accepted
+    ]
+    assert sorted(subject.split(":")[0].split(" ")[0] for subject in subjects) == ["Due", "Overdue"]
+
+
+@pytest.mark.parametrize("due", ["-infinity", "4000-01-01 BC", "0001-01-01Z"])
+async def test_a_due_date_that_no_calendar_of_ours_has_stops_nobodys_mail(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, due: str
+) -> None:
+    await town.late_people(1, 2)
+    await town.execute(
+        "UPDATE public.tasks SET due_date = CAST(:due AS text)::timestamptz WHERE assignee_id = 2", due=due
+    )
+    await town.execute("UPDATE public.tasks SET completed_at = 'infinity' WHERE assignee_id = 1")
+    await rooms.plan()
+    rooms.hires_sender(server)
+    await rooms.send()
+    assert await town.states() == {"user:1": "sent", "user:2": "sent"}
+
+
+async def test_what_cannot_be_read_of_one_person_leaves_the_others_of_the_batch_sent(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await planned(town, rooms, server, 1, 2, 3, 4, 5)
+    real = rooms.sender._material.selections
+
+    async def breaks(tx: Any, kind: Any, at: Any, users: Any) -> Any:
+        if 4 in users:
+            raise OverflowError("date value out of range")
+        return await real(tx, kind, at, users)
+
+    monkeypatch.setattr(rooms.sender._material, "selections", breaks)
+    await rooms.send()
+
+    async def given_up_for_now() -> bool:
+        return (await town.states())["user:4"] == "retry"
+
+    await eventually(given_up_for_now)
+    states = await town.states()
+    assert {name for name, state in states.items() if state == "sent"} == {"user:1", "user:2", "user:3", "user:5"}
+    assert (await town.deliveries())["user:4"]["reason"] == "error: OverflowError"

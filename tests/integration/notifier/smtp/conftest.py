@@ -1,0 +1,57 @@
+"""An SMTP pool and a scripted server for each test, on real sockets."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from tests.integration.notifier.smtp.office import PROMPT_WAITS, Notes, Office, OpenOffice
+from tests.support.scripted_smtp import Certificate, ScriptedSmtp
+
+from taskbell.clock import SystemClock
+from taskbell_notifier.smtp import SmtpPool, SmtpSettings
+
+
+@pytest_asyncio.fixture
+async def open_office() -> AsyncIterator[OpenOffice]:
+    """What it makes is closed after the test."""
+    async with AsyncExitStack() as stack:
+
+        @asynccontextmanager
+        async def office(server: ScriptedSmtp, /, **settings: Any) -> AsyncIterator[Office]:
+            notes = Notes()
+            wanted: dict[str, Any] = {
+                "server": "127.0.0.1",
+                "port": server.port,
+                "local_hostname": "tests.example.org",
+            } | settings
+            pool = SmtpPool(SmtpSettings(**wanted), SystemClock(), observer=notes, waits=PROMPT_WAITS)
+            try:
+                yield Office(pool, server, notes)
+            finally:
+                server.clear()
+                await pool.close(0)
+
+        async def enter(server: ScriptedSmtp, /, **settings: Any) -> Office:
+            return await stack.enter_async_context(office(server, **settings))
+
+        yield enter
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[ScriptedSmtp]:
+    async with ScriptedSmtp() as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def office(server: ScriptedSmtp, open_office: OpenOffice) -> Office:
+    """One session at a time, so that it is known which mail goes over which."""
+    return await open_office(server, pool_size=1)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate.make(Path(tmp_path_factory.mktemp("certificate")))

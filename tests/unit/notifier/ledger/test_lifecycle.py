@@ -1,0 +1,234 @@
+"""What becomes of a row after a submission, and what a sweeper does about one that waits."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from uuid import UUID
+
+import pytest
+
+from taskbell.contracts import MailKind
+from taskbell_notifier.lifecycle import (
+    CUT_OFFS,
+    HOLD,
+    IN_QUEUE,
+    LOST_AFTER,
+    OUTCOME_UNKNOWN,
+    Change,
+    Claimed,
+    Look,
+    Open,
+    Phase,
+    Queue,
+    State,
+    View,
+    after_submission,
+    judge,
+)
+from taskbell_notifier.smtp import Stage, Submission, Verdict
+
+T = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+NOW = T + timedelta(hours=1)
+CLAIM = UUID(int=1)
+MINUTE = timedelta(minutes=1)
+
+ROW = Claimed(
+    id=7,
+    mailing_id=3,
+    kind=MailKind.OVERDUE,
+    user_id=5,
+    address=None,
+    at=T,
+    props={},
+    claim=CLAIM,
+    before=State.PLANNED,
+    attempts=1,
+    suspect=False,
+    message_id="<overdue.7@example.org>",
+)
+RESENT = replace(ROW, before=State.UNKNOWN, attempts=2, suspect=True)
+
+OPEN = Open(
+    id=7,
+    mailing_id=3,
+    at=T,
+    cancelled=False,
+    state=State.PLANNED,
+    phase=None,
+    claim=None,
+    lease_until=None,
+    resends=0,
+    cut_offs=0,
+    suspect=False,
+    next_attempt_at=None,
+    queued_at=NOW - 5 * MINUTE,
+    expires_at=T + timedelta(hours=12),
+    reason=None,
+)
+CUT_OFF = replace(OPEN, state=State.SENDING, phase=Phase.ENVELOPE, claim=CLAIM, lease_until=NOW - MINUTE)
+IN_DOUBT = replace(CUT_OFF, phase=Phase.DATA)
+UNKNOWN = replace(OPEN, state=State.UNKNOWN, suspect=True, next_attempt_at=NOW - MINUTE, queued_at=NOW - 10 * MINUTE)
+
+VIEW = View(now=NOW, may_judge=True, may_queue=True, idle=True, hold=False)
+
+
+def submitted(verdict: Verdict, stage: Stage | None = Stage.RCPT, row: Claimed = ROW) -> Change:
+    return after_submission(row, Submission(verdict, stage, text="said so"), "a@example.org", Random(1))
+
+
+def test_a_mail_that_was_taken_is_sent() -> None:
+    change = submitted(Verdict.ACCEPTED, Stage.MESSAGE)
+    assert (change.state, change.untried, change.address) == (State.SENT, False, "a@example.org")
+
+
+@pytest.mark.parametrize(("attempts", "minutes"), [(1, 1), (2, 5), (3, 15), (4, 60)])
+def test_a_mail_not_taken_now_is_tried_again_later_and_later(attempts: int, minutes: int) -> None:
+    change = submitted(Verdict.RETRY, row=replace(ROW, attempts=attempts))
+    assert (change.state, change.wait) == (State.RETRY, minutes * MINUTE)
+
+
+def test_a_mail_refused_for_good_failed() -> None:
+    assert submitted(Verdict.FAILED).state is State.FAILED
+
+
+def test_an_address_that_never_takes_mail_is_to_be_suppressed() -> None:
+    refusal = Submission(Verdict.FAILED, Stage.RCPT, 550, "5.1.1", "no such user", suppress=True)
+    change = after_submission(ROW, refusal, "a@example.org", Random(1))
+    assert (change.state, change.suppress, change.reason) == (State.FAILED, True, "RCPT: 550 5.1.1 no such user")
+
+
+@pytest.mark.parametrize("before", [State.PLANNED, State.RETRY, State.UNKNOWN])
+@pytest.mark.parametrize(
+    "verdict", [Verdict.SERVER_FAULT, Verdict.CONFIGURATION_FAULT, Verdict.PAUSED, Verdict.NOT_SENT]
+)
+def test_what_was_not_tried_is_as_it_was(verdict: Verdict, before: State) -> None:
+    change = submitted(verdict, None, replace(ROW, before=before))
+    assert (change.state, change.untried) == (before, True)
+
+
+def test_no_answer_to_the_message_makes_the_outcome_unknown_once() -> None:
+    assert submitted(Verdict.UNKNOWN, Stage.MESSAGE).state is State.UNKNOWN
+    again = submitted(Verdict.UNKNOWN, Stage.MESSAGE, RESENT)
+    assert again.state is State.FAILED
+    assert again.reason.startswith(OUTCOME_UNKNOWN)
+
+
+def test_a_resend_ends_sent_or_failed_whatever_the_server_says_to_the_message() -> None:
+    assert submitted(Verdict.ACCEPTED, Stage.MESSAGE, RESENT).state is State.SENT
+    assert submitted(Verdict.RETRY, Stage.MESSAGE, RESENT).state is State.FAILED
+    assert submitted(Verdict.FAILED, Stage.MESSAGE, RESENT).reason == "outcome unknown; resend: message: said so"
+
+
+def test_a_resend_broken_off_between_its_marker_and_its_first_byte_is_not_counted() -> None:
+    change = submitted(Verdict.RETRY, Stage.DATA, RESENT)
+    assert (change.state, change.untried, change.wait) == (State.UNKNOWN, True, 5 * MINUTE)
+    assert not submitted(Verdict.RETRY, Stage.DATA).untried
+
+
+def test_a_resend_that_did_not_get_to_the_message_is_still_to_come() -> None:
+    change = submitted(Verdict.RETRY, Stage.RCPT, RESENT)
+    assert (change.state, change.untried) == (State.UNKNOWN, False)
+
+
+def test_a_row_whose_process_lives_is_left_alone_until_its_lease_is_over() -> None:
+    row = replace(CUT_OFF, lease_until=NOW + MINUTE)
+    assert judge(row, VIEW) == Look(7, MINUTE)
+
+
+@pytest.mark.parametrize("row", [CUT_OFF, IN_DOUBT])
+def test_no_lease_is_judged_before_postgresql_has_answered_for_a_full_one(row: Open) -> None:
+    assert isinstance(judge(row, replace(VIEW, may_judge=False)), Look)
+
+
+def test_a_row_cut_off_before_the_data_is_tried_again_at_once() -> None:
+    change = judge(CUT_OFF, VIEW)
+    assert isinstance(change, Change)
+    assert (change.state, change.wait, change.cut_off, change.untried) == (State.RETRY, timedelta(0), True, False)
+
+
+def test_a_resend_cut_off_before_the_data_is_still_to_come() -> None:
+    change = judge(replace(CUT_OFF, suspect=True), VIEW)
+    assert isinstance(change, Change)
+    assert change.state is State.UNKNOWN
+
+
+def test_a_row_that_is_cut_off_again_and_again_is_queued_alone_and_given_up_in_the_end() -> None:
+    queue = judge(replace(OPEN, state=State.RETRY, cut_offs=2), VIEW)
+    assert queue == Queue(7, 3, alone=True)
+    change = judge(replace(CUT_OFF, cut_offs=CUT_OFFS - 1), VIEW)
+    assert isinstance(change, Change)
+    assert (change.state, change.reason) == (State.FAILED, "cut off before the data, 20 times")
+
+
+def test_a_row_cut_off_after_the_data_had_begun_is_unknown_and_after_its_resend_failed() -> None:
+    first = judge(IN_DOUBT, VIEW)
+    assert isinstance(first, Change)
+    assert (first.state, first.claim) == (State.UNKNOWN, CLAIM)
+    second = judge(replace(IN_DOUBT, suspect=True, resends=1), VIEW)
+    assert isinstance(second, Change)
+    assert second.state is State.FAILED
+
+
+def test_a_row_of_unknown_outcome_is_queued_for_its_resend() -> None:
+    assert judge(UNKNOWN, VIEW) == Queue(7, 3)
+
+
+def test_held_it_waits_for_48_hours_after_its_time_and_then_failed() -> None:
+    held = replace(VIEW, hold=True)
+    assert judge(UNKNOWN, held) == Look(7, T + HOLD - NOW)
+    over = judge(UNKNOWN, replace(held, now=T + HOLD))
+    assert isinstance(over, Change)
+    assert (over.state, over.reason) == (State.FAILED, "outcome unknown")
+
+
+@pytest.mark.parametrize("state", [State.PLANNED, State.RETRY])
+def test_a_row_that_waited_too_long_expires_and_says_what_it_waited_for(state: State) -> None:
+    late = replace(VIEW, now=OPEN.expires_at)
+    assert judge(replace(OPEN, state=state), late) == Change(7, None, State.EXPIRED, "not sent in time")
+    change = judge(replace(OPEN, state=state, reason="RCPT: 450 later"), late)
+    assert isinstance(change, Change)
+    assert change.reason == "not sent in time; RCPT: 450 later"
+
+
+def test_a_row_of_unknown_outcome_that_waited_too_long_is_not_called_expired() -> None:
+    change = judge(UNKNOWN, replace(VIEW, now=UNKNOWN.expires_at))
+    assert isinstance(change, Change)
+    assert (change.state, change.reason) == (State.FAILED, "outcome unknown")
+
+
+@pytest.mark.parametrize("state", [State.PLANNED, State.RETRY])
+def test_a_cancelled_mailings_waiting_rows_are_skipped(state: State) -> None:
+    change = judge(replace(OPEN, state=state, cancelled=True), VIEW)
+    assert isinstance(change, Change)
+    assert (change.state, change.reason) == (State.SKIPPED, "mailing cancelled")
+
+
+def test_a_cancelled_mailings_rows_under_way_are_left_to_end() -> None:
+    row = replace(CUT_OFF, cancelled=True, lease_until=NOW + MINUTE)
+    assert isinstance(judge(row, VIEW), Look)
+
+
+def test_a_retry_is_queued_when_its_time_has_come_and_not_before() -> None:
+    row = replace(OPEN, state=State.RETRY, next_attempt_at=NOW + MINUTE)
+    assert judge(row, VIEW) == Look(7, MINUTE)
+    assert judge(replace(row, next_attempt_at=NOW), VIEW) == Queue(7, 3)
+
+
+def test_a_retry_due_is_queued_however_busy_the_queue_is() -> None:
+    row = replace(OPEN, state=State.RETRY, next_attempt_at=NOW)
+    assert isinstance(judge(row, replace(VIEW, idle=False)), Queue)
+
+
+def test_nothing_is_queued_while_sending_is_paused() -> None:
+    assert isinstance(judge(OPEN, replace(VIEW, may_queue=False)), Look)
+
+
+def test_a_message_is_written_again_when_the_queue_is_empty_and_it_has_not_come() -> None:
+    assert judge(replace(OPEN, queued_at=NOW - IN_QUEUE), VIEW) == Queue(7, 3)
+
+
+def test_in_a_long_queue_a_row_is_looked_at_less_and_less_often() -> None:
+    busy = replace(VIEW, idle=False)
+    assert judge(replace(OPEN, queued_at=NOW - 3 * MINUTE), busy) == Look(7, 3 * MINUTE)
+    assert judge(replace(OPEN, queued_at=NOW - 6 * MINUTE), busy) == Look(7, 6 * MINUTE)
+    assert judge(replace(OPEN, queued_at=NOW - LOST_AFTER), busy) == Queue(7, 3)

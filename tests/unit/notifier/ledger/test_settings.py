@@ -1,0 +1,81 @@
+"""The notifier's settings: what is refused before anything starts."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from taskbell.contracts import MailKind
+from taskbell.errors import SettingsError
+from taskbell.settings import load
+from taskbell_notifier.settings import NotifierSettings
+
+
+def settings(**given: Any) -> NotifierSettings:
+    return load(
+        NotifierSettings,
+        **{
+            "database_url": "postgresql://u@h/d",
+            "broker_url": "amqp://h/",
+            "mail_default_sender": "Bell <bell@example.org>",
+        }
+        | given,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mail_use_tls": True, "mail_use_ssl": True}, "MAIL_USE_TLS and MAIL_USE_SSL"),
+        ({"mail_username": "me"}, "MAIL_PASSWORD"),
+        ({"mail_default_sender": "nobody"}, "MAIL_DEFAULT_SENDER"),
+        ({"report_recipients": "a@example.org, nonsense"}, "REPORT_RECIPIENTS: 'nonsense'"),
+        ({"public_url": "https://t.example.org"}, "SECRET_KEY"),
+        ({"unknown_policy": "guess"}, "UNKNOWN_POLICY"),
+        ({"mail_expiry_hours_report": 0}, "MAIL_EXPIRY_HOURS_REPORT"),
+        ({"task_url_pattern": "https://x/{task}"}, "TASK_URL_PATTERN"),
+    ],
+)
+def test_a_wrong_setting_is_named(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        _ = settings(**given).smtp
+
+
+def test_a_sender_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MAIL_DEFAULT_SENDER", raising=False)
+    with pytest.raises(SettingsError, match="MAIL_DEFAULT_SENDER is not set"):
+        load(NotifierSettings, database_url="postgresql://u@h/d", broker_url="amqp://h/", _env_file=None)
+
+
+def test_defaults_are_those_of_the_mail_page() -> None:
+    found = settings()
+    assert (found.smtp.pool_size, found.smtp.timeout, found.smtp.data_timeout) == (8, 30.0, 600.0)
+    assert found.expiry == {
+        MailKind.REMINDER: timedelta(hours=12),
+        MailKind.OVERDUE: timedelta(hours=12),
+        MailKind.WEEKLY: timedelta(hours=48),
+        MailKind.REPORT: timedelta(hours=4),
+        MailKind.TEST: timedelta(hours=4),
+    }
+    assert (found.unknown_policy, found.lease) == ("resend", timedelta(minutes=2))
+
+
+def test_report_recipients_are_split() -> None:
+    assert settings(report_recipients=" a@example.org ,b@example.org,").operators == (
+        "a@example.org",
+        "b@example.org",
+    )
+
+
+@pytest.mark.parametrize("name", ["public_port", "mail_rate_per_second", "mail_username", "app_url"])
+def test_an_empty_variable_is_not_set(name: str) -> None:
+    assert getattr(settings(**{name: ""}), name) is None
+
+
+def test_links_made_with_a_former_key_still_work() -> None:
+    token = settings(secret_key="old").unsubscriber.token(7, MailKind.WEEKLY)  # type: ignore[union-attr]
+    rotated = settings(secret_key="new", secret_key_former="older, old").unsubscriber
+    assert rotated is not None
+    assert rotated.read(token) == (7, MailKind.WEEKLY)
+    assert settings(secret_key="new").unsubscriber.read(token) is None  # type: ignore[union-attr]
+    assert settings().unsubscriber is None

@@ -1,0 +1,27 @@
+import pytest
+from hypothesis import settings
+
+from taskbell_notifier.mail.headers import parse_sender
+from taskbell_notifier.mail.links import Links
+from taskbell_notifier.mail.mime import MailWriter
+from taskbell_notifier.mail.render import Renderer
+
+# How fast a machine is decides about no test.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
+
+
+@pytest.fixture(scope="session")
+def renderer() -> Renderer:
+    return Renderer(Links("https://app.example.com"))
+
+
+@pytest.fixture(scope="session")
+def linkless() -> Renderer:
+    """A renderer that does not know where the web app is."""
+    return Renderer(Links())
+
+
+@pytest.fixture(scope="session")
+def writer() -> MailWriter:
+    return MailWriter(parse_sender("Taskbell <bell@example.com>"))
