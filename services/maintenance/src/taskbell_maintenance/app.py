@@ -1,0 +1,67 @@
+"""The composition root: the only place that constructs."""
+
+from taskbell.commands import CommandLog, Replies
+from taskbell.database import Database
+from taskbell.gate import Gate
+from taskbell.messaging.consumers import Consumers
+from taskbell.messaging.publisher import Publisher
+from taskbell.outbox import Outbox, Relay
+from taskbell.service import Application, Process, Service
+from taskbell.setup.schema import check_schema
+from taskbell.zones import resolve_zone
+from taskbell_maintenance.cleanup import Cleanups
+from taskbell_maintenance.dead_letters import DeadLetterQueues
+from taskbell_maintenance.handlers import subscriptions
+from taskbell_maintenance.pruning import Pruner
+from taskbell_maintenance.reports import DailyReports
+from taskbell_maintenance.repository.archive import Archive
+from taskbell_maintenance.repository.locks import TaskLocks
+from taskbell_maintenance.repository.own_rows import OwnRows
+from taskbell_maintenance.repository.reports import Reports
+from taskbell_maintenance.repository.statuses import Tasks
+from taskbell_maintenance.settings import MaintenanceSettings
+from taskbell_maintenance.statuses import StatusUpdates
+
+
+def build(settings: MaintenanceSettings, process: Process) -> Application:
+    """Constructs the service; nothing of it runs yet."""
+    health, metrics = process.health, process.metrics
+    url = settings.broker_url.get_secret_value()
+    zone = resolve_zone(settings.timezone)
+    assert zone is not None  # the settings have checked it
+
+    database = Database.connect(settings, name="taskbell maintenance")
+    gate = Gate("postgresql", lambda: check_schema(database), health)
+    publisher = Publisher(url, name="taskbell maintenance publish")
+    replies = Replies(Publisher(url, name="taskbell maintenance replies"))
+    log = CommandLog(database, replies)
+    outbox = Outbox("maintenance")
+    locks = TaskLocks(database)
+
+    statuses = StatusUpdates(log, Tasks(database, locks), outbox)
+    cleanups = Cleanups(
+        database,
+        log,
+        Archive(database, locks),
+        outbox,
+        retention_days=settings.retention_days,
+        max_share=settings.cleanup_max_share,
+    )
+    reports = DailyReports(log, Reports(database), DeadLetterQueues(url), outbox, zone=zone)
+    consumers = Consumers(
+        url,
+        subscriptions(log, statuses, cleanups, reports),
+        name="taskbell maintenance",
+        publisher=publisher,
+        gates=[gate],
+        health=health,
+        metrics=metrics,
+    )
+    relay = Relay(database, publisher, outbox, gate=gate, health=health, metrics=metrics, also=["app"])
+    return Application(
+        parts=[gate, consumers, relay, cleanups, Pruner(OwnRows(database), gate)],
+        close=[replies.close, publisher.close, database.close],
+    )
+
+
+service = Service("maintenance", MaintenanceSettings, build)

@@ -1,0 +1,46 @@
+"""How many messages lie in the dead-letter queues, as RabbitMQ says at this moment."""
+
+import asyncio
+
+import aio_pika
+import aiormq
+
+from taskbell.messaging.publisher import connection_url
+from taskbell.messaging.topology import CONSUMERS, dead_queue
+from taskbell_maintenance.figures import DeadLetters
+
+TIMEOUT = 5.0
+"""Seconds that a report waits for RabbitMQ; without an answer it says so."""
+
+
+class DeadLetterQueues:
+    """Asks over a plain connection of its own: a robust channel answers a repeated declaration from its cache.
+
+    Args:
+        timeout: seconds for the answer.
+    """
+
+    def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
+        self._url = connection_url(url, "taskbell maintenance dead letters")
+        self._timeout = timeout
+
+    async def count(self) -> DeadLetters:
+        """The queues' lengths, or why they could not be had; never raises because of the broker."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return DeadLetters(await self._count())
+        except TimeoutError:
+            return DeadLetters(None, f"RabbitMQ did not answer within {self._timeout:g} s")
+        except (aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:  # the last: aiormq's lost connection
+            return DeadLetters(None, f"RabbitMQ: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+
+    async def _count(self) -> dict[str, int]:
+        connection = await aio_pika.connect(self._url, timeout=self._timeout)
+        async with connection:
+            opened = await connection.channel()
+            channel = await opened.get_underlay_channel()
+            found = {}
+            for queue in map(dead_queue, CONSUMERS):
+                answer = await channel.queue_declare(queue, passive=True)
+                found[queue] = answer.message_count or 0
+            return found

@@ -1,0 +1,37 @@
+"""Which message means which use case."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from taskbell.commands import CommandLog
+from taskbell.contracts import CleanupCompletedTasks, GenerateTaskReport, UpdateTaskStatus
+from taskbell.messaging.delivery import Body
+from taskbell.messaging.lane import Handler, Subscription
+from taskbell_maintenance.cleanup import Cleanups
+from taskbell_maintenance.reports import DailyReports
+from taskbell_maintenance.statuses import StatusUpdates
+
+SET = 200
+"""Status updates that wait together are applied together, up to so many."""
+
+
+def subscriptions(
+    log: CommandLog, statuses: StatusUpdates, cleanups: Cleanups, reports: DailyReports
+) -> Sequence[Subscription[Any]]:
+    """The table of messages. Each has a worker of its own: a status update never waits behind a cleanup.
+
+    Status updates have one worker, so that two for the same task take effect in the order in which they were sent.
+    """
+    return (
+        _line(log, "maintenance.update_task_status", UpdateTaskStatus, statuses.update, SET, 5 * SET),
+        _line(log, "maintenance.cleanup_completed_tasks", CleanupCompletedTasks, cleanups.clean_up),
+        _line(log, "maintenance.generate_task_report", GenerateTaskReport, reports.generate),
+    )
+
+
+def _line(
+    log: CommandLog, queue: str, contract: type[Body], handle: Handler[Body], batch: int = 1, prefetch: int = 1
+) -> Subscription[Body]:
+    return Subscription(
+        queue, contract, handle, batch=batch, prefetch=prefetch, on_invalid=log.refuse, on_dead=log.fail
+    )

@@ -1,0 +1,243 @@
+"""SQL of cleanups: finding old tasks, and taking them out of the app's table page by page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.exc import DBAPIError
+
+from taskbell.database import Database, Transaction
+from taskbell.errors import Retry
+from taskbell_maintenance.domain import PAGE_SIZE, Page, Survey
+from taskbell_maintenance.repository.batches import Batch
+from taskbell_maintenance.repository.locks import TaskLocks
+from taskbell_maintenance.repository.names import column
+from taskbell_maintenance.repository.refusals import is_locked, refused
+
+WINDOW = 10 * PAGE_SIZE
+"""At most so many tasks are looked at in one transaction, old or not: a page takes no longer where few are old."""
+
+LOCK_TIMEOUT = "100ms"
+"""A cleanup waits no longer for a row than this, so it holds nobody up and never is one side of a deadlock."""
+
+LOCK_TIMEOUT_EACH = "10ms"
+"""The same for one of many tasks, whose deletion may have to wait for rows of other tables."""
+
+BUSY = "another transaction has it locked"
+DISCARDED = "a trigger or a rule of the table kept it"
+
+# The commit does not wait for the disk: task, archive and cursor are lost together or not at all, and the outcome,
+# committed after them as usual, takes them to the disk with it.
+_PREPARE = """
+    SELECT set_config('lock_timeout', :limit, true), set_config('synchronous_commit', 'off', true),
+        ARRAY(
+            SELECT CAST(a.attname AS text) FROM pg_catalog.pg_constraint AS c
+            JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+            WHERE c.contype = 'f' AND c.confdeltype = 'c' AND c.confrelid = c.conrelid AND cardinality(c.conkey) = 1
+                AND c.conrelid = to_regclass(:tasks)
+        ) AS parent_columns
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One page of a cleanup, to be taken.
+
+    Attributes:
+        batch: where its tasks go; None for a dry run, which is rolled back.
+        carefully: task by task where need be: what cannot go is passed by, with the reason.
+    """
+
+    cutoff: datetime
+    cursor: int
+    size: int
+    batch: Batch | None
+    carefully: bool
+
+
+class Obstructed(Exception):
+    """A task of the page cannot go: it has to be taken carefully, in another transaction."""
+
+
+class Archive:
+    """Old tasks on their way out of the app's table."""
+
+    def __init__(self, database: Database, locks: TaskLocks) -> None:
+        self._locks = locks
+        self._tasks = tasks = f"{database.app}.tasks"
+        old = """
+            CAST(t.status AS text) = 'done'
+            AND coalesce(t.completed_at, t.updated_at) < CAST(:cutoff AS timestamptz)
+        """
+        self._survey = f"SELECT count(*) AS every, count(*) FILTER (WHERE {old}) AS old FROM {tasks} AS t"
+        window = f"""
+            SELECT t.id, t.status, t.completed_at, t.updated_at FROM {tasks} AS t
+            WHERE t.id > CAST(:cursor AS bigint) ORDER BY t.id LIMIT {WINDOW}
+        """
+        end_of_window = f"SELECT coalesce(max(t.id), CAST(:cursor AS bigint)) FROM ({window}) AS t"
+        window_is_last = f"SELECT count(*) < {WINDOW} FROM ({window}) AS t"
+        # Looked for first and locked then, because a lock would be taken on all of the window.
+        self._lock = f"""
+            WITH found AS MATERIALIZED (
+                SELECT CAST(array_agg(w.id) AS bigint[]) AS ids
+                FROM (SELECT t.id FROM ({window}) AS t WHERE {old} ORDER BY t.id LIMIT :size) AS w
+            ), locked AS (
+                SELECT t.id FROM {tasks} AS t
+                WHERE t.id = ANY(CAST((SELECT ids FROM found) AS bigint[])) AND {old}
+                ORDER BY t.id {{lock}}
+            )
+            SELECT ids AS found, ARRAY(SELECT id FROM locked) AS locked,
+                CASE WHEN cardinality(ids) = :size THEN ids[cardinality(ids)] ELSE ({end_of_window}) END AS cursor,
+                CASE WHEN cardinality(ids) = :size THEN false ELSE ({window_is_last}) END AS last
+            FROM found
+        """
+        self._still_old = f"SELECT t.id FROM {tasks} AS t WHERE t.id = ANY(CAST(:ids AS bigint[])) AND {old}"
+        gone = f"DELETE FROM {tasks} AS t WHERE t.id = ANY(CAST(:ids AS bigint[])) RETURNING t.id"
+        self._delete = f"WITH gone AS ({gone}) SELECT ARRAY(SELECT id FROM gone)"
+        self._move = f"""
+            WITH gone AS ({gone}, to_jsonb(t.*) AS row), kept AS (
+                INSERT INTO taskbell.archived_task (batch_id, task_id, row)
+                SELECT CAST(:batch_id AS bigint), gone.id, gone.row FROM gone
+            )
+            SELECT ARRAY(SELECT id FROM gone)
+        """
+        self._delete_each = _one_by_one(f"DELETE FROM {tasks} AS t WHERE t.id = _task")
+        self._move_each = _one_by_one(f"""
+            WITH gone AS (DELETE FROM {tasks} AS t WHERE t.id = _task RETURNING t.id, to_jsonb(t.*) AS row)
+            INSERT INTO taskbell.archived_task (batch_id, task_id, row)
+            SELECT CAST(current_setting('taskbell.batch') AS bigint), gone.id, gone.row FROM gone
+        """)
+
+    async def survey(self, transaction: Transaction, cutoff: datetime) -> Survey:
+        """Counts all tasks, and the old ones."""
+        row = await transaction.row(self._survey, {"cutoff": cutoff})
+        assert row is not None  # an aggregate always has its row
+        return Survey(row.every, row.old)
+
+    async def take(self, transaction: Transaction, wanted: Wanted) -> Page:
+        """Takes a page of old tasks out of the app's table, and into its batch where that keeps them.
+
+        Raises:
+            Obstructed: something is in the way; only where the page is not to be taken carefully.
+        """
+        prepared = await transaction.row(_PREPARE, {"limit": LOCK_TIMEOUT, "tasks": self._tasks})
+        assert prepared is not None  # it has no FROM
+        try:
+            some = await self._lock_old(transaction, wanted)
+            locked: list[int] = some.locked
+            held = await self._busy(transaction, wanted, some.found or (), locked) if wanted.carefully else {}
+            held |= await self._parents_of_others(transaction, locked, prepared.parent_columns)
+            ids = [task for task in locked if task not in held] if held else locked
+            gone: Sequence[int] = ()
+            if ids:
+                await transaction.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                gone, why = await self._remove(transaction, wanted, ids)
+                held |= why
+        except DBAPIError as error:
+            if wanted.carefully and is_locked(error):
+                msg = f"the tables below the view tasks were locked by others for more than {LOCK_TIMEOUT}"
+                raise Retry(msg) from error
+            if wanted.carefully or not (is_locked(error) or refused(error)):
+                raise
+            raise Obstructed from error
+        return Page(some.cursor, len(gone), held, some.last)
+
+    async def _lock_old(self, transaction: Transaction, wanted: Wanted) -> Row[Any]:
+        """The page's old tasks (found), those of them that are still old and locked now (locked), and where it ends."""
+        known = {"cutoff": wanted.cutoff, "cursor": wanted.cursor, "size": wanted.size}
+        row: Row[Any] = await self._locks.row(transaction, self._lock, known, skip=wanted.carefully)
+        return row
+
+    async def _busy(
+        self, transaction: Transaction, wanted: Wanted, found: Sequence[int], locked: Sequence[int]
+    ) -> dict[int, str]:
+        """Those that somebody else has locked, and that are still old as far as we can see."""
+        missing = sorted(set(found).difference(locked))
+        if not missing:
+            return {}
+        rows = await transaction.rows(self._still_old, {"ids": missing, "cutoff": wanted.cutoff})
+        return {row.id: BUSY for row in rows}
+
+    async def _parents_of_others(
+        self, transaction: Transaction, ids: Sequence[int], columns: Sequence[str]
+    ) -> dict[int, str]:
+        """Those of these tasks whose deletion would delete a task that is not among them."""
+        held: dict[int, str] = {}
+        for name in columns:
+            parent = f"t.{column(name)}"
+            statement = f"""
+                SELECT DISTINCT {parent} AS id FROM {self._tasks} AS t
+                WHERE {parent} = ANY(CAST(:ids AS bigint[])) AND NOT t.id = ANY(CAST(:ids AS bigint[]))
+            """
+            rest = list(ids)
+            while found := {row.id for row in await transaction.rows(statement, {"ids": rest})}:
+                held |= dict.fromkeys(found, f"tasks that refer to it by {name} would be deleted with it")
+                rest = [task for task in rest if task not in found]
+        return held
+
+    async def _remove(
+        self, transaction: Transaction, wanted: Wanted, ids: Sequence[int]
+    ) -> tuple[Sequence[int], Mapping[int, str]]:
+        """The tasks that are gone, and why others are not."""
+        batch = wanted.batch if wanted.batch and wanted.batch.mode == "archive" else None
+        statement = self._move if batch else self._delete
+        known = {"ids": ids} | ({"batch_id": batch.id} if batch else {})
+        if not wanted.carefully:
+            gone = await transaction.value(statement, known)
+        else:
+            try:
+                async with transaction.connection.begin_nested():
+                    gone = await transaction.value(statement, known)
+            except DBAPIError as error:
+                # Locked may be a row of another table, that refers to its task or goes with it.
+                if refused(error) is None and not is_locked(error):
+                    raise
+                return await self._remove_each(transaction, batch, ids)
+        return gone, dict.fromkeys(set(ids).difference(gone), DISCARDED) if len(gone) < len(ids) else {}
+
+    async def _remove_each(
+        self, transaction: Transaction, batch: Batch | None, ids: Sequence[int]
+    ) -> tuple[Sequence[int], Mapping[int, str]]:
+        await transaction.execute(
+            "SELECT set_config('taskbell.ids', CAST(CAST(:ids AS bigint[]) AS text), true),"
+            " set_config('taskbell.batch', :batch, true), set_config('lock_timeout', :limit, true)",
+            {"ids": ids, "batch": str(batch.id) if batch else "", "limit": LOCK_TIMEOUT_EACH},
+        )
+        await transaction.execute(self._move_each if batch else self._delete_each)
+        held = json.loads(await transaction.value("SELECT current_setting('taskbell.held')"))
+        reasons = {int(task): " ".join(reason.split())[:500] for task, reason in held.items()}
+        return [task for task in ids if task not in reasons], reasons
+
+
+def _one_by_one(statement: str) -> str:
+    """A block that runs a statement for each id, each in a subtransaction, and keeps the reasons of those that fail.
+
+    In the server, because a table whose every second task is held would otherwise need thousands of round trips a
+    page. A block takes no parameters and returns nothing: both go through settings of the transaction.
+    """
+    return f"""
+        DO $block$
+        DECLARE
+            _task bigint;
+            _held jsonb := '{{}}';
+        BEGIN
+            FOREACH _task IN ARRAY CAST(current_setting('taskbell.ids') AS bigint[]) LOOP
+                BEGIN
+                    {statement};
+                    IF NOT FOUND THEN
+                        _held := _held || jsonb_build_object(_task, '{DISCARDED}');
+                    END IF;
+                EXCEPTION
+                    WHEN integrity_constraint_violation OR data_exception OR triggered_data_change_violation
+                        OR with_check_option_violation OR triggered_action_exception OR plpgsql_error
+                        OR lock_not_available THEN
+                        _held := _held || jsonb_build_object(_task, SQLERRM);
+                END;
+            END LOOP;
+            PERFORM set_config('taskbell.held', CAST(_held AS text), true);
+        END
+        $block$
+    """

@@ -1,0 +1,60 @@
+"""Locking rows of the app's tasks, also where they are a view."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import CursorResult, Row
+from sqlalchemy.exc import DBAPIError
+
+from taskbell.database import Database, Parameters, Transaction, sqlstate
+
+_FEATURE_NOT_SUPPORTED = "0A000"
+
+
+class TaskLocks:
+    """Locks rows of the app's tasks, so that nobody changes them between our reading and our writing.
+
+    Rows of some views cannot be locked (outer joins, DISTINCT, GROUP BY). There the tables below the view are locked
+    against writers, for as long as the transaction lasts: slower for others, but no update is lost.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._tasks = f"{database.app}.tasks"
+        self._by_row: bool | None = None
+
+    async def row(self, transaction: Transaction, statement: str, parameters: Parameters, *, skip: bool = False) -> Any:
+        """The one row of a SELECT that has `{lock}` where its clause for locking belongs.
+
+        Args:
+            skip: passes by rows that somebody else has locked, instead of waiting for them.
+        """
+        return (await self._execute(transaction, statement, parameters, skip)).one()
+
+    async def rows(self, transaction: Transaction, statement: str, parameters: Parameters) -> Sequence[Row[Any]]:
+        """The rows of such a SELECT."""
+        return (await self._execute(transaction, statement, parameters, skip=False)).all()
+
+    async def _execute(
+        self, transaction: Transaction, statement: str, parameters: Parameters, skip: bool
+    ) -> CursorResult[Any]:
+        if self._by_row is None:
+            self._by_row = await self._can_lock_rows(transaction)
+        lock = ("FOR UPDATE SKIP LOCKED" if skip else "FOR UPDATE") if self._by_row else ""
+        if not self._by_row:
+            await transaction.execute(f"LOCK TABLE {self._tasks} IN SHARE ROW EXCLUSIVE MODE")
+        try:
+            return await transaction.execute(statement.replace("{lock}", lock), parameters)
+        except DBAPIError as error:
+            if sqlstate(error) == _FEATURE_NOT_SUPPORTED:
+                self._by_row = None  # the view was replaced meanwhile: the next try finds out
+            raise
+
+    async def _can_lock_rows(self, transaction: Transaction) -> bool:
+        try:
+            async with transaction.connection.begin_nested():
+                await transaction.execute(f"SELECT t.id FROM {self._tasks} AS t LIMIT 0 FOR UPDATE")
+        except DBAPIError as error:
+            if sqlstate(error) != _FEATURE_NOT_SUPPORTED:
+                raise
+            return False
+        return True

@@ -1,0 +1,154 @@
+"""All SQL of the daily report."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row
+
+from taskbell.database import Database, Transaction
+
+DAY = timedelta(hours=24)
+
+VALUES = 100
+"""At most so many different statuses, and priorities unknown to us, are counted by name, the most frequent first."""
+
+PROJECTS = 200
+"""At most so many projects are listed, those with the most open tasks first."""
+
+OLDEST = 10
+"""So many of the oldest overdue tasks are listed."""
+
+TEXT = 300
+"""Characters of a title, or of a project's name, that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Counts over all tasks, of one moment."""
+
+    statuses: Sequence[dict[str, Any]]
+    """status, tasks, past (due before T), completed (in the 24 h before T), low, medium, high, urgent; ours, and
+    VALUES others."""
+    projects: Sequence[dict[str, Any]]
+    """project_id, tasks, open, overdue; the first PROJECTS of them."""
+    projects_in_all: int
+    tasks: int
+    created: int
+    """In the 24 h before T."""
+
+
+_MAILS = """
+    SELECT kind, state, count(*) AS mails FROM taskbell.delivery
+    WHERE ended_at >= CAST(:since AS timestamptz) AND ended_at < CAST(:at AS timestamptz)
+    GROUP BY kind, state ORDER BY kind, state
+"""
+
+_STORE = """
+    INSERT INTO taskbell.report AS r (date, as_of, body, message_id)
+    VALUES (:date, CAST(:as_of AS timestamptz), CAST(:body AS jsonb), :message_id)
+    ON CONFLICT (date) DO UPDATE
+    SET as_of = excluded.as_of, body = excluded.body, message_id = excluded.message_id, generated_at = now()
+"""
+
+
+class Reports:
+    """Figures over the app's tables and our own, and the rows that keep them."""
+
+    def __init__(self, database: Database) -> None:
+        tasks, projects = f"{database.app}.tasks", f"{database.app}.projects"
+        # One pass over the table: few enough groups for every worker of a parallel scan to hold them all, which
+        # grouping by priority as well would not be. The statuses' own type is grouped; only groups are cast to text.
+        self._counts = f"""
+            WITH cells AS MATERIALIZED (
+                SELECT t.project_id, t.status, count(*) AS tasks,
+                    count(*) FILTER (WHERE t.due_date < CAST(:at AS timestamptz)) AS past,
+                    count(*) FILTER (WHERE t.created_at >= CAST(:since AS timestamptz)
+                        AND t.created_at < CAST(:at AS timestamptz)) AS created,
+                    count(*) FILTER (WHERE t.completed_at >= CAST(:since AS timestamptz)
+                        AND t.completed_at < CAST(:at AS timestamptz)) AS completed,
+                    count(*) FILTER (WHERE CAST(t.priority AS text) = 'low') AS low,
+                    count(*) FILTER (WHERE CAST(t.priority AS text) = 'medium') AS medium,
+                    count(*) FILTER (WHERE CAST(t.priority AS text) = 'high') AS high,
+                    count(*) FILTER (WHERE CAST(t.priority AS text) = 'urgent') AS urgent
+                FROM {tasks} AS t
+                GROUP BY t.project_id, t.status
+            ), by_status AS (
+                SELECT CAST(status AS text) AS status, sum(tasks) AS tasks, sum(past) AS past,
+                    sum(completed) AS completed, sum(low) AS low, sum(medium) AS medium, sum(high) AS high,
+                    sum(urgent) AS urgent
+                FROM cells GROUP BY 1
+                ORDER BY coalesce(CAST(status AS text), '') IN ('pending', 'in_progress', 'done', 'cancelled') DESC,
+                    2 DESC
+                LIMIT {VALUES}
+            ), by_project AS (
+                SELECT project_id, sum(tasks) AS tasks, coalesce(sum(tasks) FILTER (WHERE open), 0) AS open,
+                    coalesce(sum(past) FILTER (WHERE open), 0) AS overdue
+                FROM (SELECT *, CAST(status AS text) IN ('pending', 'in_progress') AS open FROM cells) AS cells
+                GROUP BY 1
+            )
+            SELECT
+                (SELECT json_agg(s) FROM by_status AS s) AS statuses,
+                (SELECT json_agg(p) FROM (
+                    SELECT * FROM by_project ORDER BY open DESC, project_id LIMIT {PROJECTS}
+                ) AS p) AS projects,
+                (SELECT count(*) FROM by_project) AS projects_in_all,
+                (SELECT coalesce(sum(tasks), 0) FROM cells) AS tasks,
+                (SELECT coalesce(sum(created), 0) FROM cells) AS created
+        """
+        self._other_priorities = f"""
+            SELECT CAST(t.priority AS text) AS priority, count(*) AS tasks FROM {tasks} AS t
+            WHERE coalesce(CAST(t.priority AS text), '') NOT IN ('low', 'medium', 'high', 'urgent')
+            GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {VALUES}
+        """
+        self._names = (
+            f"SELECT p.id, left(p.name, {TEXT}) AS name FROM {projects} AS p WHERE p.id = ANY(CAST(:ids AS bigint[]))"
+        )
+        self._oldest = f"""
+            SELECT t.id, left(t.title, {TEXT}) AS title, CAST(t.status AS text) AS status,
+                CAST(t.priority AS text) AS priority, CAST(t.due_date AS timestamptz) AS due_date, t.project_id
+            FROM {tasks} AS t
+            WHERE CAST(t.status AS text) IN ('pending', 'in_progress') AND t.due_date < CAST(:at AS timestamptz)
+            ORDER BY t.due_date, t.id LIMIT {OLDEST}
+        """
+
+    async def counts(self, transaction: Transaction, at: datetime) -> Counts:
+        """Counts all tasks in one pass."""
+        row = await transaction.row(self._counts, {"at": at, "since": at - DAY})
+        assert row is not None  # it is made of aggregates
+        return Counts(_list(row.statuses), _list(row.projects), row.projects_in_all, int(row.tasks), int(row.created))
+
+    async def other_priorities(self, transaction: Transaction) -> Sequence[Row[Any]]:
+        """Counts tasks whose priority is unknown to us: priority, tasks."""
+        return await transaction.rows(self._other_priorities)
+
+    async def project_names(self, transaction: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
+        """The names of these projects."""
+        rows = await transaction.rows(self._names, {"ids": ids})
+        return {row.id: row.name for row in rows}
+
+    async def oldest_overdue(self, transaction: Transaction, at: datetime) -> Sequence[Row[Any]]:
+        """The open tasks that were due first, before `at`: id, title, status, priority, due_date, project_id."""
+        return await transaction.rows(self._oldest, {"at": at})
+
+    async def mails(self, transaction: Transaction, at: datetime) -> dict[str, dict[str, int]]:
+        """Mails that ended in the 24 h before `at`, by kind and outcome."""
+        mails: dict[str, dict[str, int]] = {}
+        for row in await transaction.rows(_MAILS, {"at": at, "since": at - DAY}):
+            mails.setdefault(row.kind, {})[row.state] = row.mails
+        return mails
+
+    async def store(
+        self, transaction: Transaction, day: date, as_of: datetime, body: dict[str, Any], message_id: str
+    ) -> None:
+        """Stores a day's report; one that is there is replaced."""
+        text = json.dumps(body, ensure_ascii=False)
+        await transaction.execute(_STORE, {"date": day, "as_of": as_of, "body": text, "message_id": message_id})
+
+
+def _list(aggregate: Any) -> list[dict[str, Any]]:
+    """A json_agg's rows; it is null where there are none, and text as it comes from the driver."""
+    found: list[dict[str, Any]] = json.loads(aggregate) if isinstance(aggregate, str) else aggregate or []
+    return found

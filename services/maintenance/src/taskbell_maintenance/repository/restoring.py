@@ -1,0 +1,135 @@
+"""SQL of the command line: look into the archive, and bring tasks back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Row, RowMapping
+from sqlalchemy.exc import DBAPIError
+
+from taskbell.database import Database, Transaction
+from taskbell_maintenance.repository.names import column
+from taskbell_maintenance.repository.refusals import refused
+
+PAGE = 1_000
+"""Tasks brought back in one transaction, at most."""
+
+_BATCH_COLUMNS = """
+    id, message_id, mode, cutoff, tasks, held, held_ids, held_reasons, restored, started_at, finished_at
+"""
+
+_BATCHES = f"""
+    SELECT {_BATCH_COLUMNS} FROM taskbell.archive_batch AS b
+    WHERE CAST(:task AS bigint) IS NULL
+        OR EXISTS (SELECT FROM taskbell.archived_task AS a WHERE a.task_id = :task AND a.batch_id = b.id)
+    ORDER BY id DESC LIMIT :limit
+"""
+
+_BATCH = f"SELECT {_BATCH_COLUMNS} FROM taskbell.archive_batch WHERE id = :id"
+
+_ARCHIVED = """
+    SELECT task_id, row ->> 'title' AS title, row ->> 'completed_at' AS completed_at, restored_at
+    FROM taskbell.archived_task
+    WHERE batch_id = :batch_id AND (CAST(:task AS bigint) IS NULL OR task_id = :task)
+    ORDER BY task_id LIMIT :limit
+"""
+
+_WAITING = """
+    SELECT task_id, ARRAY(SELECT jsonb_object_keys(row) ORDER BY 1) AS columns FROM taskbell.archived_task
+    WHERE batch_id = :batch_id AND restored_at IS NULL AND task_id > :after
+        AND (CAST(:task AS bigint) IS NULL OR task_id = :task)
+    ORDER BY task_id LIMIT :limit
+    FOR UPDATE
+"""
+
+_COLUMNS = """
+    SELECT attname, attgenerated = '' AS writable FROM pg_catalog.pg_attribute
+    WHERE attrelid = to_regclass(:tasks) AND attnum > 0 AND NOT attisdropped
+    ORDER BY attnum
+"""
+
+_RESTORED = """
+    UPDATE taskbell.archived_task SET restored_at = now()
+    WHERE batch_id = :batch_id AND task_id = ANY(CAST(:ids AS bigint[]))
+"""
+
+_COUNTED = "UPDATE taskbell.archive_batch SET restored = restored + :restored WHERE id = :batch_id"
+
+
+async def batches(transaction: Transaction, task: int | None, limit: int) -> Sequence[RowMapping]:
+    """The newest batches; with a task, those that have it."""
+    return await transaction.mappings(_BATCHES, {"task": task, "limit": limit})
+
+
+async def batch(transaction: Transaction, batch_id: int) -> RowMapping | None:
+    """The batch of that id."""
+    return next(iter(await transaction.mappings(_BATCH, {"id": batch_id})), None)
+
+
+async def archived(transaction: Transaction, batch_id: int, task: int | None, limit: int) -> Sequence[RowMapping]:
+    """Tasks of a batch: task_id, title, completed_at, restored_at."""
+    return await transaction.mappings(_ARCHIVED, {"batch_id": batch_id, "task": task, "limit": limit})
+
+
+class Restoring:
+    """Archived rows on their way back into the app's table."""
+
+    def __init__(self, database: Database) -> None:
+        self._tasks = f"{database.app}.tasks"
+        self._existing = f"SELECT t.id FROM {self._tasks} AS t WHERE t.id = ANY(CAST(:ids AS bigint[]))"
+
+    async def columns(self, transaction: Transaction) -> Mapping[str, bool]:
+        """The columns of the app's table, and whether they can be written; generated ones make themselves."""
+        return {row.attname: row.writable for row in await transaction.rows(_COLUMNS, {"tasks": self._tasks})}
+
+    async def lock_waiting(
+        self, transaction: Transaction, batch_id: int, task: int | None, after: int
+    ) -> Sequence[Row[Any]]:
+        """Locks at most PAGE archived tasks that are not restored, behind that id: task_id, columns."""
+        known = {"batch_id": batch_id, "task": task, "after": after, "limit": PAGE}
+        return await transaction.rows(_WAITING, known)
+
+    async def existing(self, transaction: Transaction, ids: Sequence[int]) -> set[int]:
+        """Those of these ids that the app's table has."""
+        return {row.id for row in await transaction.rows(self._existing, {"ids": ids})}
+
+    async def put_back(
+        self, transaction: Transaction, batch_id: int, ids: Sequence[int], columns: Sequence[str]
+    ) -> tuple[Sequence[int], Mapping[int, str]]:
+        """Inserts archived rows, those columns of them, and marks them restored.
+
+        Returns:
+            The tasks that are back, and why the table refused others.
+        """
+        try:
+            async with transaction.connection.begin_nested():
+                rows = await transaction.rows(self._insert(columns), {"batch_id": batch_id, "ids": ids})
+        except DBAPIError as error:
+            if (reason := refused(error)) is None:
+                raise
+        else:
+            back = [row.id for row in rows]
+            await transaction.execute(_RESTORED, {"batch_id": batch_id, "ids": back})
+            await transaction.execute(_COUNTED, {"batch_id": batch_id, "restored": len(back)})
+            return back, dict.fromkeys(set(ids).difference(back), "a trigger or a rule of the table discarded it")
+        if len(ids) == 1:
+            return (), {ids[0]: reason}
+        restored: list[int] = []
+        reasons: dict[int, str] = {}
+        for task in ids:
+            alone, why = await self.put_back(transaction, batch_id, [task], columns)
+            restored += alone
+            reasons |= why
+        return restored, reasons
+
+    def _insert(self, columns: Sequence[str]) -> str:
+        names = [column(name) for name in columns]
+        # OVERRIDING: an id that is generated always as identity is the archived one nevertheless.
+        return f"""
+            INSERT INTO {self._tasks} AS t ({", ".join(names)}) OVERRIDING SYSTEM VALUE
+            SELECT {", ".join(f"r.{name}" for name in names)}
+            FROM taskbell.archived_task AS a,
+                LATERAL jsonb_populate_record(CAST(NULL AS {self._tasks}), a.row) AS r
+            WHERE a.batch_id = :batch_id AND a.task_id = ANY(CAST(:ids AS bigint[]))
+            ORDER BY a.task_id
+            RETURNING t.id
+        """

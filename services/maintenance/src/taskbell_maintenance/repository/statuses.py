@@ -1,0 +1,96 @@
+"""SQL of status updates.
+
+The app's table may be a view, its ids integer or bigint, its statuses text or an enum: statements cast what they
+compare, and never name a type of the app's.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy.exc import DBAPIError
+
+from taskbell.database import Database, Transaction
+from taskbell.errors import Retry
+from taskbell_maintenance.domain import Change
+from taskbell_maintenance.repository.locks import TaskLocks
+from taskbell_maintenance.repository.refusals import is_locked, refused
+
+LOCK_TIMEOUT = "2s"
+"""How long a set of status updates waits for a row that somebody else has locked."""
+
+
+class Tasks:
+    """Statuses of the app's tasks."""
+
+    def __init__(self, database: Database, locks: TaskLocks) -> None:
+        self._locks = locks
+        self._statuses = f"""
+            SELECT t.id, CAST(t.status AS text) AS status
+            FROM {database.app}.tasks AS t
+            WHERE t.id = ANY(CAST(:ids AS bigint[]))
+            ORDER BY t.id {{lock}}
+        """
+        # Through jsonb, a text becomes whatever type the column has. The time is the statement's, not the
+        # transaction's, which may be older than what it waited for.
+        self._change = f"""
+            UPDATE {database.app}.tasks AS t
+            SET status = (jsonb_populate_record(t, jsonb_build_object('status', c.status))).status,
+                updated_at = statement_timestamp(),
+                completed_at = CASE c.completion
+                    WHEN 'set' THEN statement_timestamp() WHEN 'clear' THEN NULL ELSE t.completed_at END
+            FROM unnest(CAST(:ids AS bigint[]), CAST(:statuses AS text[]), CAST(:completions AS text[]))
+                AS c (id, status, completion)
+            WHERE t.id = c.id
+            RETURNING t.id, CAST(t.status AS text) AS status
+        """
+
+    async def lock_statuses(self, transaction: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
+        """Locks these tasks in the order of their ids; the statuses of those that exist.
+
+        Raises:
+            Retry: somebody else has had one of them locked for too long.
+        """
+        try:
+            await transaction.execute("SELECT set_config('lock_timeout', :limit, true)", {"limit": LOCK_TIMEOUT})
+            rows = await self._locks.rows(transaction, self._statuses, {"ids": sorted(ids)})
+        except DBAPIError as error:
+            if not is_locked(error):
+                raise
+            msg = f"a task has been locked by another transaction for more than {LOCK_TIMEOUT}"
+            raise Retry(msg) from error
+        return {row.id: row.status for row in rows}
+
+    async def change_statuses(
+        self, transaction: Transaction, changes: Sequence[Change]
+    ) -> tuple[Mapping[int, str | None], Mapping[int, str]]:
+        """Gives locked tasks their new statuses, one change a task.
+
+        Returns:
+            The statuses that tasks now have, and why others were refused. Of a task in neither, a trigger or a rule
+            has discarded the change.
+        """
+        try:
+            return await self._write(transaction, changes), {}
+        except DBAPIError as error:
+            if (reason := refused(error)) is None:
+                raise
+        if len(changes) == 1:
+            return {}, {changes[0].task_id: reason}
+        written: dict[int, str | None] = {}
+        reasons: dict[int, str] = {}
+        for change in changes:
+            alone, refusal = await self.change_statuses(transaction, [change])
+            written |= alone
+            reasons |= refusal
+        return written, reasons
+
+    async def _write(self, transaction: Transaction, changes: Sequence[Change]) -> dict[int, str | None]:
+        async with transaction.connection.begin_nested():
+            rows = await transaction.rows(
+                self._change,
+                {
+                    "ids": [change.task_id for change in changes],
+                    "statuses": [change.new for change in changes],
+                    "completions": [change.completion for change in changes],
+                },
+            )
+        return {row.id: row.status for row in rows}

@@ -1,0 +1,84 @@
+"""Brings archived tasks back, whole, into the app's table as it is now."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from taskbell.database import Database, Transaction
+from taskbell_maintenance.repository.restoring import Restoring
+
+NAMED = 20
+"""How many tasks that stay in the archive are named; all are counted."""
+
+EXISTS = "there is a task of this id"
+
+
+@dataclass(slots=True)
+class Restored:
+    """What became of a restore."""
+
+    tasks: int = 0
+    """How many are back."""
+    left: int = 0
+    """How many stay in the archive."""
+    reasons: dict[int, str] = field(default_factory=dict)
+    """The first NAMED of those, and why."""
+    unknown_columns: set[str] = field(default_factory=set)
+    """Columns that the app's table has no more: their values stay in the archive."""
+
+
+class Restore:
+    """Brings back a batch, or one task of it. What cannot come back stays in the archive, and is told."""
+
+    def __init__(self, database: Database, restoring: Restoring) -> None:
+        self._database = database
+        self._restoring = restoring
+
+    async def restore(self, batch_id: int, task: int | None) -> Restored:
+        """Brings back what is not restored yet, in transactions of bounded size.
+
+        Tasks may refer to each other: as long as a pass brings something back, those that were refused are tried again.
+        """
+        tasks = 0
+        while True:
+            result = await self._pass(batch_id, task)
+            tasks += result.tasks
+            if result.tasks == 0 or result.left == 0:
+                result.tasks = tasks
+                return result
+
+    async def _pass(self, batch_id: int, task: int | None) -> Restored:
+        result, after = Restored(), -(2**63)
+        while True:
+            async with self._database.transaction() as transaction:
+                rows = await self._restoring.lock_waiting(transaction, batch_id, task, after)
+                if not rows:
+                    return result
+                after = rows[-1].task_id
+                columns = await self._restoring.columns(transaction)
+                # Rows of one batch have the same keys, unless the app's table was altered while it was made.
+                for keys, some in groupby(rows, key=lambda row: list(row.columns)):
+                    await self._some(transaction, batch_id, [row.task_id for row in some], keys, columns, result)
+
+    async def _some(
+        self,
+        transaction: Transaction,
+        batch_id: int,
+        ids: Sequence[int],
+        keys: Sequence[str],
+        columns: Mapping[str, bool],
+        result: Restored,
+    ) -> None:
+        result.unknown_columns.update(set(keys).difference(columns))
+        existing = await self._restoring.existing(transaction, ids)
+        missing = [task for task in ids if task not in existing]
+        shared = [column for column, writable in columns.items() if writable and column in keys]
+        back, refused = await self._restoring.put_back(transaction, batch_id, missing, shared) if missing else ((), {})
+        result.tasks += len(back)
+        _leave(result, {**dict.fromkeys(sorted(existing), EXISTS), **refused})
+
+
+def _leave(result: Restored, reasons: Mapping[int, str]) -> None:
+    result.left += len(reasons)
+    for task in sorted(reasons)[: NAMED - len(result.reasons)]:
+        result.reasons[task] = reasons[task]

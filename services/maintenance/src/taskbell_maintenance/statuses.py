@@ -1,0 +1,71 @@
+"""Status updates: commands that wait together are applied together, and mean what they mean one by one."""
+
+from collections.abc import Sequence
+
+from taskbell.commands import CommandLog, Outcome
+from taskbell.contracts import TaskStatusChanged, UpdateTaskStatus
+from taskbell.database import Transaction
+from taskbell.messaging.delivery import Received
+from taskbell.outbox import Outbox, OutboxMessage
+from taskbell_maintenance.domain import Change, Decision, Unchanged, decide, rounds, settled
+from taskbell_maintenance.repository.statuses import Tasks
+
+Command = Received[UpdateTaskStatus]
+
+LONGEST_STATUS = 1_000
+"""Characters of an old status that the event tells: the app's table may hold anything, a message may not."""
+
+
+class StatusUpdates:
+    """The use case of `maintenance.update_task_status`."""
+
+    def __init__(self, log: CommandLog, tasks: Tasks, outbox: Outbox) -> None:
+        self._log = log
+        self._tasks = tasks
+        self._outbox = outbox
+
+    async def update(self, commands: Sequence[Command]) -> None:
+        """Applies a set of commands in one transaction, each at most once."""
+        await self._log.run(commands, self._apply)
+
+    async def _apply(self, transaction: Transaction, commands: Sequence[Command]) -> Sequence[Outcome]:
+        outcomes: dict[str, Outcome] = {}
+        events: list[OutboxMessage] = []
+        for some in rounds(commands, key=lambda command: command.body.task_id):
+            for command, outcome in await self._one_round(transaction, some):
+                outcomes[command.message_id] = outcome
+                if outcome.state == "done":
+                    events.append(_event(command, outcome))
+        await self._outbox.add(transaction, events)
+        return [outcomes[command.message_id] for command in commands]
+
+    async def _one_round(
+        self, transaction: Transaction, commands: Sequence[Command]
+    ) -> Sequence[tuple[Command, Outcome]]:
+        """Applies at most one command a task."""
+        statuses = await self._tasks.lock_statuses(transaction, [command.body.task_id for command in commands])
+        decisions = [(command, decide(command.body, statuses)) for command in commands]
+        changes = [decision for _, decision in decisions if isinstance(decision, Change)]
+        written, reasons = await self._tasks.change_statuses(transaction, changes) if changes else ({}, {})
+        return [(command, _outcome(settled(decision, written, reasons))) for command, decision in decisions]
+
+
+def _outcome(decision: Decision) -> Outcome:
+    if isinstance(decision, Change):
+        return Outcome.done(task_id=decision.task_id, old_status=decision.old, new_status=decision.new)
+    if isinstance(decision, Unchanged):
+        return Outcome.unchanged(task_id=decision.task_id, status=decision.status)
+    return Outcome.rejected(decision.reason, task_id=decision.task_id, status=decision.status)
+
+
+def _event(command: Command, outcome: Outcome) -> OutboxMessage:
+    assert outcome.result is not None  # a done one always says what it did
+    return OutboxMessage(
+        TaskStatusChanged(
+            task_id=command.body.task_id,
+            old_status=(outcome.result["old_status"] or "")[:LONGEST_STATUS],
+            new_status=outcome.result["new_status"],
+            requested_by=command.body.requested_by,
+        ),
+        correlation_id=command.envelope.correlation_id or command.message_id,
+    )
