@@ -17,12 +17,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from tests.support.databases import database_name, fresh_database, migrate
 from tests.support.inbox import Inbox
 from tests.support.management import Management
 from tests.support.servers import Run, ServerUrls, choose
 from tests.support.vhosts import Vhost, fresh_vhost
+
+# How fast a machine is decides about no test.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 GUARD_LIMIT = 60.0  # seconds for the guard to stop the servers
 guard_key = pytest.StashKey[subprocess.Popen[bytes]]()

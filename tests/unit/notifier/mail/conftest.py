@@ -1,14 +1,9 @@
 import pytest
-from hypothesis import settings
 
 from taskbell_notifier.mail.headers import parse_sender
 from taskbell_notifier.mail.links import Links
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
-
-# How fast a machine is decides about no test.
-settings.register_profile("without deadline", deadline=None)
-settings.load_profile("without deadline")
 
 
 @pytest.fixture(scope="session")
