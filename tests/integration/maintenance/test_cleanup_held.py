@@ -101,24 +101,6 @@ async def test_a_task_stays_whose_comment_another_transaction_has_locked(
     assert list(await shop.archived()) == ([old] if mode == "archive" else [])
 
 
-async def test_a_row_elsewhere_that_is_locked_holds_only_its_task(shop: Shop, database_url: str) -> None:
-    held, gone = await shop.done(31), await shop.done(31)
-    await shop.execute(COMMENTS.format(action="ON DELETE CASCADE"))
-    await shop.execute("INSERT INTO comments (task_id) SELECT id FROM tasks")
-    other = await connect(database_url)
-    try:
-        transaction = other.transaction()
-        await transaction.start()
-        await other.execute("SELECT FROM comments WHERE task_id = $1 FOR UPDATE", held)
-        result = (await shop.clean_up())["result"]
-        await transaction.rollback()
-    finally:
-        await other.close()
-    assert (result["tasks"], result["held_ids"]) == (1, [held])
-    assert result["held_reasons"] == ["canceling statement due to lock timeout"]
-    assert list(await shop.archived()) == [gone]
-
-
 async def test_slow_deletions_make_pages_small(shop: Shop) -> None:
     """An index that the app has forgotten: each deletion looks through a table."""
     await shop.many(300, "done", days=31)
