@@ -3,8 +3,8 @@
 import asyncio
 
 import aio_pika
-import aiormq
 
+from taskbell.messaging.losses import LOSSES, losses_named
 from taskbell.messaging.publisher import connection_url
 from taskbell.messaging.topology import CONSUMERS, dead_queue
 from taskbell_maintenance.figures import DeadLetters
@@ -27,11 +27,12 @@ class DeadLetterQueues:
     async def count(self) -> DeadLetters:
         """The queues' lengths, or why they could not be had; never raises because of the broker."""
         try:
-            async with asyncio.timeout(self._timeout):
-                return DeadLetters(await self._count())
+            with losses_named():
+                async with asyncio.timeout(self._timeout):
+                    return DeadLetters(await self._count())
         except TimeoutError:
             return DeadLetters(None, f"RabbitMQ did not answer within {self._timeout:g} s")
-        except (aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:  # the last: aiormq's lost connection
+        except LOSSES as error:
             return DeadLetters(None, f"RabbitMQ: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
 
     async def _count(self) -> dict[str, int]:

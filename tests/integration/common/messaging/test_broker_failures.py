@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import aiormq
 import pytest
 import pytest_asyncio
 from tests.integration.common.messaging.rig import DEAD, QUEUE, Recorder, Rig, command
@@ -17,6 +16,7 @@ from tests.support.management import Management
 from tests.support.waiting import eventually
 
 from taskbell.errors import BrokerUnavailable
+from taskbell.messaging.losses import LOSSES, losses_named
 from taskbell.messaging.publisher import PUBLISH_TIMEOUT, Outgoing, Publisher
 from taskbell.setup.broker import declare
 from taskbell_devstack.programs import find_rabbitmq
@@ -221,8 +221,9 @@ async def test_quorum_queues_keep_what_was_confirmed_when_the_broker_is_killed(b
 
     async def all_there() -> bool:
         try:
-            return await rig.ready_in(QUEUE) == 100
-        except (aiormq.exceptions.AMQPError, OSError):
+            with losses_named():
+                return await rig.ready_in(QUEUE) == 100
+        except LOSSES:
             return False
 
     await eventually(all_there, limit=60)

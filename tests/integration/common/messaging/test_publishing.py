@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import aiormq
@@ -102,8 +103,7 @@ async def test_a_missing_exchange_is_told_and_the_next_message_goes_out(publishe
 
 
 async def test_a_missing_exchange_is_not_blamed_on_the_messages_beside_it(publisher: Publisher) -> None:
-    await publisher.connect()
-    for _ in range(5):
+    for _ in range(20):
         messages = [message(f"m-{number}") for number in range(20)]
         messages.insert(3, message("lost", exchange="nowhere"))
         errors = await publisher.publish_all(messages)
@@ -111,7 +111,7 @@ async def test_a_missing_exchange_is_not_blamed_on_the_messages_beside_it(publis
         # The broker closed their channel: they may be told that, and are published again. Nothing of theirs is missing.
         assert not any(isinstance(error, TopologyMissing) for error in errors)
         assert all(error is None or isinstance(error, BrokerUnavailable) for error in errors)
-    await publisher.publish(message("after"))
+        await publisher.publish(message("after"))
 
 
 async def test_where_its_user_may_not_write_is_told_with_the_remedy(
@@ -246,6 +246,40 @@ async def test_a_rejection_from_within_the_client_is_no_cancellation_of_ours(
     with pytest.raises(BrokerUnavailable, match="the connection was lost"):
         await publisher.publish(message("m-1"))
     await publisher.publish(message("m-2"))
+
+
+@pytest.mark.parametrize("word", [Exception, asyncio.CancelledError])
+async def test_a_channel_that_aiormq_rejects_without_a_reason_is_a_lost_connection(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, word: type[BaseException]
+) -> None:
+    """Seen when a connection breaks between its own opening and its first channel's."""
+
+    async def rejected(*_: object, **__: object) -> object:
+        raise word
+
+    with monkeypatch.context() as broken:
+        broken.setattr(aiormq.Connection, "channel", rejected)
+        for use in (publisher.publish(message("m")), publisher.connect()):
+            with pytest.raises(BrokerUnavailable, match="the connection was lost"):
+                await use
+    await publisher.publish(message("m"))
+
+
+async def test_wherever_a_connection_breaks_it_is_told_as_one(proxied: Publisher, proxy: Proxy) -> None:
+    async def use(number: int) -> None:
+        with suppress(BrokerUnavailable):
+            await (proxied.connect() if number % 3 == 0 else proxied.publish(message(f"m-{number}")))
+
+    users: list[asyncio.Task[None]] = []
+    for cut in range(100):
+        users += [asyncio.create_task(use(cut * 5 + number)) for number in range(5)]
+        # Later with each cut by one turn of the loop, so that every step of opening and publishing is hit.
+        for _ in range(cut):
+            await asyncio.sleep(0)
+        proxy.cut()
+        await asyncio.gather(*users)
+        users.clear()
+    await proxied.publish(message("last"))
 
 
 async def test_a_caller_that_is_cancelled_is_cancelled(proxied: Publisher, proxy: Proxy) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
-import aiormq
 from aio_pika.abc import AbstractIncomingMessage
 
 from taskbell.concurrency import first_of
@@ -21,6 +20,7 @@ from taskbell.logs import logger
 from taskbell.messaging import fate, properties
 from taskbell.messaging.acks import Acks
 from taskbell.messaging.delivery import Body, Envelope, Received, envelope_of
+from taskbell.messaging.losses import LOSSES, losses_named
 from taskbell.messaging.publisher import Outgoing, Publisher
 from taskbell.metrics import Metrics
 
@@ -283,10 +283,11 @@ class Lane(Generic[Body]):
     async def _settle(self, deliveries: Sequence[_Delivery], word: str) -> None:
         """Acknowledges; where the channel is lost the messages come again, and their handler knows how to take that."""
         try:
-            async with asyncio.timeout(SETTLE_TIMEOUT):
-                settle = self._acks.back if word == "returned" else self._acks.done
-                await settle([delivery.message for delivery in deliveries])
-        except (aiormq.exceptions.AMQPError, RuntimeError, OSError, TimeoutError) as error:
+            with losses_named():
+                async with asyncio.timeout(SETTLE_TIMEOUT):
+                    settle = self._acks.back if word == "returned" else self._acks.done
+                    await settle([delivery.message for delivery in deliveries])
+        except LOSSES as error:
             self._log.info("message.unsettled", queue=self.subscription.queue, reason=repr(error))
         finally:
             self._held -= len(deliveries)

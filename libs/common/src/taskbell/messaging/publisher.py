@@ -20,6 +20,7 @@ from aiormq.channel import Channel
 from pamqp.commands import Basic
 
 from taskbell.errors import BrokerUnavailable, PublishTimeout, TopologyMissing, Unroutable
+from taskbell.messaging.losses import LOSSES, losses_named
 from taskbell.messaging.wire import Wire
 
 PUBLISH_TIMEOUT = 5.0
@@ -110,18 +111,19 @@ class Publisher:
             The channel that it went out on: a direct reply to it comes in on the same one.
         """
         limit = self._timeout if timeout is None else timeout
-        confirms, task = self._confirms, asyncio.current_task()
+        confirms = self._confirms
         channel: Channel | None = None
         late: type[BrokerUnavailable] = PublishTimeout
         why = f"did not confirm within {limit:g} s"
         try:
-            async with asyncio.timeout(limit), self._alone(message.message_id):
-                late, why = BrokerUnavailable, f"did not answer within {limit:g} s"
-                opened = await self._open()
-                why = f"takes no messages for {limit:g} s now: it is short of memory or disk"
-                await self._unblocked()
-                channel, late, why = opened, PublishTimeout, f"did not confirm within {limit:g} s"
-                await _basic_publish(channel, message)
+            with losses_named():
+                async with asyncio.timeout(limit), self._alone(message.message_id):
+                    late, why = BrokerUnavailable, f"did not answer within {limit:g} s"
+                    opened = await self._open()
+                    why = f"takes no messages for {limit:g} s now: it is short of memory or disk"
+                    await self._unblocked()
+                    channel, late, why = opened, PublishTimeout, f"did not confirm within {limit:g} s"
+                    await _basic_publish(channel, message)
         except TimeoutError:
             # What waits in the client's buffer must not pile up behind a silent broker, nor arrive hours later. Where
             # it says that it is blocked, or others were confirmed meanwhile, it is not: they keep their connection.
@@ -136,14 +138,7 @@ class Publisher:
             raise BrokerUnavailable(msg) from error
         except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
             raise self._of_closed_channel(channel, message, error) from error
-        except asyncio.CancelledError as error:
-            # aiormq rejects what is under way with a CancelledError when it gives up a connection.
-            if task is None or task.cancelling():
-                raise
-            self._discard(channel)
-            msg = "RabbitMQ: the connection was lost"
-            raise BrokerUnavailable(msg) from error
-        except (aiormq.exceptions.AMQPError, RuntimeError, OSError) as error:
+        except LOSSES as error:
             self._discard(channel)
             raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
         self._confirms += 1
@@ -183,13 +178,14 @@ class Publisher:
         """
         why = "did not answer"
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await self._open()
-                why = "takes no messages now: it is short of memory or disk"
-                await self._unblocked()
+            with losses_named():
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    await self._open()
+                    why = "takes no messages now: it is short of memory or disk"
+                    await self._unblocked()
         except TimeoutError:
             raise BrokerUnavailable(f"RabbitMQ {why}") from None
-        except (aiormq.exceptions.AMQPError, RuntimeError, OSError) as error:
+        except LOSSES as error:
             raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
@@ -197,7 +193,7 @@ class Publisher:
         connection, wire = self._connection, self._wire
         self._connection = self._channel = None
         if connection is not None and not connection.is_closed:
-            with suppress(TimeoutError, aiormq.exceptions.AMQPError, OSError):
+            with suppress(*LOSSES), losses_named():
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await connection.close(aiormq.exceptions.ConnectionClosed(320, "closed by us"))
         wire.abort()
@@ -246,9 +242,12 @@ class Publisher:
             self._wire.abort()
 
     def _of_closed_channel(self, channel: Channel | None, message: Outgoing, error: Exception) -> BrokerUnavailable:
-        """The error for a message whose channel RabbitMQ closed: because of it, or of another one on the same."""
-        if self._channel is channel:
-            self._channel = None
+        """The error for a message whose channel RabbitMQ closed: because of it, or of another one on the same.
+
+        The connection goes with it. aiormq may have written more on that channel behind its answer to the close, and
+        RabbitMQ closes a connection on which a closed channel is used: the next channel would not live long on it.
+        """
+        self._discard(channel)
         if f"'{message.exchange or 'amq.default'}'" not in str(error):
             return BrokerUnavailable(f"RabbitMQ closed the channel because of another message: {error}")
         if isinstance(error, aiormq.exceptions.ChannelNotFoundEntity):

@@ -16,13 +16,13 @@ from aiormq.abc import AbstractConnection
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
 from faststream.rabbit.subscriber import RabbitSubscriber
-from pamqp.exceptions import PAMQPException
 
 from taskbell.concurrency import first_of
 from taskbell.errors import BrokerUnavailable, TopologyMissing
 from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.messaging.lane import Lane, Subscription
+from taskbell.messaging.losses import LOSSES, losses_named
 from taskbell.messaging.publisher import CONNECT_TIMEOUT, Publisher
 from taskbell.messaging.topology import DEAD, RETRIES, dead_queue, service_of
 from taskbell.messaging.wire import Wire
@@ -48,9 +48,6 @@ MISSES = 3
 
 NEVER = 10**8
 """Seconds until aio-pika reconnects by itself."""
-
-_FAILURES = (aiormq.exceptions.AMQPError, PAMQPException, OSError, TimeoutError, RuntimeError, StopAsyncIteration)
-# What aio-pika and aiormq raise for one fact: the connection is gone, or was never there.
 
 
 class ConsumerGone(BrokerUnavailable):
@@ -131,19 +128,20 @@ class Session:
             BrokerUnavailable: the broker does not answer or refuses us.
         """
         try:
-            async with asyncio.timeout(START_TIMEOUT):
-                await self._broker.connect()
-                await self._look_at_topology()
-                await self._broker.start()
-                for subscriber in self._subscribers():
-                    queue, tag = subscriber._queue_obj, subscriber._consumer_tag
-                    if queue is None or tag is None:
-                        raise BrokerUnavailable("the connection to RabbitMQ was lost")
-                    channel = cast(aiormq.channel.Channel, await queue.channel.get_underlay_channel())
-                    self._consumers.append((queue.name, tag, channel))
+            with losses_named():
+                async with asyncio.timeout(START_TIMEOUT):
+                    await self._broker.connect()
+                    await self._look_at_topology()
+                    await self._broker.start()
+                    for subscriber in self._subscribers():
+                        queue, tag = subscriber._queue_obj, subscriber._consumer_tag
+                        if queue is None or tag is None:
+                            raise BrokerUnavailable("the connection to RabbitMQ was lost")
+                        channel = cast(aiormq.channel.Channel, await queue.channel.get_underlay_channel())
+                        self._consumers.append((queue.name, tag, channel))
         except aiormq.exceptions.ChannelNotFoundEntity as error:
             raise TopologyMissing(f"{_first_line(error)}: run `taskbell setup`") from error
-        except _FAILURES as error:
+        except LOSSES as error:
             raise BrokerUnavailable(f"RabbitMQ: {_first_line(error)}") from error
         for lane in self.lanes:
             self._workers += [asyncio.create_task(lane.work()) for _ in range(lane.subscription.workers)]
@@ -193,7 +191,7 @@ class Session:
         connection = self._broker.connection
         if connection is not None:
             connection.wire.abort()
-            with suppress(*_FAILURES):
+            with suppress(*LOSSES), losses_named():
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await connection.close()
 
@@ -223,13 +221,14 @@ class Session:
         """A queue of which the broker knows no consumer; asked on a plain channel, robust ones answer from memory."""
         missing: str | None = None
         try:
-            async with asyncio.timeout(START_TIMEOUT):
-                channel = await self._underlay().channel(publisher_confirms=False)
-                for queue, _, _ in self._consumers:
-                    if not (await channel.queue_declare(queue, passive=True)).consumer_count:
-                        missing = queue
-                await channel.close()
-        except _FAILURES as error:
+            with losses_named():
+                async with asyncio.timeout(START_TIMEOUT):
+                    channel = await self._underlay().channel(publisher_confirms=False)
+                    for queue, _, _ in self._consumers:
+                        if not (await channel.queue_declare(queue, passive=True)).consumer_count:
+                            missing = queue
+                    await channel.close()
+        except LOSSES as error:
             self._log.info("session.uncounted", reason=repr(error))  # what is lost shows by itself
             return None
         self.counted = self.counted or missing is None
@@ -256,14 +255,15 @@ class Session:
 
     async def _close(self) -> None:
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                for subscriber in self._subscribers():
-                    if (queue := subscriber._queue_obj) is not None:
-                        # The channel's farewell goes out after all acknowledgements, and is answered after them.
-                        await queue.channel.close()
-                    subscriber._consumer_tag = None
-                await self._broker.stop()
-        except (*_FAILURES, ExceptionGroup) as error:
+            with losses_named():
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    for subscriber in self._subscribers():
+                        if (queue := subscriber._queue_obj) is not None:
+                            # The channel's farewell goes out after all acknowledgements, and is answered after them.
+                            await queue.channel.close()
+                        subscriber._consumer_tag = None
+                    await self._broker.stop()
+        except (*LOSSES, ExceptionGroup) as error:
             self._log.info("session.unclean", reason=repr(error))
 
 

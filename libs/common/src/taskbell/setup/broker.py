@@ -6,6 +6,7 @@ import aio_pika
 import aiormq
 
 from taskbell.errors import BrokerUnavailable, SettingsError
+from taskbell.messaging.losses import LOSSES, losses_named
 from taskbell.messaging.publisher import CONNECT_TIMEOUT, connection_url
 from taskbell.messaging.topology import Topology, topology
 
@@ -19,17 +20,18 @@ async def declare(url: str) -> Topology:
     """
     wanted = topology()
     try:
-        async with asyncio.timeout(60):
-            connection = await aio_pika.connect(connection_url(url, "taskbell setup"), timeout=CONNECT_TIMEOUT)
-            async with connection:
-                opened = await connection.channel()
-                channel = await opened.get_underlay_channel()
-                for exchange in wanted.exchanges:
-                    await channel.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
-                for queue in wanted.queues:
-                    await channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
-                for binding in wanted.bindings:
-                    await channel.queue_bind(binding.queue, binding.exchange, routing_key=binding.routing_key)
+        with losses_named():
+            async with asyncio.timeout(60):
+                connection = await aio_pika.connect(connection_url(url, "taskbell setup"), timeout=CONNECT_TIMEOUT)
+                async with connection:
+                    opened = await connection.channel()
+                    channel = await opened.get_underlay_channel()
+                    for exchange in wanted.exchanges:
+                        await channel.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
+                    for queue in wanted.queues:
+                        await channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
+                    for binding in wanted.bindings:
+                        await channel.queue_bind(binding.queue, binding.exchange, routing_key=binding.routing_key)
     except aiormq.exceptions.ChannelPreconditionFailed as error:
         msg = (
             f"RabbitMQ: {error}\nThat queue or exchange was declared otherwise. Drain it, delete it in the management "
@@ -42,6 +44,6 @@ async def declare(url: str) -> Topology:
     except TimeoutError:
         msg = "RabbitMQ did not answer in time"
         raise BrokerUnavailable(msg) from None
-    except (aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:  # aiormq's word for a lost connection
+    except LOSSES as error:
         raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
     return wanted

@@ -1,0 +1,37 @@
+"""What aiormq raises when a connection is lost. There is no one word for it.
+
+Depending on who noticed first it is an AMQPError, an OSError, a RuntimeError, a StopAsyncIteration or an error of its
+codec; what was under way on a channel may also end with a CancelledError though nobody cancelled it, or with a bare
+`Exception`, which is how aiormq 7.2 rejects when it knows no reason itself.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import aiormq
+from pamqp.exceptions import PAMQPException
+
+LOSSES = (aiormq.exceptions.AMQPError, PAMQPException, OSError, RuntimeError, StopAsyncIteration)
+"""To be caught around calls of aiormq within `losses_named`. AMQPError also says that the broker refused something."""
+
+
+@contextmanager
+def losses_named() -> Iterator[None]:
+    """Turns the two words that no caller could tell from others' into one of LOSSES.
+
+    Raises:
+        ConnectionError: the connection was lost; the task was not cancelled.
+    """
+    task = asyncio.current_task()
+    asked = 0 if task is None else task.cancelling()
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if task is None or task.cancelling() > asked:
+            raise  # somebody did cancel it: a time limit, or a service that stops
+        raise ConnectionError("the connection was lost") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise ConnectionError("the connection was lost") from error
