@@ -1,16 +1,19 @@
 # One image a service:  docker build --build-arg SERVICE=notifier -t taskbell-notifier .
-# Any Python 3.11 to 3.13 base does, such as an internal mirror's; both stages need the same one.
-ARG BASE_IMAGE=python:3.13-slim-trixie
+# SERVICE is scheduler, notifier or maintenance; devstack makes the image of the demo.
+# Any Python 3.11 to 3.13 base does, such as an internal mirror's: --build-arg BASE_IMAGE=…; all stages need the same one.
+ARG BASE_IMAGE=python
+
+FROM python:3.13-slim-trixie AS python
 
 # Our own wheels, once for all services: this stage does not depend on SERVICE.
 FROM ${BASE_IMAGE} AS wheels
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY constraints.txt ./
-COPY libs/common libs/common
+COPY libs libs
 COPY services services
 RUN PIP_CONSTRAINT=/src/constraints.txt python -m pip wheel --quiet --no-cache-dir --no-deps --wheel-dir /wheels \
-    ./libs/common ./services/scheduler ./services/notifier ./services/maintenance
+    ./libs/common ./libs/devstack ./services/scheduler ./services/notifier ./services/maintenance
 
 # The service's environment: third-party packages first, by hash, so that a change of ours does not fetch them again.
 FROM ${BASE_IMAGE} AS environment

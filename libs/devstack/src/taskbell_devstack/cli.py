@@ -85,16 +85,46 @@ def env(directory: Directory = None) -> None:
 
 
 @commands.command()
-def demo(directory: Directory = None) -> None:
+def demo(
+    directory: Directory = None,
+    given: Annotated[
+        bool,
+        typer.Option(
+            "--given",
+            help="On the servers of DATABASE_URL and BROKER_URL, whose services run already, instead of private ones. "
+            "Fills an empty database only; started again, it does nothing twice.",
+        ),
+    ] = False,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="With --given: once all has happened, go on until stopped, as a container.")
+    ] = False,
+) -> None:
     """Run everything with demo data: mailings, a report, a cleanup, a changed status. Leaves it running."""
+    if stay and not given:
+        raise typer.BadParameter("goes with --given", param_hint="--stay")
+    if given:
+        asyncio.run(_demo_on_given_servers(stay=stay))
+        return
     from taskbell_devstack import demo, summary  # they bring the database's driver, which `status` can do without
+    from taskbell_devstack.environment import REPORTS_GO_TO
 
     stack = _stack(directory)
     happened = asyncio.run(demo.run(stack, _say))
     now = Status.of(stack)
-    asyncio.run(summary.show(happened, str(now.database_url)))
+    asyncio.run(summary.show(happened, str(now.database_url), reports_go_to=REPORTS_GO_TO))
     show(now, stack)
     print(CLOSING)
+
+
+async def _demo_on_given_servers(*, stay: bool) -> None:
+    from taskbell.settings import load
+    from taskbell_devstack import given, summary
+
+    servers = load(given.GivenServers)
+    happened = await given.run(servers, _say)
+    await summary.show(happened, servers.database_url.get_secret_value(), reports_go_to=servers.report_recipients)
+    if stay:
+        await given.stay()
 
 
 def _say(sentence: str) -> None:

@@ -1,50 +1,27 @@
-"""The demo: every kind of mail, a report, a cleanup and a changed status, made to happen by publishing messages."""
+"""The demo on private servers: all that there is to see, up to the mails in the inbox."""
 
 import asyncio
 import imaplib
 import re
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 
-from taskbell.client import AsyncClient, Outcome
-from taskbell.contracts import (
-    CleanupCompletedTasks,
-    GenerateTaskReport,
-    OverdueDue,
-    ReminderDue,
-    TaskStatus,
-    UpdateTaskStatus,
-    WeeklyDue,
-)
 from taskbell_devstack import demo_data, inbox
 from taskbell_devstack.environment import REPORTS_GO_TO, environment, services
 from taskbell_devstack.errors import DemoFailed
+from taskbell_devstack.happenings import Happened, mailings_completed, publish_all, report_mailed, until
 from taskbell_devstack.ports import LOOPBACK
 from taskbell_devstack.processes import tail
 from taskbell_devstack.stack import Stack
 from taskbell_devstack.state import State
 
-LIMIT = 90.0  # seconds for everything that the demo sets going to have happened
-PAUSE = 0.1
-STARTED_TASK = 65  # a task of one of the busy people, pending, due this week
+LOGS = "the logs in the folder log of .dev"
 SETUP = "from taskbell.cli import main; main()"
-
-
-@dataclass(frozen=True)
-class Happened:
-    """What the demo has made happen."""
-
-    mailings: list[str]
-    """The message_ids of their events."""
-    report: Outcome
-    cleanup: Outcome
-    status_change: Outcome
 
 
 async def run(stack: Stack, say: Callable[[str], None]) -> Happened:
@@ -59,16 +36,16 @@ async def run(stack: Stack, say: Callable[[str], None]) -> Happened:
     assert state.rabbitmq is not None
     say("Making the database's tables and the broker's queues")
     await asyncio.to_thread(set_up, stack)
-    await demo_data.load(state.postgresql.url, datetime.now(UTC))
     say("Starting the services")
     wanted = services(state)
     # Anew, also where they run already: whoever tries the demo again may have changed their code.
     await asyncio.to_thread(stack.stop, *(service.name for service in wanted))
     state = await asyncio.to_thread(stack.run_services, wanted)
-    say("Publishing: three mailings, a report, a cleanup, a change of a task's status")
     assert state.postgresql is not None
     connection = await asyncpg.connect(state.postgresql.url)
     try:
+        await demo_data.load(state.postgresql.url, datetime.now(UTC))
+        say("Publishing: three mailings, a report, a cleanup, a change of a task's status")
         return await while_all_run(stack, _make_it_happen(connection, state))
     finally:
         await connection.close()
@@ -92,28 +69,13 @@ async def _make_it_happen(connection: asyncpg.Connection, state: State) -> Happe
     assert state.rabbitmq is not None
     assert state.inbox is not None
     imap_port = state.inbox.imap_port
-    async with AsyncClient(state.rabbitmq.url, timeout=LIMIT, name="taskbell demo") as client:
-        # By force, because whoever tries the demo twice a day wants to see the mails twice.
-        events = (ReminderDue(force=True), OverdueDue(force=True), WeeklyDue(force=True))
-        messages = [await client.publish(event) for event in events]
-        change = UpdateTaskStatus(task_id=STARTED_TASK, new_status=TaskStatus.IN_PROGRESS, requested_by="demo")
-        happened = Happened(
-            mailings=messages,
-            report=await client.request(GenerateTaskReport()),
-            cleanup=await client.request(CleanupCompletedTasks()),
-            status_change=await client.request(change),
-        )
-    for what, outcome in (
-        ("report", happened.report),
-        ("cleanup", happened.cleanup),
-        ("change of a status", happened.status_change),
-    ):
-        if not outcome.ok:
-            raise DemoFailed(f"The {what} was {outcome.state}: {outcome.reason}")
-    await until(lambda: _mailings_completed(connection, messages), "completion of the three mailings")
-    await until(lambda: _report_mailed(connection, happened.report), "the report's mail")
+    happened = await publish_all(state.rabbitmq.url)
+    messages = happened.mailings
+    await until(lambda: mailings_completed(connection, messages), "completion of the three mailings", see=LOGS)
+    await until(lambda: report_mailed(connection, happened.report, REPORTS_GO_TO), "the report's mail", see=LOGS)
     wanted = await _sent(connection, messages)
-    await until(lambda: asyncio.to_thread(_in_inbox, imap_port, wanted), f"{len(wanted)} mails in the inbox")
+    mailed = f"{len(wanted)} mails in the inbox"
+    await until(lambda: asyncio.to_thread(_in_inbox, imap_port, wanted), mailed, see=LOGS)
     return happened
 
 
@@ -131,28 +93,6 @@ async def while_all_run(stack: Stack, work: Coroutine[Any, Any, Happened]) -> Ha
                     raise DemoFailed(f"The {name} has ended. The end of {log}:\n{tail(log)}")
     finally:
         working.cancel()
-
-
-async def until(look: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Look again and again; raises DemoFailed, naming `what`, when it is not so within the limit."""
-    try:
-        async with asyncio.timeout(LIMIT):
-            while not await look():  # noqa: ASYNC110 - a row in a database has no event to wait for
-                await asyncio.sleep(PAUSE)
-    except TimeoutError:
-        raise DemoFailed(f"Waited {LIMIT:g} s in vain for {what}: see the logs in the folder log of .dev") from None
-
-
-async def _mailings_completed(connection: asyncpg.Connection, messages: list[str]) -> bool:
-    open_ones = "SELECT count(*) FROM taskbell.mailing WHERE message_id = ANY($1) AND completed_at IS NOT NULL"
-    return bool(await connection.fetchval(open_ones, messages) == len(messages))
-
-
-async def _report_mailed(connection: asyncpg.Connection, report: Outcome) -> bool:
-    """Once a date: a second report of a day replaces the first, and is not mailed again."""
-    ended = "SELECT count(*) FROM taskbell.delivery WHERE recipient = $1 AND period = $2 AND ended_at IS NOT NULL"
-    date = (report.result or {})["date"]
-    return bool(await connection.fetchval(ended, f"address:{REPORTS_GO_TO}", date) > 0)
 
 
 async def _sent(connection: asyncpg.Connection, messages: list[str]) -> set[str]:

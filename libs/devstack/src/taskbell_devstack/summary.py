@@ -7,22 +7,21 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from taskbell_devstack.demo import Happened
 from taskbell_devstack.demo_data import PEOPLE
-from taskbell_devstack.environment import REPORTS_GO_TO
+from taskbell_devstack.happenings import Happened
 from taskbell_devstack.status import WIDEST
 
 KINDS = ("reminder", "overdue", "weekly")
 EXAMPLES = 3
 
 
-async def show(happened: Happened, database_url: str) -> None:
+async def show(happened: Happened, database_url: str, *, reports_go_to: str | None) -> None:
     """Print mails by kind and person, the report, what was archived, and the changed status."""
     console = Console(width=WIDEST, highlight=False)
     connection = await asyncpg.connect(database_url)
     try:
         console.print(await _mails(connection, happened.mailings))
-        await _report(console, connection, happened)
+        await _report(console, connection, happened, reports_go_to)
         await _archived(console, connection, happened)
         await _changed(console, connection, happened)
     finally:
@@ -48,9 +47,12 @@ async def _mails(connection: asyncpg.Connection, messages: list[str]) -> Table:
     return table
 
 
-async def _report(console: Console, connection: asyncpg.Connection, happened: Happened) -> None:
+async def _report(
+    console: Console, connection: asyncpg.Connection, happened: Happened, reports_go_to: str | None
+) -> None:
     result = happened.report.result or {}
-    console.print(f"\n[bold]Report[/bold] of {result['date']}, mailed to {REPORTS_GO_TO} once a day")
+    mailed = f"mailed to {reports_go_to} once a day" if reports_go_to else "mailed to nobody: set REPORT_RECIPIENTS"
+    console.print(f"\n[bold]Report[/bold] of {result['date']}, {mailed}")
     console.print(f"  {result['tasks']} tasks, {result['overdue']} overdue")
     counts = await connection.fetchval(
         "SELECT body -> 'by_status' FROM taskbell.report WHERE to_char(date, 'YYYY-MM-DD') = $1", result["date"]

@@ -1,4 +1,4 @@
-"""`.env.example` names every setting of every service and of setup, as it is."""
+"""`.env.example` names every setting of every service, of setup and of the compose file, as it is."""
 
 import re
 from decimal import Decimal
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from pydantic.fields import FieldInfo
 
 from taskbell.errors import SettingsError
@@ -14,7 +15,10 @@ from taskbell.service import services
 from taskbell.settings import CommonSettings, load
 from taskbell.setup.run import SetupSettings
 
-EXAMPLE = Path(__file__).parents[4] / ".env.example"
+ROOT = Path(__file__).parents[4]
+EXAMPLE = ROOT / ".env.example"
+OWN_DEFAULTS = {"MAIL_SERVER": "mailpit", "MAIL_PORT": "1025", "MAIL_DEFAULT_SENDER": "Taskbell <taskbell@example.org>"}
+"""What the compose file gives where a service alone would have another default, or none."""
 
 
 class Line(NamedTuple):
@@ -60,8 +64,36 @@ def test_all_three_services_are_asked() -> None:
     assert set(services()) == {"scheduler", "notifier", "maintenance"}
 
 
+def composed() -> dict[str, str]:
+    """The variables of docker-compose.yml with their defaults, each the same wherever it stands."""
+    found: dict[str, str] = {}
+    for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", (ROOT / "docker-compose.yml").read_text()):
+        assert found.setdefault(name, default) == default, name
+    return found
+
+
 def test_it_names_every_variable_and_no_other() -> None:
-    assert set(shown()) == set(expected())
+    assert set(shown()) == set(expected()) | set(composed())
+
+
+def test_the_compose_file_has_the_same_defaults() -> None:
+    lines = shown()
+    for name, default in composed().items():
+        if name in expected():
+            is_password = name.endswith(("_DATABASE_PASSWORD", "_BROKER_PASSWORD"))
+            own = "change-me" if is_password else OWN_DEFAULTS.get(name, lines[name].value)
+            assert default in ("", own), name
+        else:
+            assert (lines[name].is_set, lines[name].value) == (False, default), name
+
+
+@pytest.mark.parametrize("name", ["scheduler", "notifier", "maintenance"])
+def test_the_compose_file_passes_on_every_setting_of_a_service(name: str) -> None:
+    stack = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    given = set(stack["services"][name]["environment"])
+    # What the image says itself, and what only setup and the operator's command line use.
+    elsewhere = {"HTTP_HOST", "HTTP_PORT", "BROKER_MANAGEMENT_URL"}
+    assert given == {field.upper() for field in services()[name].settings.model_fields} - elsewhere
 
 
 def test_every_variable_has_its_description_and_its_default() -> None:
