@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 PACKAGES := libs/common libs/devstack services/scheduler services/notifier services/maintenance
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test test-unit check clean
+.PHONY: help setup demo down test test-unit test-stack check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: $(INSTALLED) ## Run all tests, on real servers
 
 test-unit: $(INSTALLED) ## Run the tests that need no servers
 	@$(BIN)/python -m pytest tests/unit tests/contract
+
+test-stack: $(INSTALLED) ## Run the compose stack for real and try it; needs a Docker engine
+	@$(BIN)/python -m pytest tests/stack
 
 check: $(INSTALLED) ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff check .

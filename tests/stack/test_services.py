@@ -1,0 +1,63 @@
+"""What each container is, and that the stack does its work."""
+
+import json
+
+import httpx
+import pytest
+
+from taskbell.messaging.topology import CONSUMERS, dead_queue, topology
+from tests.stack.compose import Compose
+
+SERVICES = ("scheduler", "notifier", "maintenance")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_runs_as_nobody_and_can_write_nowhere(stack: Compose, service: str) -> None:
+    for container in stack.inspect(service):
+        host = container["HostConfig"]
+        assert container["Config"]["User"] == "10001:10001"
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert host["Init"]
+        assert "no-new-privileges:true" in host["SecurityOpt"]
+        assert host["Memory"] > 0
+        assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    write = "open('/opt/taskbell/x', 'w')"
+    answer = f"try:\n    {write}\nexcept OSError as error:\n    print(type(error).__name__, error.errno)"
+    assert stack("exec", "-T", service, "python", "-c", answer).split()[0] in ("OSError", "PermissionError")
+    assert stack("exec", "-T", service, "python", "-c", "import os; print(os.getuid())").strip() == "10001"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_service_has_an_administrators_login(stack: Compose, service: str) -> None:
+    for container in stack.inspect(service):
+        given = dict(line.split("=", 1) for line in container["Config"]["Env"])
+        for url in ("DATABASE_URL", "BROKER_URL"):
+            assert f"://taskbell_{service}:" in given[url]
+        assert "BROKER_MANAGEMENT_URL" not in given
+
+
+def test_every_queue_of_a_service_has_its_consumers(stack: Compose) -> None:
+    port = stack.port("rabbitmq", 15672)
+    answer = httpx.get(f"http://taskbell:change-me@127.0.0.1:{port}/api/queues", trust_env=False, timeout=30)
+    consumers = {queue["name"]: queue.get("consumers", 0) for queue in answer.json()}
+    assert set(consumers) == {queue.name for queue in topology().queues}
+    copies = {"notifier": 2, "maintenance": 1}
+    for name, count in consumers.items():
+        service = name.partition(".")[0]
+        served = service in copies and name not in map(dead_queue, CONSUMERS)
+        assert count == (copies[service] if served else 0), name
+
+
+def test_a_command_takes_effect_and_its_outcome_comes_back(stack: Compose) -> None:
+    outcome = json.loads(stack.taskbell("publish", "maintenance.generate_task_report", "{}", "--wait", "30", "--json"))
+    assert outcome["outcome"]["state"] == "done", outcome
+    assert stack.sql("SELECT count(*) FROM taskbell.report") == [["1"]]
+
+
+def test_the_notifiers_page_answers_on_this_machines_loopback_only(stack: Compose) -> None:
+    answer = httpx.get(f"http://127.0.0.1:{stack.port('notifier', 8080)}/readyz", trust_env=False)
+    assert answer.status_code == 200
+    for service in ("postgres", "rabbitmq", "notifier"):
+        for bindings in stack.inspect(service)[0]["NetworkSettings"]["Ports"].values():
+            assert {binding["HostIp"] for binding in bindings or ()} <= {"127.0.0.1"}
