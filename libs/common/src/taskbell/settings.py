@@ -220,7 +220,8 @@ class CommonSettings(BrokerAccess, DatabaseAccess):
             is_secret = SecretStr in (field.annotation, *get_args(field.annotation))
             if is_secret and _is_default(given.get(name, field.default)):
                 words = (
-                    f"{name.upper()} still has the default secret of .env.example: TASKBELL_ENV=production refuses it, set another one"
+                    f"{name.upper()} still has the default secret of .env.example: "
+                    "TASKBELL_ENV=production refuses it, set another one"
                 )
                 mistakes[name] = _Mistake(words)
         return given | mistakes
