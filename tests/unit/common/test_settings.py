@@ -212,7 +212,8 @@ def test_production_refuses_the_secrets_that_everybody_knows(
     environment.setenv(name, value)
     load(Service)
     environment.setenv("TASKBELL_ENV", "production")
-    assert mistakes() == [f"{name} still has the default secret of .env.example: TASKBELL_ENV=production refuses it"]
+    words = f"{name} still has the default secret of .env.example: TASKBELL_ENV=production refuses it, set another one"
+    assert mistakes() == [words]
 
 
 def test_production_names_all_of_them_beside_other_mistakes(environment: pytest.MonkeyPatch) -> None:
