@@ -43,9 +43,9 @@ def known_variables() -> set[str]:
 
 
 def image_environment() -> dict[str, str]:
-    """What the last stage of the Dockerfile sets."""
-    stage = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
-    return dict(re.findall(r"\b([A-Z][A-Z_]*)=(\S+)", stage))
+    """The settings that the Dockerfile sets."""
+    found = re.findall(r"\b([A-Z][A-Z_]*)=(\S+)", (ROOT / "Dockerfile").read_text())
+    return {name: value for name, value in found if name in known_variables()}
 
 
 # ── Kubernetes ──────────────────────────────────────────────────────────────────────────────────────────────────────
