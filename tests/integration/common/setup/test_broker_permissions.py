@@ -105,7 +105,7 @@ async def allowed(connection: AbstractConnection, attempts: Iterable[tuple[str, 
 
 
 def test_the_matrix_names_every_message() -> None:
-    assert EVENTS | COMMANDS == CATALOGUE.keys()
+    assert CATALOGUE.keys() == EVENTS | COMMANDS
 
 
 async def test_a_role_publishes_what_the_matrix_says_and_nothing_else(
@@ -133,10 +133,9 @@ async def test_a_role_consumes_and_gets_from_its_queues_alone(role: str, connect
 
 
 async def test_no_role_may_bind_a_queue_to_an_exchange_or_unbind_it(connection: AbstractConnection) -> None:
-    for exchange in EXCHANGES:
-        binds = [(queue, lambda channel, it=queue: channel.queue_bind(it, exchange, "mine")) for queue in QUEUES]
-        unbinds = [(queue, lambda channel, it=queue: channel.queue_unbind(it, exchange, "mine")) for queue in QUEUES]
-        assert await allowed(connection, binds + unbinds) == set()
+    for pair in [(queue, exchange, "mine") for queue in QUEUES for exchange in EXCHANGES]:
+        assert not await is_allowed(connection, lambda channel, it=pair: channel.queue_bind(*it)), pair
+        assert not await is_allowed(connection, lambda channel, it=pair: channel.queue_unbind(*it)), pair
 
 
 async def test_no_role_may_configure_topology(connection: AbstractConnection) -> None:
