@@ -33,35 +33,37 @@ class Grant:
 _ALL_ROWS = "SELECT, INSERT, UPDATE, DELETE"
 
 _PEOPLE = Grant("app.users", "SELECT (id, name, email, timezone, locale, is_active)")
+_PROJECTS = Grant("app.projects", "SELECT (id, name)")
+_MAILED = "id, title, status, priority, due_date, completed_at, project_id, assignee_id"
 
 GRANTS: dict[RoleName, tuple[Grant, ...]] = {
     "scheduler": (
         Grant("app.users", "SELECT (timezone, is_active)"),
-        Grant("taskbell.schedule_state", _ALL_ROWS),
-        Grant("taskbell.occurrence", _ALL_ROWS),
+        Grant("taskbell.schedule_state", "SELECT, INSERT, UPDATE"),
+        # What became of an occurrence stays as recorded; old rows are locked, which needs UPDATE of a column, and go.
+        Grant("taskbell.occurrence", "SELECT, INSERT, DELETE, UPDATE (recorded_at)"),
         Grant("taskbell.outbox", _ALL_ROWS),
     ),
     "notifier": (
         _PEOPLE,
-        Grant("app.tasks", "SELECT"),
-        Grant("app.projects", "SELECT"),
+        Grant("app.tasks", f"SELECT ({_MAILED})"),
+        _PROJECTS,
         Grant("taskbell.mailing", _ALL_ROWS),
         Grant("taskbell.delivery", _ALL_ROWS),
-        Grant("taskbell.preference", _ALL_ROWS),
-        Grant("taskbell.suppression", "SELECT, INSERT, UPDATE"),
+        Grant("taskbell.preference", "SELECT, INSERT, UPDATE"),
+        Grant("taskbell.suppression", "SELECT, INSERT"),
         Grant("taskbell.command", _ALL_ROWS),
         Grant("taskbell.report", "SELECT"),
         Grant("taskbell.outbox", _ALL_ROWS),
     ),
     "maintenance": (
         Grant("app.tasks", "SELECT, DELETE, UPDATE (status, updated_at, completed_at)"),
-        Grant("app.projects", "SELECT"),
-        Grant("app.users", "SELECT (id, name, timezone, is_active)"),
-        Grant("taskbell.delivery", "SELECT (kind, state, created_at, ended_at)"),
+        _PROJECTS,
+        Grant("taskbell.delivery", "SELECT (kind, state, ended_at)"),
         Grant("taskbell.command", _ALL_ROWS),
         Grant("taskbell.report", "SELECT, INSERT, UPDATE"),
         Grant("taskbell.archive_batch", "SELECT, INSERT, UPDATE"),
-        Grant("taskbell.archived_task", "SELECT, INSERT"),
+        Grant("taskbell.archived_task", "INSERT"),
         Grant("taskbell.outbox", _ALL_ROWS),
     ),
     # The web app owns its own tables; of ours it may only call taskbell.enqueue().
@@ -69,7 +71,7 @@ GRANTS: dict[RoleName, tuple[Grant, ...]] = {
     "operator": (
         _PEOPLE,
         Grant("app.tasks", "SELECT, INSERT"),
-        Grant("app.projects", "SELECT"),
+        _PROJECTS,
         Grant("taskbell.schedule_state", "SELECT, INSERT, UPDATE"),
         Grant("taskbell.occurrence", "SELECT"),
         Grant("taskbell.outbox", "SELECT"),
@@ -79,8 +81,8 @@ GRANTS: dict[RoleName, tuple[Grant, ...]] = {
         Grant("taskbell.preference", "SELECT"),
         Grant("taskbell.suppression", "SELECT, DELETE"),
         Grant("taskbell.report", "SELECT"),
-        Grant("taskbell.archive_batch", "SELECT, UPDATE"),
-        Grant("taskbell.archived_task", "SELECT, UPDATE"),
+        Grant("taskbell.archive_batch", "SELECT, UPDATE (restored)"),
+        Grant("taskbell.archived_task", "SELECT, UPDATE (restored_at)"),
     ),
 }
 
@@ -108,6 +110,10 @@ def _names(*names: str) -> str:
     return "^(" + "|".join(name.replace(".", r"\.") for name in names) + ")$"
 
 
+def _all(kind: str) -> tuple[str, ...]:
+    return tuple(m.routing_key for m in CATALOGUE.values() if m.kind == kind)
+
+
 def _by_anyone(kind: str) -> tuple[str, ...]:
     return tuple(m.routing_key for m in CATALOGUE.values() if m.kind == kind and m.by_anyone)
 
@@ -115,6 +121,8 @@ def _by_anyone(kind: str) -> tuple[str, ...]:
 _NOTHING = "^$"
 _BOTH = _names(EVENTS, COMMANDS)
 _BY_ANYONE = {EVENTS: _names(*_by_anyone("event")), COMMANDS: _names(*_by_anyone("command"))}
+# A schedule may publish any event or command: which ones, only its file tells.
+_SCHEDULER = {EVENTS: _names(*_all("event")), COMMANDS: _names(*_all("command"))}
 _NOTIFIER = {
     EVENTS: _names("mailing.completed", "mail.failed"),
     COMMANDS: _names("notifier.send_batch"),
@@ -128,7 +136,7 @@ _SERVICE_WRITES = _names(EVENTS, COMMANDS, DEAD, *(name for name, _ in RETRIES),
 # amq.default: outcomes go to reply queues through the default exchange.
 
 ACCESS: dict[RoleName, Access] = {
-    "scheduler": Access(_BOTH, _NOTHING, _BY_ANYONE),
+    "scheduler": Access(_BOTH, _NOTHING, _SCHEDULER),
     "notifier": Access(_SERVICE_WRITES, r"^notifier\..*", _NOTIFIER),
     "maintenance": Access(_SERVICE_WRITES, r"^maintenance\..*", _MAINTENANCE),
     "app": Access(_BOTH, _NOTHING, _BY_ANYONE),
