@@ -11,7 +11,9 @@ import httpx
 from taskbell_devstack.processes import tail
 from taskbell_devstack.services import Service
 from taskbell_devstack.stack import Stack
+from tests.support.command import taskbell
 from tests.support.inbox import Inbox
+from tests.support.roles import PASSWORD, as_user, passwords, roles_reserved
 from tests.support.servers import STACK, Run
 from tests.support.vhosts import Vhost
 
@@ -27,10 +29,13 @@ OWN_TABLES = (
 class House:
     """Services on one database and one virtual host, with mail going to one inbox.
 
+    Each logs in as the role and the user that `taskbell setup` makes for it, so that whatever a test sees a service do,
+    it did with no more rights than it gets in production.
+
     Their processes are on the run's record, so that they end with it, whatever becomes of the test.
     """
 
-    def __init__(self, database_url: str, vhost: Vhost, inbox: Inbox) -> None:
+    def __init__(self, database_url: str, vhost: Vhost, inbox: Inbox, *, own_roles: bool = True) -> None:
         self.database_url = database_url
         self.vhost = vhost
         self.inbox = inbox
@@ -38,9 +43,11 @@ class House:
         self._suffix = uuid.uuid4().hex[:8]
         self._stack = Stack(Run.current().folder / STACK, servers=())
         self._started: set[str] = set()
+        self._own_roles = own_roles
+        self._roles_made = False
 
     def environment(self) -> dict[str, str]:
-        """The settings that every service gets unless a test gives others."""
+        """The settings that every service gets unless a test gives others, with an administrator's logins."""
         return {
             "DATABASE_URL": self.database_url,
             "BROKER_URL": self.vhost.url,
@@ -57,6 +64,9 @@ class House:
     async def start(self, *services: str, **settings: str) -> None:
         """Start services, all three unless named; return when they are ready."""
         names = services or SERVICES
+        if self._own_roles and not self._roles_made:
+            await self._make_roles()
+            self._roles_made = True
         wanted = [self._service(name, settings) for name in names]
         self._started |= set(names)
         self._stack.directory.mkdir(parents=True, exist_ok=True)
@@ -133,6 +143,16 @@ class House:
     def _name(self, service: str) -> str:
         return f"{service}-{self._suffix}"
 
+    async def _make_roles(self) -> None:
+        async with roles_reserved(Run.current().servers().database_url):
+            done = await taskbell("setup", **self.environment(), **passwords())
+        assert done.status == 0, done.err
+
     def _service(self, name: str, settings: dict[str, str]) -> Service:
-        environment = self.environment() | settings
+        environment = self.environment()
+        if self._own_roles:
+            del environment["BROKER_MANAGEMENT_URL"]
+            for url in ("DATABASE_URL", "BROKER_URL"):
+                environment[url] = as_user(environment[url], f"taskbell_{name}", PASSWORD)
+        environment |= settings
         return Service(self._name(name), f"taskbell_{name}", environment, public=name == "notifier")

@@ -7,7 +7,15 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 
+PASSWORD = "a pass/word"
+"""The same in all tests: a role is the server's, and others may be using it at the same time."""
+
 ROLES = ("scheduler", "notifier", "maintenance", "app", "operator")
+
+
+def passwords() -> dict[str, str]:
+    """The settings by which setup makes all roles and users."""
+    return {f"{role.upper()}_{server}_PASSWORD": PASSWORD for role in ROLES for server in ("DATABASE", "BROKER")}
 
 
 @dataclass(frozen=True)
