@@ -1,5 +1,5 @@
 # One image a service:  docker build --build-arg SERVICE=notifier -t taskbell-notifier .
-# SERVICE is scheduler, notifier or maintenance; devstack makes the image of the demo.
+# SERVICE is scheduler, notifier or maintenance; operator has all commands of `taskbell`, devstack is the demo's.
 # Any Python 3.11 to 3.13 base does, such as an internal mirror's: --build-arg BASE_IMAGE=…; all stages need the same one.
 ARG BASE_IMAGE=python
 
@@ -24,9 +24,12 @@ COPY requirements/${SERVICE}.txt /requirements.txt
 RUN python -m pip --python /opt/taskbell/bin/python install --quiet --no-cache-dir --require-hashes \
     --only-binary :all: -r /requirements.txt
 COPY --from=wheels /wheels /wheels
-RUN module=taskbell_${SERVICE} \
+RUN case ${SERVICE} in \
+      operator) ours="/wheels/taskbell_scheduler-*.whl /wheels/taskbell_notifier-*.whl /wheels/taskbell_maintenance-*.whl" ;; \
+      *) ours=/wheels/taskbell_${SERVICE}-*.whl ;; \
+    esac \
     && python -m pip --python /opt/taskbell/bin/python install --quiet --no-cache-dir --no-deps \
-       /wheels/taskbell-*.whl /wheels/${module}-*.whl \
+       /wheels/taskbell-*.whl ${ours} \
     && /opt/taskbell/bin/taskbell version
 
 FROM ${BASE_IMAGE}
