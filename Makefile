@@ -31,7 +31,7 @@ test-unit: $(INSTALLED) ## Run the tests that need no servers
 	@$(BIN)/python -m pytest tests/unit tests/contract
 
 test-stack: $(INSTALLED) ## Run the compose stack for real and try it; needs a Docker engine
-	@$(BIN)/python -m pytest tests/stack
+	@$(BIN)/python -m pytest --timeout 1800 tests/stack
 
 check: $(INSTALLED) ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff check .

@@ -58,8 +58,10 @@ class Compose:
         return self("ps", "--all", "--quiet", service).split()
 
     def inspect(self, service: str) -> list[dict[str, Any]]:
-        """What the engine knows of them."""
-        done = subprocess.run(["docker", "inspect", *self.ids(service)], capture_output=True, check=True)
+        """What the engine knows of them; fails where there is none."""
+        ids = self.ids(service)
+        assert ids, f"no container of {service}: {self.said()}"
+        done = subprocess.run(["docker", "inspect", *ids], capture_output=True, check=True)
         found: list[dict[str, Any]] = json.loads(done.stdout)
         return found
 
@@ -91,4 +93,11 @@ class Compose:
     def start(self, container: str) -> None:
         """Starts a stopped container, and waits until it is healthy."""
         subprocess.run(["docker", "start", container], capture_output=True, check=True)
+        deadline = time.monotonic() + 120
+        health = ["docker", "inspect", "--format", "{{.State.Health.Status}}", container]
+        while subprocess.run(health, capture_output=True, text=True, check=True).stdout.strip() != "healthy":
+            assert time.monotonic() < deadline, f"not healthy again: {self.said()}"
+
+    def settle(self) -> None:
+        """Everything healthy, in as many copies as the files say."""
         self("up", "--detach", "--wait", "--no-recreate")

@@ -16,7 +16,7 @@ LARGEST = {"scheduler": 120, "notifier": 160}  # MB above the base image
 
 def test_the_default_secrets_are_refused_in_production(compose: Callable[..., Compose]) -> None:
     stack = compose("refused", TASKBELL_ENV="production")
-    stack("up", "--build", "--wait", check=False)
+    stack("up", "--build", "--wait", check=False, limit=900)
     (setup,) = stack.inspect("setup")
     assert setup["State"]["ExitCode"] == 2
     said = stack("logs", "--no-color", "setup")
@@ -38,14 +38,14 @@ def test_secrets_may_come_from_files_and_then_stand_in_no_environment(
     seen = json.dumps([stack.inspect(it) for it in ("postgres", "rabbitmq", "setup", *IMAGES)])
     assert [name for name, value in secrets.items() if value and value in seen] == []
     assert "change-me" not in seen
-    assert stack.sql("SELECT count(*) FROM taskbell.delivery WHERE state = 'sent'") == [["25"]]
+    assert stack.sql("SELECT count(*) >= 25 FROM taskbell.delivery WHERE state = 'sent'") == [["t"]]
     for service in ("scheduler", "notifier", "maintenance"):
         listed = stack("exec", "-T", service, "ls", "/run/secrets").split()
         others = {"setup", "postgres", "app", "operator", "scheduler", "notifier", "maintenance"} - {service}
         assert not [name for name in listed if name.partition("_")[0] in others]
 
     again = subprocess.run([ROOT / "deploy/compose/make-secrets", folder], check=True, capture_output=True)
-    assert again.stdout == b"", "what is there is kept"
+    assert b"made " not in again.stdout, "what is there is kept"
     assert {path.name: path.read_text().strip() for path in folder.iterdir()} == secrets
     stack.remove()
 

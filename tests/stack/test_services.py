@@ -1,6 +1,7 @@
 """What each container is, and that the stack does its work."""
 
 import json
+import time
 
 import httpx
 import pytest
@@ -38,21 +39,25 @@ def test_no_service_has_an_administrators_login(stack: Compose, service: str) ->
 
 
 def test_every_queue_of_a_service_has_its_consumers(stack: Compose) -> None:
-    port = stack.port("rabbitmq", 15672)
-    answer = httpx.get(f"http://taskbell:change-me@127.0.0.1:{port}/api/queues", trust_env=False, timeout=30)
-    consumers = {queue["name"]: queue.get("consumers", 0) for queue in answer.json()}
-    assert set(consumers) == {queue.name for queue in topology().queues}
-    copies = {"notifier": 2, "maintenance": 1}
-    for name, count in consumers.items():
-        service = name.partition(".")[0]
-        served = service in copies and name not in map(dead_queue, CONSUMERS)
-        assert count == (copies[service] if served else 0), name
+    url = f"http://taskbell:change-me@127.0.0.1:{stack.port('rabbitmq', 15672)}/api/queues"
+    copies = {service: len(stack.ids(service)) for service in ("notifier", "maintenance")}
+    expected = {
+        queue.name: 0 if queue.name in map(dead_queue, CONSUMERS) else copies.get(queue.name.partition(".")[0], 0)
+        for queue in topology().queues
+    }
+    deadline = time.monotonic() + 60
+    while True:  # the management UI's figures are some seconds old
+        answer = httpx.get(url, trust_env=False, timeout=30)
+        consumers = {queue["name"]: queue.get("consumers") for queue in answer.json()}
+        if consumers == expected:
+            break
+        assert time.monotonic() < deadline, consumers
 
 
 def test_a_command_takes_effect_and_its_outcome_comes_back(stack: Compose) -> None:
     outcome = json.loads(stack.taskbell("publish", "maintenance.generate_task_report", "{}", "--wait", "30", "--json"))
     assert outcome["outcome"]["state"] == "done", outcome
-    assert stack.sql("SELECT count(*) FROM taskbell.report") == [["1"]]
+    assert stack.sql("SELECT count(*) > 0 FROM taskbell.report") == [["t"]]
 
 
 def test_the_notifiers_page_answers_on_this_machines_loopback_only(stack: Compose) -> None:

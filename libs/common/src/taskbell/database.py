@@ -1,5 +1,6 @@
 """PostgreSQL through SQLAlchemy on asyncpg. Only `Database.transaction()` commits."""
 
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -166,7 +167,11 @@ class Database:
         except (OSError, TimeoutError, PoolTimeoutError, PostgresError, InterfaceError, DBAPIError) as error:
             # Whatever it says: without a connection there is nothing to be done. A wrong password, too many clients, a
             # database that is not there yet are mended from outside, while we wait and say so.
-            raise DatabaseUnavailable(_words(error)) from error
+            words = _words(error)
+            if isinstance(error, socket.gaierror):
+                # Most often a password with a character that ends it, so that its rest is taken for the host.
+                words = f"PostgreSQL: the host {self.engine.url.host!r} of DATABASE_URL is not found: {error.strerror}"
+            raise DatabaseUnavailable(words) from error
 
     async def ping(self) -> None:
         """Raises DatabaseUnavailable where PostgreSQL does not answer, refuses us, or takes no changes."""

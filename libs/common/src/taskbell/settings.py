@@ -270,7 +270,8 @@ def _told(settings: type[Environment], error: ValidationError) -> Iterator[str]:
         elif mistake["type"] == "missing":
             yield f"{name} is not set: {meaning}"
         elif mistake["type"] == "value_error":
-            yield f"{name}: {mistake['msg'].removeprefix('Value error, ')}"
+            words = mistake["msg"].removeprefix("Value error, ")
+            yield f"{name}: {words}" if name else words  # one of the whole names its settings itself
         else:
             yield f"{name}: {mistake['msg']} ({meaning})"
 

@@ -111,7 +111,7 @@ def demo(
     stack = _stack(directory)
     happened = asyncio.run(demo.run(stack, _say))
     now = Status.of(stack)
-    asyncio.run(summary.show(happened, str(now.database_url), reports_go_to=REPORTS_GO_TO))
+    asyncio.run(summary.show(happened, str(now.database_url), reports_go_to=REPORTS_GO_TO, taskbell="taskbell"))
     show(now, stack)
     print(CLOSING)
 
@@ -122,7 +122,15 @@ async def _demo_on_given_servers(*, stay: bool) -> None:
 
     servers = load(given.GivenServers)
     happened = await given.run(servers, _say)
-    await summary.show(happened, servers.database_url.get_secret_value(), reports_go_to=servers.report_recipients)
+    if happened is None:
+        _say("All of the demo has happened here before; nothing was done again.")
+    else:
+        await summary.show(
+            happened,
+            servers.database_url.get_secret_value(),
+            reports_go_to=servers.report_recipients,
+            taskbell="docker compose run --rm operator",
+        )
     if stay:
         await given.stay()
 

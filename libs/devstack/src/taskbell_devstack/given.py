@@ -1,6 +1,7 @@
 """The demo on servers and services that run already, such as those of the compose stack.
 
-Nothing happens twice there, however often it is started: its messages have the same ids each time.
+Nothing happens twice there: its messages have the same ids each time, and once all has happened nothing is published
+again as long as its last command is remembered (90 days).
 """
 
 import asyncio
@@ -23,6 +24,12 @@ READY = Path(tempfile.gettempdir()) / "taskbell-demo-ready"
 
 LOGS = "the logs of the services"
 
+PREFIX = "demo"
+"""Begins the message_ids of all that the demo publishes: cut off and started again, it makes nothing happen twice."""
+
+LAST = f"{PREFIX}-status-change"
+"""The last of them."""
+
 
 class GivenServers(Environment):
     """Where the servers are. The database's user must be allowed to write the web app's tables."""
@@ -32,19 +39,23 @@ class GivenServers(Environment):
     report_recipients: OptionalText = Field(default=None, description="Who gets the daily report")
 
 
-async def run(servers: GivenServers, say: Callable[[str], None]) -> Happened:
+async def run(servers: GivenServers, say: Callable[[str], None]) -> Happened | None:
     """Load the data into an empty database, publish, and return when all of it has taken effect.
+
+    None: it has happened here before, and nothing is done again.
 
     Raises DemoFailed where the database holds other people's data, or something does not happen in time.
     """
     database_url = servers.database_url.get_secret_value()
     connection = await asyncpg.connect(database_url)
     try:
+        if await connection.fetchval("SELECT EXISTS (SELECT FROM taskbell.command WHERE message_id = $1)", LAST):
+            return None
         if await _is_empty(connection):
             say("Loading three teams, twelve people and two hundred tasks")
             await demo_data.load(database_url, datetime.now(UTC))
         say("Publishing: three mailings, a report, a cleanup, a change of a task's status")
-        happened = await publish_all(servers.broker_url.get_secret_value(), prefix="demo")
+        happened = await publish_all(servers.broker_url.get_secret_value(), prefix=PREFIX)
         mailings = happened.mailings
         await until(lambda: mailings_completed(connection, mailings), "completion of the three mailings", see=LOGS)
         if servers.report_recipients:
@@ -56,17 +67,20 @@ async def run(servers: GivenServers, say: Callable[[str], None]) -> Happened:
 
 
 async def _is_empty(connection: asyncpg.Connection) -> bool:
-    """Whether there is nobody yet.
+    """Whether the web app's tables hold nothing yet; False: an earlier demo was cut off after it had filled them.
 
-    Raises DemoFailed where there is somebody who is not of the demo: their tasks are not ours to overwrite.
+    Raises DemoFailed where they hold anything else: it is not ours to overwrite.
     """
     people = {(row["id"], row["email"]) for row in await connection.fetch("SELECT id, email FROM users LIMIT 1000")}
-    if strangers := people - {(person.id, person.email) for person in demo_data.PEOPLE}:
+    if people == {(person.id, person.email) for person in demo_data.PEOPLE}:
+        return False
+    filled = "SELECT EXISTS (SELECT FROM tasks) OR EXISTS (SELECT FROM projects)"
+    if people or await connection.fetchval(filled):
         raise DemoFailed(
-            f"The table users holds {len(strangers)} people who are not the demo's: it fills an empty database only. "
+            "The tables users, projects and tasks hold data that are not the demo's: it fills an empty database only. "
             "Name another one, or leave the demo out."
         )
-    return not people
+    return True
 
 
 async def stay() -> None:

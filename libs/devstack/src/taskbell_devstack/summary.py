@@ -15,14 +15,18 @@ KINDS = ("reminder", "overdue", "weekly")
 EXAMPLES = 3
 
 
-async def show(happened: Happened, database_url: str, *, reports_go_to: str | None) -> None:
-    """Print mails by kind and person, the report, what was archived, and the changed status."""
+async def show(happened: Happened, database_url: str, *, reports_go_to: str | None, taskbell: str) -> None:
+    """Print mails by kind and person, the report, what was archived, and the changed status.
+
+    Args:
+        taskbell: how the command is run here.
+    """
     console = Console(width=WIDEST, highlight=False)
     connection = await asyncpg.connect(database_url)
     try:
         console.print(await _mails(connection, happened.mailings))
         await _report(console, connection, happened, reports_go_to)
-        await _archived(console, connection, happened)
+        await _archived(console, connection, happened, taskbell)
         await _changed(console, connection, happened)
     finally:
         await connection.close()
@@ -61,7 +65,7 @@ async def _report(
     console.print("  " + ", ".join(f"{number} {status}" for status, number in by_status))
 
 
-async def _archived(console: Console, connection: asyncpg.Connection, happened: Happened) -> None:
+async def _archived(console: Console, connection: asyncpg.Connection, happened: Happened, taskbell: str) -> None:
     result: dict[str, Any] = dict(happened.cleanup.result or {})
     console.print(f"\n[bold]Archived[/bold] {result['tasks']} tasks completed more than 30 days ago, such as")
     rows = await connection.fetch(
@@ -74,7 +78,7 @@ async def _archived(console: Console, connection: asyncpg.Connection, happened: 
     )
     for row in rows:
         console.print(f"  {row['task_id']}: {row['title']}", markup=False)
-    console.print(f"  `taskbell archive restore {result['batch_id']}` brings them back")
+    console.print(f"  `{taskbell} archive restore {result['batch_id']}` brings them back")
 
 
 async def _changed(console: Console, connection: asyncpg.Connection, happened: Happened) -> None:

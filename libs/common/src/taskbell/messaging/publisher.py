@@ -252,7 +252,7 @@ class Publisher:
             return BrokerUnavailable(f"RabbitMQ closed the channel because of another message: {error}")
         if isinstance(error, aiormq.exceptions.ChannelNotFoundEntity):
             return TopologyMissing(f"exchange {message.exchange!r} is missing: run `taskbell setup`")
-        return TopologyMissing(f"RabbitMQ: {error}: run `taskbell setup`")
+        return TopologyMissing(f"RabbitMQ: {error}: run `taskbell setup` for its rights, or publish as a user who may")
 
 
 async def _basic_publish(channel: Channel, message: Outgoing) -> None:
