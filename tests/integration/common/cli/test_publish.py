@@ -77,7 +77,7 @@ async def test_waiting_tells_the_outcome_and_commands_show_keeps_it(database: st
 
 
 async def test_an_outcome_that_does_not_come_says_how_to_find_out(module_broker_url: str) -> None:
-    done = await taskbell("publish", QUEUE, DONE, "--message-id", "m1", "--wait", "0.1", BROKER_URL=module_broker_url)
+    done = await taskbell("publish", QUEUE, DONE, "--message-id", "m1", "--wait", "5", BROKER_URL=module_broker_url)
     assert done.status == 1
     assert "may still take effect. See `taskbell commands show m1`" in done.err
     assert "Traceback" not in done.err

@@ -27,15 +27,27 @@ WEEKLY = "notifier.weekly_due"
 
 
 class Office:
-    """One service's outbox and relay."""
+    """One service's outbox and relay.
 
-    def __init__(self, database: Database, url: str, owner: Owner = "maintenance", also: Sequence[Owner] = ()) -> None:
+    Args:
+        timeout: seconds for a confirm; long, because what is late is published again, which tests count.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        url: str,
+        owner: Owner = "maintenance",
+        also: Sequence[Owner] = (),
+        *,
+        timeout: float = 30.0,
+    ) -> None:
         self.database = database
         self.health = Health()
         self.metrics = Metrics()
         self.outbox = Outbox(owner)
         self.gate = Gate("postgresql", database.ping, self.health)
-        self.publisher = Publisher(url, name=f"{owner} publish", timeout=1)
+        self.publisher = Publisher(url, name=f"{owner} publish", timeout=timeout)
         self.relay = Relay(
             database,
             self.publisher,
@@ -88,8 +100,8 @@ async def opened(database: Database, broker_url: str) -> AsyncIterator[Callable[
     """Opens an office, on the test's own broker unless told another, and closes it in the end."""
     offices: list[Office] = []
 
-    def open_(url: str = broker_url, owner: Owner = "maintenance", also: Sequence[Owner] = ()) -> Office:
-        offices.append(Office(database, url, owner, also=also))
+    def open_(url: str = broker_url, owner: Owner = "maintenance", **more: Any) -> Office:
+        offices.append(Office(database, url, owner, **more))
         return offices[-1]
 
     yield open_
@@ -322,7 +334,7 @@ async def test_while_the_broker_is_away_rows_wait_and_then_all_go_out(
     opened: Callable[..., Office], vhost: Vhost
 ) -> None:
     async with Proxy(vhost.url) as proxy:
-        office = opened(proxy.url)
+        office = opened(proxy.url, timeout=1)
         office.start()
         await eventually(lambda: office.state == {"state": "ready"})
         proxy.hold()
