@@ -2,9 +2,12 @@
 
 import json
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from taskbell.messaging.topology import CONSUMERS, dead_queue, topology
 from tests.stack.compose import Compose
@@ -66,3 +69,21 @@ def test_the_notifiers_page_answers_on_this_machines_loopback_only(stack: Compos
     for service in ("postgres", "rabbitmq", "notifier"):
         for bindings in stack.inspect(service)[0]["NetworkSettings"]["Ports"].values():
             assert {binding["HostIp"] for binding in bindings or ()} <= {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["schedules list", "commands list", "archive list", "mail mailings", "mail why --user 1", "publish weekly.due"],
+)
+def test_the_operators_container_runs_the_commands_of_every_service(stack: Compose, words: str) -> None:
+    stack("run", "--rm", "operator", *words.split(), limit=900)
+
+
+@pytest.mark.parametrize("files", [(), ("deploy/compose/secrets.yml",)])
+def test_the_files_are_valid_with_every_profile(compose: Callable[..., Compose], files: tuple[str, ...]) -> None:
+    """All that could be done for the profile observability where its images are not to be had."""
+    config = yaml.safe_load(compose("config", *files, profiles=["*"])("config"))
+    assert {"prometheus", "grafana", "demo", "mailpit", "operator"} <= set(config["services"])
+    for name in ("prometheus", "grafana"):
+        for volume in config["services"][name]["volumes"]:
+            assert volume["type"] == "volume" or Path(volume["source"]).exists(), volume
