@@ -1,7 +1,6 @@
 """`taskbell setup` on real servers."""
 
 import asyncio
-from urllib.parse import quote, urlsplit
 
 import asyncpg
 import pytest
@@ -9,6 +8,7 @@ from tests.support.command import taskbell
 from tests.support.databases import database_name
 from tests.support.management import Management
 from tests.support.proxy import Proxy
+from tests.support.roles import as_user
 from tests.support.vhosts import Vhost
 
 from taskbell.errors import BrokerUnavailable
@@ -124,6 +124,7 @@ async def test_a_newer_version_is_left_alone_with_everything_that_it_made(
     assert await empty_vhost.management.queue_names() == set()
 
 
+@pytest.mark.usefixtures("sole_logins")
 async def test_roles_and_users_are_made_where_their_passwords_are_given(database_url: str, vhost: Vhost) -> None:
     given = {"DATABASE_URL": database_url, "BROKER_URL": vhost.url}
     passwords = {"OPERATOR_DATABASE_PASSWORD": "p'w d", "OPERATOR_BROKER_PASSWORD": "p/w d"}
@@ -151,12 +152,6 @@ async def test_users_are_left_out_where_the_management_api_is_not_given(database
         "left out: RabbitMQ users for app: BROKER_MANAGEMENT_URL is not given",
         "left out: RabbitMQ users for scheduler, notifier, maintenance, operator: <ROLE>_BROKER_PASSWORD is not given",
     ]
-
-
-def as_user(url: str, name: str, password: str) -> str:
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{name}:{quote(password, safe='')}@{host}").geturl()
 
 
 async def test_a_function_that_was_lost_is_made_again(database_url: str, broker_url: str) -> None:
