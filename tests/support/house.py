@@ -12,6 +12,7 @@ from taskbell_devstack.processes import tail
 from taskbell_devstack.services import Service
 from taskbell_devstack.stack import Stack
 from tests.support.inbox import Inbox
+from tests.support.roles import Roles
 from tests.support.servers import STACK, Run
 from tests.support.vhosts import Vhost
 
@@ -27,14 +28,16 @@ OWN_TABLES = (
 class House:
     """Services on one database and one virtual host, with mail going to one inbox.
 
-    Their processes are on the run's record, so that they end with it, whatever becomes of the test.
+    Their processes are on the run's record, so that they end with it, whatever becomes of the test. With roles each
+    service logs in as its own; else all are the servers' administrator.
     """
 
-    def __init__(self, database_url: str, vhost: Vhost, inbox: Inbox) -> None:
+    def __init__(self, database_url: str, vhost: Vhost, inbox: Inbox, roles: Roles | None = None) -> None:
         self.database_url = database_url
         self.vhost = vhost
         self.inbox = inbox
         self.management = vhost.management
+        self._roles = roles
         self._suffix = uuid.uuid4().hex[:8]
         self._stack = Stack(Run.current().folder / STACK, servers=())
         self._started: set[str] = set()
@@ -134,5 +137,12 @@ class House:
         return f"{service}-{self._suffix}"
 
     def _service(self, name: str, settings: dict[str, str]) -> Service:
-        environment = self.environment() | settings
+        environment = self.environment()
+        if self._roles:
+            environment |= {
+                "DATABASE_URL": self._roles.database_url(name),
+                "BROKER_URL": self._roles.broker_url(name),
+                "APP_SCHEMA": self._roles.app_schema,
+            }
+        environment |= settings
         return Service(self._name(name), f"taskbell_{name}", environment, public=name == "notifier")
