@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 async def test_services_wait_for_the_setup_and_then_become_ready(
     empty_database_url: str, empty_vhost: Vhost, inbox: Inbox
 ) -> None:
-    house = House(empty_database_url, empty_vhost, inbox, own_roles=False)
+    house = House(empty_database_url, empty_vhost, inbox)
     starting = asyncio.create_task(house.start("maintenance"))
     try:
 

@@ -11,9 +11,8 @@ import httpx
 from taskbell_devstack.processes import tail
 from taskbell_devstack.services import Service
 from taskbell_devstack.stack import Stack
-from tests.support.command import taskbell
 from tests.support.inbox import Inbox
-from tests.support.roles import PASSWORD, as_user, passwords, roles_reserved
+from tests.support.roles import Roles
 from tests.support.servers import STACK, Run
 from tests.support.vhosts import Vhost
 
@@ -29,25 +28,22 @@ OWN_TABLES = (
 class House:
     """Services on one database and one virtual host, with mail going to one inbox.
 
-    Each logs in as the role and the user that `taskbell setup` makes for it, so that whatever a test sees a service do,
-    it did with no more rights than it gets in production.
-
-    Their processes are on the run's record, so that they end with it, whatever becomes of the test.
+    Their processes are on the run's record, so that they end with it, whatever becomes of the test. With roles each
+    service logs in as its own; else all are the servers' administrator.
     """
 
-    def __init__(self, database_url: str, vhost: Vhost, inbox: Inbox, *, own_roles: bool = True) -> None:
+    def __init__(self, database_url: str, vhost: Vhost, inbox: Inbox, roles: Roles | None = None) -> None:
         self.database_url = database_url
         self.vhost = vhost
         self.inbox = inbox
         self.management = vhost.management
+        self._roles = roles
         self._suffix = uuid.uuid4().hex[:8]
         self._stack = Stack(Run.current().folder / STACK, servers=())
         self._started: set[str] = set()
-        self._own_roles = own_roles
-        self._roles_made = False
 
     def environment(self) -> dict[str, str]:
-        """The settings that every service gets unless a test gives others, with an administrator's logins."""
+        """The settings that every service gets unless a test gives others."""
         return {
             "DATABASE_URL": self.database_url,
             "BROKER_URL": self.vhost.url,
@@ -64,9 +60,6 @@ class House:
     async def start(self, *services: str, **settings: str) -> None:
         """Start services, all three unless named; return when they are ready."""
         names = services or SERVICES
-        if self._own_roles and not self._roles_made:
-            await self._make_roles()
-            self._roles_made = True
         wanted = [self._service(name, settings) for name in names]
         self._started |= set(names)
         self._stack.directory.mkdir(parents=True, exist_ok=True)
@@ -143,16 +136,13 @@ class House:
     def _name(self, service: str) -> str:
         return f"{service}-{self._suffix}"
 
-    async def _make_roles(self) -> None:
-        async with roles_reserved(Run.current().servers().database_url):
-            done = await taskbell("setup", **self.environment(), **passwords())
-        assert done.status == 0, done.err
-
     def _service(self, name: str, settings: dict[str, str]) -> Service:
         environment = self.environment()
-        if self._own_roles:
-            del environment["BROKER_MANAGEMENT_URL"]
-            for url in ("DATABASE_URL", "BROKER_URL"):
-                environment[url] = as_user(environment[url], f"taskbell_{name}", PASSWORD)
+        if self._roles:
+            environment |= {
+                "DATABASE_URL": self._roles.database_url(name),
+                "BROKER_URL": self._roles.broker_url(name),
+                "APP_SCHEMA": self._roles.app_schema,
+            }
         environment |= settings
         return Service(self._name(name), f"taskbell_{name}", environment, public=name == "notifier")

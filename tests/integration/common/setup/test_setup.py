@@ -124,7 +124,7 @@ async def test_a_newer_version_is_left_alone_with_everything_that_it_made(
     assert await empty_vhost.management.queue_names() == set()
 
 
-@pytest.mark.usefixtures("roles_of_our_own")
+@pytest.mark.usefixtures("sole_logins")
 async def test_roles_and_users_are_made_where_their_passwords_are_given(database_url: str, vhost: Vhost) -> None:
     given = {"DATABASE_URL": database_url, "BROKER_URL": vhost.url}
     passwords = {"OPERATOR_DATABASE_PASSWORD": "p'w d", "OPERATOR_BROKER_PASSWORD": "p/w d"}

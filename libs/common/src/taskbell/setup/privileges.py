@@ -2,7 +2,8 @@
 
 `taskbell setup` applies it (roles.py to PostgreSQL, users.py to RabbitMQ). None has more than it needs: the scheduler
 cannot read tasks or mail, the notifier cannot change tasks, maintenance cannot mark a mail sent, and nobody but setup's
-own administrator can change tables or topology.
+own administrator can change tables or topology. Tests try every cell against a matrix of their own, and
+docs/permissions.md says the same in prose: what changes here changes there.
 """
 
 from dataclasses import dataclass
@@ -34,20 +35,19 @@ _ALL_ROWS = "SELECT, INSERT, UPDATE, DELETE"
 
 _PEOPLE = Grant("app.users", "SELECT (id, name, email, timezone, locale, is_active)")
 _PROJECTS = Grant("app.projects", "SELECT (id, name)")
-_MAILED = "id, title, status, priority, due_date, completed_at, project_id, assignee_id"
 
 GRANTS: dict[RoleName, tuple[Grant, ...]] = {
     "scheduler": (
         Grant("app.users", "SELECT (timezone, is_active)"),
         Grant("taskbell.schedule_state", "SELECT, INSERT, UPDATE"),
-        # What became of an occurrence stays as recorded; old rows are locked, which needs UPDATE of a column, and go.
-        Grant("taskbell.occurrence", "SELECT, INSERT, DELETE, UPDATE (recorded_at)"),
+        Grant("taskbell.occurrence", _ALL_ROWS),
         Grant("taskbell.outbox", _ALL_ROWS),
     ),
     "notifier": (
         _PEOPLE,
-        Grant("app.tasks", f"SELECT ({_MAILED})"),
         _PROJECTS,
+        # What mails tell: descriptions, and columns that Taskbell does not know, are none of its business.
+        Grant("app.tasks", "SELECT (id, title, status, priority, due_date, completed_at, project_id, assignee_id)"),
         Grant("taskbell.mailing", _ALL_ROWS),
         Grant("taskbell.delivery", _ALL_ROWS),
         Grant("taskbell.preference", "SELECT, INSERT, UPDATE"),
@@ -57,6 +57,7 @@ GRANTS: dict[RoleName, tuple[Grant, ...]] = {
         Grant("taskbell.outbox", _ALL_ROWS),
     ),
     "maintenance": (
+        # Whole rows: the archive keeps columns that Taskbell does not know.
         Grant("app.tasks", "SELECT, DELETE, UPDATE (status, updated_at, completed_at)"),
         _PROJECTS,
         Grant("taskbell.delivery", "SELECT (kind, state, ended_at)"),
@@ -66,25 +67,33 @@ GRANTS: dict[RoleName, tuple[Grant, ...]] = {
         Grant("taskbell.archived_task", "INSERT"),
         Grant("taskbell.outbox", _ALL_ROWS),
     ),
-    # The web app owns its own tables; of ours it may only call taskbell.enqueue().
+    # The web app has its own tables from elsewhere; of ours it may only call taskbell.enqueue().
     "app": (),
+    # A person who looks: at people and tasks, and at all of ours.
     "operator": (
         _PEOPLE,
-        Grant("app.tasks", "SELECT, INSERT"),
         _PROJECTS,
-        Grant("taskbell.schedule_state", "SELECT, INSERT, UPDATE"),
+        Grant("app.tasks", "SELECT, INSERT"),  # INSERT brings archived tasks back
+        # Pauses and resumes; how far a schedule has come is the scheduler's word.
+        Grant(
+            "taskbell.schedule_state",
+            "SELECT, INSERT, UPDATE (paused, paused_at, resumed_at, note, updated_at)",
+        ),
         Grant("taskbell.occurrence", "SELECT"),
         Grant("taskbell.outbox", "SELECT"),
         Grant("taskbell.command", "SELECT"),
         Grant("taskbell.mailing", "SELECT"),
         Grant("taskbell.delivery", "SELECT"),
         Grant("taskbell.preference", "SELECT"),
-        Grant("taskbell.suppression", "SELECT, DELETE"),
+        Grant("taskbell.suppression", "SELECT, DELETE"),  # an operator lifts what a hard bounce has closed
         Grant("taskbell.report", "SELECT"),
         Grant("taskbell.archive_batch", "SELECT, UPDATE (restored)"),
         Grant("taskbell.archived_task", "SELECT, UPDATE (restored_at)"),
     ),
 }
+
+MAY_ENQUEUE: tuple[RoleName, ...] = ("app",)
+"""Who may call the function taskbell.enqueue; services write their own rows, a person publishes to the broker."""
 
 OUTBOX_OWNERS: dict[RoleName, tuple[str, ...]] = {
     "scheduler": ("scheduler",),
@@ -118,11 +127,17 @@ def _by_anyone(kind: str) -> tuple[str, ...]:
     return tuple(m.routing_key for m in CATALOGUE.values() if m.kind == kind and m.by_anyone)
 
 
+def _queues(consumer: str) -> str:
+    """The queues that this service consumes from. Its dead letters are not among them: a person reads those."""
+    return _names(*(m.queue for m in CATALOGUE.values() if m.queue is not None and m.consumer == consumer))
+
+
 _NOTHING = "^$"
 _BOTH = _names(EVENTS, COMMANDS)
+_EVERY = {EVENTS: _names(*_all("event")), COMMANDS: _names(*_all("command"))}
+# A schedule may publish any event or command of the catalogue: were one refused, it would be when the schedule falls
+# due, long after its file was found to be right, and its outbox row could never go.
 _BY_ANYONE = {EVENTS: _names(*_by_anyone("event")), COMMANDS: _names(*_by_anyone("command"))}
-# A schedule may publish any event or command: which ones, only its file tells.
-_SCHEDULER = {EVENTS: _names(*_all("event")), COMMANDS: _names(*_all("command"))}
 _NOTIFIER = {
     EVENTS: _names("mailing.completed", "mail.failed"),
     COMMANDS: _names("notifier.send_batch"),
@@ -136,9 +151,9 @@ _SERVICE_WRITES = _names(EVENTS, COMMANDS, DEAD, *(name for name, _ in RETRIES),
 # amq.default: outcomes go to reply queues through the default exchange.
 
 ACCESS: dict[RoleName, Access] = {
-    "scheduler": Access(_BOTH, _NOTHING, _SCHEDULER),
-    "notifier": Access(_SERVICE_WRITES, r"^notifier\..*", _NOTIFIER),
-    "maintenance": Access(_SERVICE_WRITES, r"^maintenance\..*", _MAINTENANCE),
+    "scheduler": Access(_BOTH, _NOTHING, _EVERY),
+    "notifier": Access(_SERVICE_WRITES, _queues("notifier"), _NOTIFIER),
+    "maintenance": Access(_SERVICE_WRITES, _queues("maintenance"), _MAINTENANCE),
     "app": Access(_BOTH, _NOTHING, _BY_ANYONE),
     "operator": Access(_BOTH, r"^(notifier|maintenance)\.dead$", _BY_ANYONE, tags="management"),
 }

@@ -7,7 +7,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taskbell.database import quoted
 from taskbell.models import OWN
-from taskbell.setup.privileges import GRANTS, OUTBOX_OWNERS, RoleName, login
+from taskbell.setup.privileges import GRANTS, MAY_ENQUEUE, OUTBOX_OWNERS, RoleName, login
+
+_POWERS = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
+
+_ATTRIBUTES = """
+    SELECT rolsuper AS "SUPERUSER", rolcreatedb AS "CREATEDB", rolcreaterole AS "CREATEROLE",
+        rolreplication AS "REPLICATION", rolbypassrls AS "BYPASSRLS"
+    FROM pg_roles WHERE rolname = :name
+"""
 
 
 async def apply_roles(connection: AsyncConnection, passwords: Mapping[RoleName, str], app_schema: str) -> None:
@@ -22,13 +30,34 @@ async def apply_roles(connection: AsyncConnection, passwords: Mapping[RoleName, 
     await _outbox_policies(connection, passwords)
 
 
+async def open_schemas(connection: AsyncConnection, app_schema: str) -> list[str]:
+    """Those of schema public and the app's in which everybody may create objects, whatever roles are granted.
+
+    PostgreSQL's default for public up to version 14. It is told of, not mended: the web app may rely on it.
+    """
+    found = await connection.scalars(
+        text("""
+            SELECT nspname FROM pg_namespace
+            WHERE nspname IN ('public', :app) AND has_schema_privilege('public', oid, 'CREATE') ORDER BY nspname
+        """),
+        {"app": app_schema},
+    )
+    return list(found)
+
+
 async def _login(connection: AsyncConnection, name: str, password: str) -> None:
-    exists = await connection.scalar(text("SELECT true FROM pg_roles WHERE rolname = :name"), {"name": name})
-    verb = "ALTER" if exists else "CREATE"
+    found = await connection.execute(text(_ATTRIBUTES), {"name": name})
+    role = next(iter(found.mappings()), None)
+    if role is None:
+        verb, without = "CREATE", list(_POWERS)
+    else:
+        # Only what it has is taken from it: to name NOSUPERUSER and the like at all is a superuser's privilege.
+        verb, without = "ALTER", [power for power in _POWERS if role[power]]
+    powers = " ".join(f"NO{power}" for power in without)
     # DDL takes no parameters: PostgreSQL itself quotes the password.
     statement = await connection.scalar(
         text(
-            f"SELECT format('{verb} ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT PASSWORD %L',"
+            f"SELECT format('{verb} ROLE %I LOGIN NOINHERIT {powers} PASSWORD %L',"
             " CAST(:name AS text), CAST(:password AS text))"
         ),
         {"name": name, "password": password},
@@ -40,8 +69,14 @@ async def _grants(connection: AsyncConnection, role: RoleName, app_schema: str) 
     name = quoted(login(role))
     schemas = {"taskbell": OWN, "app": quoted(app_schema)}
     tables = await _tables(connection, app_schema)
+    # The web app's own schema and tables are not ours to take from it: it may own them.
+    ours = {OWN} if role == "app" else {OWN, app_schema}
     for schema, table in tables:
-        await connection.exec_driver_sql(f"REVOKE ALL ON {quoted(schema)}.{quoted(table)} FROM {name}")
+        if schema in ours:
+            await connection.exec_driver_sql(f"REVOKE ALL ON {quoted(schema)}.{quoted(table)} FROM {name}")
+    for schema in ours:
+        await connection.exec_driver_sql(f"REVOKE ALL ON SCHEMA {quoted(schema)} FROM {name}")
+    await connection.exec_driver_sql(f"REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {OWN} FROM {name}")
     await connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {OWN} TO {name}")
     if GRANTS[role]:
         await connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {schemas['app']} TO {name}")
@@ -51,7 +86,7 @@ async def _grants(connection: AsyncConnection, role: RoleName, app_schema: str) 
         if schema == "app" and (app_schema, table) not in tables:
             continue  # the app's tables may come later: `taskbell setup` is run again then
         await connection.exec_driver_sql(f"GRANT {grant.privileges} ON {schemas[schema]}.{table} TO {name}")
-    if role in {"app", "operator"}:
+    if role in MAY_ENQUEUE:
         await connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION {OWN}.enqueue(text, jsonb, text) TO {name}")
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from taskbell.database import Database
+from taskbell.database import Database, quoted
 from taskbell.errors import Unavailable
 from taskbell.models import AppModel
 from taskbell.settings import CommonSettings, OptionalSecret
@@ -19,7 +19,7 @@ from taskbell.setup import schema
 from taskbell.setup.broker import declare
 from taskbell.setup.privileges import ROLES, RoleName, login
 from taskbell.setup.refusals import explained
-from taskbell.setup.roles import apply_roles
+from taskbell.setup.roles import apply_roles, open_schemas
 from taskbell.setup.users import apply_users
 
 PAUSE = 1.0
@@ -122,6 +122,7 @@ async def _database(settings: SetupSettings, *, app_tables: bool) -> Report:
                     return Report([_newer(found)], is_last=True)
                 made = await schema.create_app_tables(connection, settings.app_schema) if app_tables else None
                 await apply_roles(connection, passwords, settings.app_schema)
+                open_to_all = await open_schemas(connection, settings.app_schema) if passwords else []
     finally:
         await database.close()
     done = [f"PostgreSQL: {_told_of_version(found, schema.head())}"]
@@ -135,6 +136,11 @@ async def _database(settings: SetupSettings, *, app_tables: bool) -> Report:
         done.append(f"PostgreSQL: the app's tables {tables} are there, in schema {settings.app_schema}")
     if passwords:
         done.append(f"PostgreSQL: the roles {_logins(passwords)} are there, with their grants")
+    left_out += [
+        f"schema {name}, in which PostgreSQL lets everybody make objects, also these roles: REVOKE CREATE ON SCHEMA "
+        f"{quoted(name)} FROM PUBLIC closes it, where the web app does not rely on it"
+        for name in open_to_all
+    ]
     if missing := [role for role in ROLES if role not in passwords]:
         left_out.append(f"PostgreSQL roles for {', '.join(missing)}: <ROLE>_DATABASE_PASSWORD is not given")
     return Report(done, left_out)
