@@ -30,7 +30,7 @@ def settings(**given: Any) -> NotifierSettings:
         ({"mail_username": "me"}, "MAIL_PASSWORD"),
         ({"mail_default_sender": "nobody"}, "MAIL_DEFAULT_SENDER"),
         ({"report_recipients": "a@example.org, nonsense"}, "REPORT_RECIPIENTS: 'nonsense'"),
-        ({"public_url": "https://t.example.org"}, "SECRET_KEY"),
+        ({"public_url": "https://t.example.org"}, "^PUBLIC_URL is set without SECRET_KEY"),
         ({"unknown_policy": "guess"}, "UNKNOWN_POLICY"),
         ({"mail_expiry_hours_report": 0}, "MAIL_EXPIRY_HOURS_REPORT"),
         ({"task_url_pattern": "https://x/{task}"}, "TASK_URL_PATTERN"),
