@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 PACKAGES := libs/common libs/devstack services/scheduler services/notifier services/maintenance
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test test-unit test-stack check clean
+.PHONY: help setup demo down test test-unit test-stack chaos check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test-unit: $(INSTALLED) ## Run the tests that need no servers
 
 test-stack: $(INSTALLED) ## Run the compose stack for real and try it; needs a Docker engine
 	@$(BIN)/python -m pytest --timeout 1800 tests/stack
+
+chaos: export CHAOS = full
+chaos: $(INSTALLED) ## Attack the guarantee at full size; SEED=… ROUNDS=… repeat a run
+	@SEED="$(SEED)" ROUNDS="$(ROUNDS)" $(BIN)/python -m pytest --timeout 900 tests/chaos
 
 check: $(INSTALLED) ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff check .

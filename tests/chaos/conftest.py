@@ -1,0 +1,57 @@
+"""What tests of this folder can ask for, besides what every test can (tests/conftest.py).
+
+plan       the size of this run: `plan.pick(quick=…, full=…)`
+seed       a number to start random choices from; a test that asks for it is run once a round
+figures    `figures.note(row, what, value, at_most=…)`: printed at the end beside its bound
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import astuple
+
+import pytest
+
+from tests.chaos.figures import Figure, Figures
+from tests.chaos.plan import Plan
+
+# Workers of pytest-xdist inherit the seed that was drawn here.
+PLAN = Plan.of(os.environ)
+os.environ["SEED"] = str(PLAN.seed)
+PROPERTY = "chaos figure"
+
+
+def pytest_report_header() -> str:
+    return str(PLAN)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", PLAN.seeds)
+
+
+@pytest.fixture(scope="session")
+def plan() -> Plan:
+    return PLAN
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
+    """They travel with the test's report, which also a worker of pytest-xdist sends home."""
+    figures = Figures()
+    yield figures
+    request.node.user_properties.extend((PROPERTY, list(astuple(figure))) for figure in figures.taken)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    taken = [
+        Figure(*value)
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "teardown"
+        for name, value in report.user_properties
+        if name == PROPERTY
+    ]
+    if taken:
+        terminalreporter.section(str(PLAN))
+        for figure in taken:
+            terminalreporter.line(str(figure))
