@@ -2,16 +2,19 @@
 
 plan       the size of this run: `plan.pick(quick=…, full=…)`
 seed       a number to start random choices from; a test that asks for it is run once a round
+ground     a PostgreSQL and a RabbitMQ of our own, that can be killed (tests/chaos/ground.py)
 figures    `figures.note(row, what, value, at_most=…)`: printed at the end beside its bound
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import astuple
 
 import pytest
+import pytest_asyncio
 
 from tests.chaos.figures import Figure, Figures
+from tests.chaos.ground import Ground, private_ground
 from tests.chaos.plan import Plan
 
 # Workers of pytest-xdist inherit the seed that was drawn here.
@@ -40,6 +43,12 @@ def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
     figures = Figures()
     yield figures
     request.node.user_properties.extend((PROPERTY, list(astuple(figure))) for figure in figures.taken)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def ground() -> AsyncIterator[Ground]:
+    async with private_ground() as ground:
+        yield ground
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 
@@ -23,6 +23,7 @@ from taskbell_devstack.rabbitmq import greets
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.models.containers import Container
     from testcontainers.core.container import DockerContainer
 
 POSTGRESQL = "postgres:17"
@@ -30,6 +31,8 @@ RABBITMQ = "rabbitmq:4-management"
 IMAGES = (POSTGRESQL, RABBITMQ)
 LABEL = "taskbell.tests"  # its value is the run's name
 OWNER = "taskbell.tests.owner"
+PAIR = "taskbell.tests.pair"  # which pair of a run: the one that its tests share, or one of a test's own
+SHARED = "shared"
 USER = "taskbell"
 START_LIMIT = 120.0
 
@@ -73,7 +76,18 @@ def pull_missing() -> None:
         raise DevstackError(f"The images cannot be had: {error}") from error
 
 
-def start(run: str, *, owner: str) -> tuple[str, str, str]:
+class Ports(NamedTuple):
+    """Where a pair is reached on this machine; each None: at any free port, another one at every start."""
+
+    postgresql: int | None = None
+    rabbitmq: int | None = None
+    management: int | None = None
+
+
+ANY_PORTS = Ports()
+
+
+def start(run: str, *, owner: str, pair: str = SHARED, ports: Ports = ANY_PORTS) -> tuple[str, str, str]:
     """Start both for that run; the URLs of database, broker and management API once they answer.
 
     `owner` is this_process() of the process that the run stands and falls with.
@@ -84,19 +98,20 @@ def start(run: str, *, owner: str) -> tuple[str, str, str]:
     testcontainers_config.ryuk_disabled = True
     remove_orphans()
     password = secrets.token_urlsafe(12)
-    labels = {LABEL: run, OWNER: owner}
+    labels = {LABEL: run, OWNER: owner, PAIR: pair}
     database = (
         DockerContainer(POSTGRESQL)
         .with_envs(POSTGRES_USER=USER, POSTGRES_PASSWORD=password, POSTGRES_DB=USER)
         .with_command(["postgres", "-c", "max_connections=200"])
-        .with_exposed_ports(5432)
+        .with_bind_ports(5432, ports.postgresql)
         .with_kwargs(labels=labels)
         .start()
     )
     broker = (
         DockerContainer(RABBITMQ)
         .with_envs(RABBITMQ_DEFAULT_USER=USER, RABBITMQ_DEFAULT_PASS=password)
-        .with_exposed_ports(5672, 15672)
+        .with_bind_ports(5672, ports.rabbitmq)
+        .with_bind_ports(15672, ports.management)
         .with_kwargs(labels=labels)
         .start()
     )
@@ -113,6 +128,15 @@ def start(run: str, *, owner: str) -> tuple[str, str, str]:
         f"amqp://{USER}:{password}@{_address(broker, 5672)}/",
         management_url,
     )
+
+
+@contextlib.contextmanager
+def container(run: str, pair: str, image: str) -> Iterator["Container"]:
+    """One of a pair, to be killed, stopped, started again or looked into."""
+    with _engine() as engine:
+        labels = [f"{LABEL}={run}", f"{PAIR}={pair}"]
+        (found,) = engine.containers.list(all=True, filters={"label": labels, "ancestor": image})
+        yield found
 
 
 def remove_of(run: str) -> None:

@@ -124,7 +124,9 @@ class Run:
         """Stop what was started and remove the folder."""
         with self._lock():
             containers.remove_of(self.folder.name)
-            Stack(self.folder / STACK).down(at_once=True, remove_data=True)
+            for folder in self.folder.iterdir():
+                if folder.is_dir():
+                    Stack(folder).down(at_once=True, remove_data=True)
             for leftover in ("urls.json", "lock"):
                 (self.folder / leftover).unlink(missing_ok=True)
             self.folder.rmdir()

@@ -5,6 +5,7 @@ import base64
 import json
 import random
 import ssl
+import time
 from collections.abc import Callable
 from typing import IO, Any, Literal, Self
 
@@ -48,7 +49,8 @@ class ScriptedSmtp:
             mechanisms: what AUTH offers.
             bytes_per_second: writes replies that slowly, byte by byte.
             seed: for rules with a chance.
-            log: a text stream that gets one JSON object for each connection, accepted message and end.
+            log: a text stream that gets one JSON object, with its Unix time, for each connection, accepted
+                message and end.
             log_raw: log messages' bytes too, in base64.
             keep: remember what was said and accepted; False for a long run whose log suffices.
         """
@@ -234,7 +236,7 @@ class ScriptedSmtp:
 
     def _note(self, event: str, **what: Any) -> None:
         if self._log is not None:
-            self._log.write(json.dumps({"event": event, **what}) + "\n")
+            self._log.write(json.dumps({"event": event, "at": time.time(), **what}) + "\n")
             self._log.flush()
         self._happened.set()
 

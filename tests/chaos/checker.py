@@ -1,0 +1,64 @@
+"""Compares three things: what should have been, what the ledger says, and what the mail server took."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from tests.chaos.sink import Sink
+from tests.chaos.town import Town
+
+LEDGER = """
+    SELECT mail_message_id, state, reason, kind, recipient, period::text AS period, run, resends, attempts
+    FROM taskbell.delivery
+"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the comparison found; empty where nothing is wrong."""
+
+    states: Counter[str]
+    """Rows of the ledger by state."""
+    missing: list[str]
+    """Who should have had a mail of a kind, and has no row."""
+    lost: list[str]
+    """Message-IDs of sent rows that the mail server never took."""
+    strays: list[str]
+    """Message-IDs that it took, and no row carries; a row has only one."""
+    doubled: dict[str, int]
+    """Message-IDs that it took more than once, and how often."""
+    unexplained: list[str]
+    """Those of them that it took more often than their row says it was sent."""
+    twice_resent: list[str]
+    """Message-IDs of rows that were sent again more than once."""
+    resends: int
+    """Of all rows."""
+
+    def check(self) -> None:
+        """Fails where anything was lost, or doubled outside the data window."""
+        assert self.missing == []
+        assert self.lost == []
+        assert self.strays == []
+        assert self.unexplained == []
+        assert self.twice_resent == []
+
+
+async def compare(town: Town, sink: Sink, *, people: int, kinds: tuple[str, ...]) -> Verdict:
+    """The verdict on a run in which each of so many people should have had one mail of each kind."""
+    rows = await town.rows(LEDGER)
+    taken = sink.taken()
+    mine = {row["mail_message_id"]: row for row in rows if row["mail_message_id"]}
+    had = {(row["kind"], row["recipient"]) for row in rows}
+    wanted = [(kind, f"user:{number}") for kind in kinds for number in range(1, people + 1)]
+    doubled = {id_: count for id_, count in taken.items() if count > 1}
+    given = Counter(id_ for ids in sink.by_recipient().values() for id_ in ids)
+    assert set(given.values()) <= {1}, "a Message-ID went to two addresses"
+    return Verdict(
+        states=Counter(row["state"] for row in rows),
+        missing=[f"{kind} of {recipient}" for kind, recipient in wanted if (kind, recipient) not in had],
+        lost=[id_ for id_, row in mine.items() if row["state"] == "sent" and not taken[id_]],
+        strays=[id_ for id_ in taken if id_ not in mine],
+        doubled=doubled,
+        unexplained=[id_ for id_, count in doubled.items() if id_ in mine and count > 1 + mine[id_]["resends"]],
+        twice_resent=[id_ for id_, row in mine.items() if row["resends"] > 1],
+        resends=sum(row["resends"] for row in rows),
+    )

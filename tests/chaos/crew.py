@@ -1,0 +1,125 @@
+"""Taskbell's services as processes that come and go: several of each, each started, killed and paused by itself."""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import httpx
+
+from taskbell_devstack.processes import tail
+from taskbell_devstack.services import Service
+from taskbell_devstack.stack import Stack
+from tests.support.servers import Run
+
+
+class Member:
+    """One process of one service. It is on the run's record, so that it ends with it, whatever becomes of the test."""
+
+    def __init__(self, service: str, number: int, environment: Mapping[str, str]) -> None:
+        self.service = service
+        self.name = f"{service}-{number}"
+        self.kills = 0
+        self.ready = False
+        """It runs, as far as we know, and has said that it is ready."""
+        self._directory = Run.current().folder / f"crew-{uuid.uuid4().hex[:8]}"
+        self._stack = Stack(self._directory, servers=())
+        self._what = Service(
+            self.name, f"taskbell_{service}", dict(environment), public=service == "notifier", start_limit=180.0
+        )
+
+    @property
+    def log(self) -> Path:
+        """What it has said, in all its lives."""
+        return self._directory / "log" / f"{self.name}.log"
+
+    async def start(self) -> None:
+        """Starts it; returns when it is ready."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self._stack.run_services, [self._what])
+        self.ready = True
+
+    async def kill(self) -> float:
+        """Ends it as a power cut does (SIGKILL); the Unix time of that."""
+        self.ready = False
+        self.kills += 1
+        at = time.time()
+        await asyncio.to_thread(self._stack.kill, self.name)
+        return at
+
+    async def stop(self) -> float:
+        """Ends it as a supervisor does (SIGTERM); the seconds that this took."""
+        self.ready = False
+        began = time.monotonic()
+        await asyncio.to_thread(self._stack.stop, self.name)
+        return time.monotonic() - began
+
+    def pause(self) -> None:
+        """Lets it stand still (SIGSTOP)."""
+        self._stack.pause(self.name)
+
+    def resume(self) -> None:
+        """Lets it go on (SIGCONT)."""
+        self._stack.resume(self.name)
+
+    @property
+    def pid(self) -> int:
+        """Of the process on record."""
+        return self._stack.state.processes[self.name].pid
+
+    def runs(self) -> bool:
+        """Is its process alive?"""
+        return self._stack.runs(self.name)
+
+    async def status(self, path: str = "/readyz") -> int:
+        """What its HTTP server answers."""
+        return (await self._get(path)).status_code
+
+    async def metric(self, name: str) -> float:
+        """The sum of a metric over its labels; nothing that was not counted yet is 0."""
+        text = (await self._get("/metrics")).text
+        found = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
+        return sum(map(float, found))
+
+    def said(self) -> str:
+        """The end of what it said."""
+        return tail(self.log)
+
+    async def _get(self, path: str) -> httpx.Response:
+        url = self._stack.state.services[self.name].url
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            return await client.get(url + path)
+
+
+class Crew:
+    """All processes of a test."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.members: list[Member] = []
+
+    def add(self, service: str, number: int = 1, **settings: str) -> list[Member]:
+        """So many processes of a service, not started yet."""
+        first = 1 + sum(it.service == service for it in self.members)
+        added = [Member(service, first + n, {**self._environment, **settings}) for n in range(number)]
+        self.members += added
+        return added
+
+    async def start(self) -> None:
+        """Starts all, and waits until each is ready."""
+        await asyncio.gather(*(member.start() for member in self.members))
+
+    async def stop(self) -> None:
+        """Ends all in good order."""
+        await asyncio.gather(*(member.stop() for member in self.members))
+
+    def of(self, service: str) -> list[Member]:
+        """The processes of one service."""
+        return [it for it in self.members if it.service == service]
+
+    def check_running(self, members: Iterable[Member] | None = None) -> None:
+        """Fails, with its last words, where one has ended by itself."""
+        for member in self.members if members is None else members:
+            assert member.runs(), f"{member.name} has ended:\n{member.said()}"

@@ -1,0 +1,202 @@
+"""kill -9 of everything, at random, while mail is delivered and statuses are changed."""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+from tests.chaos import checker
+from tests.chaos.crew import Crew, Member
+from tests.chaos.figures import Figures
+from tests.chaos.ground import Ground, Server
+from tests.chaos.plan import Plan
+from tests.chaos.sink import Sink, logged_sink
+from tests.chaos.town import Town, fresh_town
+from tests.support.waiting import eventually
+
+POOL = 8
+KINDS = ("overdue", "reminder")
+SCHEDULES = """
+[[schedule]]
+name = "overdue-alerts"
+cron = "* * * * *"
+timezone = "recipient"
+publish = "overdue.due"
+
+[[schedule]]
+name = "reminders"
+cron = "* * * * *"
+timezone = "recipient"
+publish = "reminder.due"
+"""
+"""Each minute the same mailings again: they find their period's rows, and so mail nobody twice."""
+
+Target = Literal["notifier", "maintenance", "scheduler", "postgresql", "rabbitmq"]
+QUICK: dict[Target, int] = {"notifier": 4, "maintenance": 1, "scheduler": 1, "rabbitmq": 1, "postgresql": 1}
+FULL: dict[Target, int] = {"notifier": 52, "maintenance": 20, "scheduler": 20, "rabbitmq": 6, "postgresql": 6}
+SETTLES = 420.0  # seconds for the last lease to run out, and what it held to be sent
+
+
+@dataclass
+class Killer:
+    """Kills what the list says, one after the other as the mailing goes on, and starts again what it killed."""
+
+    ground: Ground
+    crew: Crew
+    rng: random.Random
+    done: Counter[Target] = field(default_factory=Counter)
+    resends_seen: float = 0
+    """By the metric, in each process as late as could be asked before it was killed."""
+    _starting: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    async def kill(self, target: Target) -> None:
+        """One process of that kind; returns while it is being started again."""
+        if target in ("postgresql", "rabbitmq"):
+            await self.settled()
+            await asyncio.to_thread(self.ground.kill, cast(Server, target))
+            self._start(self._bring_back(cast(Server, target)))
+        else:
+            members = self.crew.of(target)
+            await eventually(lambda: any(it.ready for it in members), limit=200, what=f"a {target} to kill")
+            member = self.rng.choice([it for it in members if it.ready])
+            await self._ask(member)
+            await member.kill()
+            self._start(member.start())
+        self.done[target] += 1
+
+    async def settled(self) -> None:
+        """Until all that was killed runs again."""
+        if self._starting:
+            await asyncio.gather(*self._starting)
+
+    async def _ask(self, member: Member) -> None:
+        if member.service == "notifier":
+            self.resends_seen += await member.metric("taskbell_mail_resends_total")
+
+    async def _bring_back(self, server: Server) -> None:
+        await asyncio.sleep(self.rng.uniform(0, 2))  # how long it is away is part of the attack
+        await self.ground.start(server)
+
+    def _start(self, starting: "asyncio.Future[None] | object") -> None:
+        task = asyncio.ensure_future(starting)  # type: ignore[arg-type]
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+
+async def test_a_hundred_kills_lose_nothing_and_double_nothing(
+    ground: Ground, plan: Plan, seed: int, figures: Figures, tmp_path: Path
+) -> None:
+    rng = random.Random(seed)
+    people, statuses = plan.pick(quick=250, full=5_000), plan.pick(quick=100, full=2_000)
+    targets = [target for target, number in plan.pick(quick=QUICK, full=FULL).items() for _ in range(number)]
+    rng.shuffle(targets)
+    async with fresh_town(ground) as town, logged_sink(tmp_path, seed=seed) as sink:
+        slow_down(sink, plan)
+        await town.people(people)
+        tasks = await town.tasks(statuses)
+        events = await ground.management.listen("taskbell.events", "task.status_changed")
+        crew = crew_of(ground, town, sink, tmp_path, plan)
+        await crew.start()
+        killer = Killer(ground, crew, rng)
+        commands = asyncio.create_task(town.start_work_on(tasks))
+        await attack(killer, targets, sink, deliveries=len(KINDS) * people)
+        during = sum(sink.taken().values()) < len(KINDS) * people
+        await killer.settled()
+        await commands
+        if not plan.full:
+            await let_leases_run_out(town, crew)
+        await eventually(lambda: nothing_is_left(town, ground, people, statuses), limit=SETTLES, what="the end")
+        for member in crew.of("notifier"):
+            killer.resends_seen += await member.metric("taskbell_mail_resends_total")
+        crew.check_running()
+        await crew.stop()
+
+        verdict = await checker.compare(town, sink, people=people, kinds=KINDS)
+        said = f"SEED={seed}, {dict(killer.done)}: {dict(verdict.states)}, {len(verdict.doubled)} taken twice"
+        print(said)
+        verdict.check()
+        assert set(verdict.states) == {"sent"}, said
+        assert set(verdict.doubled.values()) <= {2}, said
+        assert verdict.resends <= 2 * POOL * killer.done["notifier"], said
+        assert killer.resends_seen <= verdict.resends, said
+        await every_status_changed_once(town, ground, events, tasks)
+        for queue in ("notifier.dead", "maintenance.dead"):
+            assert (await ground.management.depth(queue)).ready == 0, said
+        row = "kill -9 at random"
+        figures.note(row, "kills", sum(killer.done.values()), at_least=plan.pick(quick=8, full=100))
+        figures.note(row, "deliveries", sum(verdict.states.values()), at_least=plan.pick(quick=500, full=10_000))
+        figures.note(row, "last kill before the last mail (1: yes)", during, at_least=1)
+        figures.note(row, "mails lost", len(verdict.lost) + len(verdict.missing), at_most=0)
+        figures.note(row, "mails taken twice outside the data window", len(verdict.unexplained), at_most=0)
+        figures.note(row, "mails taken twice inside it", len(verdict.doubled))
+        figures.note(row, "resends a kill of a notifier", verdict.resends / killer.done["notifier"], at_most=2 * POOL)
+        figures.note(row, "resends that the metric missed", verdict.resends - killer.resends_seen)
+
+
+def slow_down(sink: Sink, plan: Plan) -> None:
+    """Every step of a mail takes its time, so that kills hit each of them; some mails are taken long before the reply."""
+    sink.server.rule("RCPT", delay=0.05, chance=0.5)
+    sink.server.rule("DATA", delay=0.05, chance=0.5)
+    sink.server.rule("DOT", delay=0.3, accept=True, chance=0.4)
+    sink.server.rule("DOT", delay=0.2, chance=0.5)
+
+
+def crew_of(ground: Ground, town: Town, sink: Sink, folder: Path, plan: Plan) -> Crew:
+    """Two of each service."""
+    schedules = folder / "schedules.toml"
+    schedules.write_text(SCHEDULES, encoding="utf-8")
+    crew = Crew(
+        {
+            "DATABASE_URL": town.database_url,
+            "BROKER_URL": ground.broker_url,
+            "MAIL_SERVER": sink.server.host,
+            "MAIL_PORT": str(sink.server.port),
+            "MAIL_DEFAULT_SENDER": "Taskbell <taskbell@example.org>",
+            "MAIL_POOL_SIZE": str(POOL),
+            "MAIL_DATA_TIMEOUT": "15",
+            "MAIL_LEASE_SECONDS": plan.pick(quick="5", full="20"),
+            "APP_URL": "https://app.example.org",
+            "SECRET_KEY": "a secret of the tests",
+            "SCHEDULES_FILE": str(schedules),
+        }
+    )
+    for service in ("scheduler", "notifier", "maintenance"):
+        crew.add(service, 2)
+    return crew
+
+
+async def attack(killer: Killer, targets: list[Target], sink: Sink, *, deliveries: int) -> None:
+    """Spreads the kills over the mailing: the next one when so many more mails have been taken."""
+    for number, target in enumerate(targets, 1):
+        share = deliveries * number // (len(targets) + 2)
+        await eventually(lambda: sum(sink.taken().values()) >= share, limit=300, what=f"{share} mails")  # noqa: B023
+        await killer.kill(target)
+
+
+async def let_leases_run_out(town: Town, crew: Crew) -> None:
+    """Instead of waiting for them: nothing runs, so whoever held one is gone, and then their time is over."""
+    await crew.stop()
+    await town.execute("UPDATE taskbell.delivery SET lease_until = now(), due_at = now() WHERE state = 'sending'")
+    await crew.start()
+
+
+async def nothing_is_left(town: Town, ground: Ground, people: int, statuses: int) -> bool:
+    """All rows are there and have ended, all is published, all commands are done."""
+    assert await town.number("SELECT count(*) FROM taskbell.delivery") >= len(KINDS) * people
+    assert await town.open_deliveries() == 0
+    assert await town.number("SELECT count(*) FROM taskbell.command WHERE state = 'done'") == statuses
+    assert await town.unpublished() == 0
+    return True
+
+
+async def every_status_changed_once(town: Town, ground: Ground, events: str, tasks: range) -> None:
+    """Each command took effect, and its event is out: at least once, always under the same message_id."""
+    assert await town.number("SELECT count(*) FROM tasks WHERE status = 'in_progress'") == len(tasks)
+    ids: dict[int, set[str]] = {}
+    while messages := await ground.management.take(events):
+        for message in messages:
+            ids.setdefault(message.json()["task_id"], set()).add(message.properties["message_id"])
+    assert set(ids) == set(tasks)
+    assert {len(found) for found in ids.values()} == {1}

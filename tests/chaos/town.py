@@ -1,0 +1,100 @@
+"""What a run works on: people who get mail, tasks whose status is changed, and what became of both."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from tests.chaos.ground import Ground
+from tests.support.databases import fresh_database, migrate
+
+ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata")
+FIRST_TASK = 1_000_000
+"""Tasks from this number on are nobody's: theirs is the status that commands change."""
+
+PEOPLE = """
+    INSERT INTO users (id, name, email, timezone, is_active)
+    SELECT n, 'Person ' || n, 'person' || n || '@example.org', ($2::text[])[1 + n % cardinality($2::text[])], true
+    FROM generate_series(1, $1::int) AS n
+"""
+THEIR_TASKS = """
+    INSERT INTO tasks (id, title, status, priority, due_date, assignee_id)
+    SELECT n, 'Late ' || n, 'pending', 'high', now() - interval '3 days', n FROM generate_series(1, $1::int) AS n
+    UNION ALL
+    SELECT $1 + n, 'Soon ' || n, 'pending', 'low', now() + interval '12 hours', n FROM generate_series(1, $1::int) AS n
+"""
+OTHER_TASKS = """
+    INSERT INTO tasks (id, title, status, priority)
+    SELECT n, 'Task ' || n, 'pending', 'medium' FROM generate_series($1::int, $1::int + $2::int - 1) AS n
+"""
+
+
+class Town:
+    """One database. What is asked of it while PostgreSQL is away is asked again until it has answered."""
+
+    def __init__(self, database_url: str) -> None:
+        self.database_url = database_url
+
+    async def people(self, number: int) -> None:
+        """So many, in several zones, each with an overdue task and one that falls due within a day."""
+        await self.execute(PEOPLE, number, list(ZONES))
+        await self.execute(THEIR_TASKS, number)
+
+    async def tasks(self, number: int) -> range:
+        """So many that are nobody's, and pending."""
+        await self.execute(OTHER_TASKS, FIRST_TASK, number)
+        return range(FIRST_TASK, FIRST_TASK + number)
+
+    async def start_work_on(self, tasks: Iterable[int]) -> None:
+        """Commands to set them to in_progress, written as a web app does: in its own transaction."""
+        for task in tasks:
+            body = json.dumps({"task_id": task, "new_status": "in_progress"})
+            await self.insisting(
+                "SELECT taskbell.enqueue('maintenance.update_task_status', $1::jsonb, $2)", body, f"status-{task}"
+            )
+
+    async def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        """What a query finds."""
+        connection = await asyncpg.connect(self.database_url, timeout=10)
+        try:
+            return [dict(row) for row in await connection.fetch(query, *values)]
+        finally:
+            await connection.close()
+
+    async def execute(self, statement: str, *values: Any) -> None:
+        """Runs it."""
+        await self.rows(statement, *values)
+
+    async def insisting(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        """What a query finds, asked until PostgreSQL is there to say it: it may then have been done twice."""
+        while True:
+            try:
+                return await self.rows(query, *values)
+            except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, TimeoutError):
+                await asyncio.sleep(0.2)
+            except (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.InterfaceError):
+                await asyncio.sleep(0.2)
+
+    async def number(self, query: str, *values: Any) -> int:
+        """The only number that a query finds."""
+        (row,) = await self.insisting(query, *values)
+        return int(next(iter(row.values())) or 0)
+
+    async def open_deliveries(self) -> int:
+        """Rows of the ledger that have not ended."""
+        return await self.number("SELECT count(*) FROM taskbell.delivery WHERE ended_at IS NULL")
+
+    async def unpublished(self) -> int:
+        """Rows of the outbox without a confirm."""
+        return await self.number("SELECT count(*) FROM taskbell.outbox WHERE published_at IS NULL")
+
+
+@asynccontextmanager
+async def fresh_town(ground: Ground) -> AsyncIterator[Town]:
+    """A new database of that server, migrated."""
+    async with fresh_database(ground.database_url) as url:
+        await migrate(url)
+        yield Town(url)
