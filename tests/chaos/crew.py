@@ -77,6 +77,14 @@ class Member:
         """What its HTTP server answers."""
         return (await self._get(path)).status_code
 
+    async def is_ready(self) -> bool:
+        """Does it say so?"""
+        return await self.status() == 200
+
+    async def is_red(self) -> bool:
+        """Does it say that it is not?"""
+        return await self.status() == 503
+
     async def metric(self, name: str) -> float:
         """The sum of a metric over its labels; nothing that was not counted yet is 0."""
         text = (await self._get("/metrics")).text

@@ -84,8 +84,10 @@ class Ground(ABC):
 
     async def start(self, server: Server) -> float:
         """Starts it again; the monotonic time at which it accepted clients."""
-        await asyncio.to_thread(self.launch, server)
-        return await self.returned(server)
+        launching = asyncio.create_task(asyncio.to_thread(self.launch, server))
+        at = await self.returned(server)
+        await launching  # it waits for more than that, such as the management API
+        return at
 
     async def returned(self, server: Server) -> float:
         """Waits until it accepts clients; the monotonic time of that."""
@@ -100,9 +102,9 @@ class Ground(ABC):
         """Raises the broker's memory alarm, or ends it."""
         await asyncio.to_thread(self.control, "set_vm_memory_high_watermark", "0" if short else "0.6")
 
-    async def trace(self) -> None:
-        """Has the broker publish every delivery to its exchange `amq.rabbitmq.trace`."""
-        await asyncio.to_thread(self.control, "trace_on")
+    async def trace(self, on: bool) -> None:
+        """Has the broker publish every delivery to its exchange `amq.rabbitmq.trace`, or no longer."""
+        await asyncio.to_thread(self.control, "trace_on" if on else "trace_off")
 
 
 class LocalGround(Ground):

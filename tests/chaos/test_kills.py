@@ -13,7 +13,7 @@ from tests.chaos.figures import Figures
 from tests.chaos.ground import Ground, Server
 from tests.chaos.plan import Plan
 from tests.chaos.sink import Sink, logged_sink
-from tests.chaos.town import Town, fresh_town
+from tests.chaos.town import Town, every_status_changed_once, fresh_town
 from tests.support.waiting import eventually
 
 POOL = 8
@@ -144,7 +144,7 @@ async def test_a_hundred_kills_lose_nothing_and_double_nothing(
 
 
 def slow_down(sink: Sink, plan: Plan) -> None:
-    """Every step of a mail takes its time, so that kills hit all of them; some mails are taken well before the reply."""
+    """Every step takes its time, so that kills hit all of them; some mails are taken well before the reply."""
     sink.server.rule("RCPT", delay=0.05, chance=0.5)
     sink.server.rule("DATA", delay=0.05, chance=0.5)
     sink.server.rule("DOT", delay=0.3, accept=True, chance=0.4)
@@ -208,14 +208,3 @@ async def nothing_is_left(town: Town, ground: Ground, people: int, statuses: int
     assert await town.number("SELECT count(*) FROM taskbell.command WHERE state = 'done'") == statuses
     assert await town.unpublished() == 0
     return True
-
-
-async def every_status_changed_once(town: Town, ground: Ground, events: str, tasks: range) -> None:
-    """Each command took effect, and its event is out: at least once, always under the same message_id."""
-    assert await town.number("SELECT count(*) FROM tasks WHERE status = 'in_progress'") == len(tasks)
-    ids: dict[int, set[str]] = {}
-    while messages := await ground.management.take(events):
-        for message in messages:
-            ids.setdefault(message.json()["task_id"], set()).add(message.properties["message_id"])
-    assert set(ids) == set(tasks)
-    assert {len(found) for found in ids.values()} == {1}

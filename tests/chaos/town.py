@@ -98,3 +98,14 @@ async def fresh_town(ground: Ground) -> AsyncIterator[Town]:
     async with fresh_database(ground.database_url) as url:
         await migrate(url)
         yield Town(url)
+
+
+async def every_status_changed_once(town: Town, ground: Ground, events: str, tasks: range) -> None:
+    """Each command took effect, and its event is out: at least once, always under the same message_id."""
+    assert await town.number("SELECT count(*) FROM tasks WHERE status = 'in_progress'") == len(tasks)
+    ids: dict[int, set[str]] = {}
+    while messages := await ground.management.take(events):
+        for message in messages:
+            ids.setdefault(message.json()["task_id"], set()).add(message.properties["message_id"])
+    assert set(ids) == set(tasks)
+    assert {len(found) for found in ids.values()} == {1}
