@@ -35,7 +35,8 @@ test-stack: $(INSTALLED) ## Run the compose stack for real and try it; needs a D
 
 chaos: export CHAOS = full
 chaos: $(INSTALLED) ## Attack the guarantee at full size; SEED=… ROUNDS=… repeat a run
-	@SEED="$(SEED)" ROUNDS="$(ROUNDS)" $(BIN)/python -m pytest --timeout 900 tests/chaos
+	@SEED="$(SEED)" ROUNDS="$(ROUNDS)" $(BIN)/python -m pytest --timeout 900 \
+		--numprocesses 4 --dist loadfile tests/chaos
 
 check: $(INSTALLED) ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff check .

@@ -18,6 +18,8 @@ class Verdict:
 
     states: Counter[str]
     """Rows of the ledger by state."""
+    failures: Counter[str]
+    """Why rows failed."""
     missing: list[str]
     """Who should have had a mail of a kind, and has no row."""
     lost: list[str]
@@ -54,6 +56,7 @@ async def compare(town: Town, sink: Sink, *, people: int, kinds: tuple[str, ...]
     assert set(given.values()) <= {1}, "a Message-ID went to two addresses"
     return Verdict(
         states=Counter(row["state"] for row in rows),
+        failures=Counter(row["reason"] for row in rows if row["state"] == "failed"),
         missing=[f"{kind} of {recipient}" for kind, recipient in wanted if (kind, recipient) not in had],
         lost=[id_ for id_, row in mine.items() if row["state"] == "sent" and not taken[id_]],
         strays=[id_ for id_ in taken if id_ not in mine],

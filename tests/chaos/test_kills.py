@@ -36,6 +36,7 @@ publish = "reminder.due"
 Target = Literal["notifier", "maintenance", "scheduler", "postgresql", "rabbitmq"]
 QUICK: dict[Target, int] = {"notifier": 4, "maintenance": 1, "scheduler": 1, "rabbitmq": 1, "postgresql": 1}
 FULL: dict[Target, int] = {"notifier": 52, "maintenance": 20, "scheduler": 20, "rabbitmq": 6, "postgresql": 6}
+CUT_OFF_TWICE = "outcome unknown; resend: cut off after the data had begun"
 SETTLES = 420.0  # seconds for the last lease to run out, and what it held to be sent
 
 
@@ -125,7 +126,9 @@ async def test_a_hundred_kills_lose_nothing_and_double_nothing(
         said = f"SEED={seed}, {dict(killer.done)}: {dict(verdict.states)}, {len(verdict.doubled)} taken twice"
         print(said)
         verdict.check()
-        assert set(verdict.states) == {"sent"}, said
+        assert set(verdict.states) <= {"sent", "failed"}, said
+        # A second death in the data window is the one end but `sent`: there is no second resend.
+        assert set(verdict.failures) <= {CUT_OFF_TWICE}, said
         assert set(verdict.doubled.values()) <= {2}, said
         assert verdict.resends <= 2 * POOL * killer.done["notifier"], said
         assert killer.resends_seen <= verdict.resends, said
@@ -139,16 +142,17 @@ async def test_a_hundred_kills_lose_nothing_and_double_nothing(
         figures.note(row, "mails lost", len(verdict.lost) + len(verdict.missing), at_most=0)
         figures.note(row, "mails taken twice outside the data window", len(verdict.unexplained), at_most=0)
         figures.note(row, "mails taken twice inside it", len(verdict.doubled))
+        figures.note(row, "rows whose one resend was cut off too, and that ended failed", verdict.states["failed"])
         figures.note(row, "resends a kill of a notifier", verdict.resends / killer.done["notifier"], at_most=2 * POOL)
         figures.note(row, "resends that the metric missed", verdict.resends - killer.resends_seen)
 
 
 def slow_down(sink: Sink, plan: Plan) -> None:
     """Every step takes its time, so that kills hit all of them; some mails are taken well before the reply."""
-    sink.server.rule("RCPT", delay=0.05, chance=0.5)
-    sink.server.rule("DATA", delay=0.05, chance=0.5)
-    sink.server.rule("DOT", delay=0.3, accept=True, chance=0.4)
-    sink.server.rule("DOT", delay=0.2, chance=0.5)
+    sink.server.rule("RCPT", delay=0.02, chance=0.5)
+    sink.server.rule("DATA", delay=0.02, chance=0.5)
+    sink.server.rule("DOT", delay=0.15, accept=True, chance=0.4)
+    sink.server.rule("DOT", delay=0.1, chance=0.5)
 
 
 def crew_of(ground: Ground, town: Town, sink: Sink, folder: Path, plan: Plan) -> Crew:
@@ -163,7 +167,7 @@ def crew_of(ground: Ground, town: Town, sink: Sink, folder: Path, plan: Plan) ->
             "MAIL_PORT": str(sink.server.port),
             "MAIL_DEFAULT_SENDER": "Taskbell <taskbell@example.org>",
             "MAIL_POOL_SIZE": str(POOL),
-            "MAIL_DATA_TIMEOUT": "15",
+            "MAIL_DATA_TIMEOUT": "5",
             "MAIL_LEASE_SECONDS": plan.pick(quick="5", full="20"),
             "APP_URL": "https://app.example.org",
             "SECRET_KEY": "a secret of the tests",
