@@ -67,7 +67,7 @@ async def scene(ground: Ground, folder: Path) -> AsyncIterator[Scene]:
             crew.add(service)
         await crew.start()
         await town.execute("SELECT taskbell.enqueue('overdue.due', '{}'::jsonb, 'the mailing')")
-        await eventually(lambda: sum(sink.taken().values()) >= PEOPLE // 10, what="the first mails")
+        await eventually(lambda: sum(sink.taken().values()) >= PEOPLE // 10, limit=LIMIT, what="the first mails")
         yield Scene(town, sink, crew, tasks, events)
         await crew.stop()
 

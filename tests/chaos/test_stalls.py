@@ -42,7 +42,7 @@ async def test_a_notifier_that_slept_past_its_leases_sends_no_row_that_another_h
         await sleeper.start()
         await maintenance.start()
         await town.execute("SELECT taskbell.enqueue('overdue.due', '{}'::jsonb, 'the mailing')")
-        await eventually(lambda: sum(sink.taken().values()) >= people // 10, what="the first mails")
+        await eventually(lambda: sum(sink.taken().values()) >= people // 10, limit=LIMIT, what="the first mails")
         sleeper.pause()
         assert await under_way(town, "envelope") > 0
         in_data = await under_way(town, "data")

@@ -75,7 +75,12 @@ class Town:
                 return await self.rows(query, *values)
             except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, TimeoutError):
                 await asyncio.sleep(0.2)
-            except (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.InterfaceError):
+            except (
+                asyncpg.AdminShutdownError,
+                asyncpg.CrashShutdownError,
+                asyncpg.InterfaceError,
+                asyncpg.InternalClientError,
+            ):
                 await asyncio.sleep(0.2)
 
     async def number(self, query: str, *values: Any) -> int:
