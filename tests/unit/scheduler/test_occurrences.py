@@ -98,6 +98,13 @@ def test_a_day_that_comes_twice_fires_once() -> None:
     ]
 
 
+def test_a_change_that_only_a_zones_later_rule_has_is_none() -> None:
+    # Nuuk stayed at UTC-2 in October 2023, when the European rule, which it has followed since, would have set it back.
+    assert instants("30 23 * * *", "America/Nuuk", "2023-10-28", "2023-10-31") == ["28 01:30", "29 01:30", "30 01:30"]
+    hours = instants("30 * * * *", "America/Nuuk", "2023-10-28T23:00", "2023-10-29T03:00")
+    assert hours == ["28 23:30", "29 00:30", "29 01:30", "29 02:30"]
+
+
 def test_every_hour_is_every_hour_of_the_local_clock() -> None:
     assert instants("0 * * * *", "Asia/Kolkata", "2026-05-01T00:00", "2026-05-01T03:00") == [
         "01 00:30",

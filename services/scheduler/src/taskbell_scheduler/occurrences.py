@@ -178,7 +178,13 @@ def _readings(nominal: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
     assert before is not None
     assert after is not None
     first = (nominal - before).replace(tzinfo=UTC)
-    return first, first if before == after else (nominal - after).replace(tzinfo=UTC)
+    if before == after:
+        return first, first
+    second = (nominal - after).replace(tzinfo=UTC)
+    # Where a zone's list of changes ends and its rule for all later years begins, zoneinfo takes the rule's change for
+    # one of this year's (Nuuk, 28 October 2023 at 23:30): only one of the two instants then shows that local time.
+    shown = [at for at in (first, second) if at.astimezone(zone).replace(tzinfo=None) == nominal]
+    return (shown[0], shown[0]) if len(shown) == 1 else (first, second)
 
 
 def _end_of_gap(nominal: datetime, zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
