@@ -256,7 +256,8 @@ async def test_after_a_kill_in_the_middle_everybody_has_one_mail_but_for_those_i
         await first.wait()
     server.clear()
     cut_off = await town.value("SELECT count(*) FROM taskbell.delivery WHERE phase = 'data'")
-    assert cut_off <= 2  # MAIL_POOL_SIZE
+    # Twice MAIL_POOL_SIZE: a connection takes its next mail while the outcome of the last is being committed.
+    assert 2 <= cut_off <= 4
     # The slack beyond the data timeout is a minute: the test does not wait for it.
     await town.execute("UPDATE taskbell.delivery SET lease_until = now(), due_at = now() WHERE phase = 'data'")
     await town.execute("UPDATE taskbell.delivery SET due_at = now() + interval '4 seconds' WHERE phase = 'envelope'")
