@@ -7,46 +7,20 @@ schedule and zone fall due at once, because then only the newer one would be pub
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import asyncpg
 
-from tests.chaos.crew import Arrivals, Crew
 from tests.chaos.figures import Figures
 from tests.chaos.plan import Plan
-from tests.support.cron_oracle import Matcher, by_cronsim, by_minutes, clock_changes, iana_zones, rules
+from tests.chaos.world import DAY, HOUR, Due, Schedule, World, world
+from tests.support.cron_oracle import Matcher
 from tests.support.vhosts import Vhost
-from tests.support.virtual_clock import VirtualClock
 from tests.support.waiting import eventually
 
 ROW = "three schedulers, killed at random"
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-YEAR = 2025  # in the past: what is recorded by the real clock must not look old enough to be pruned
-
-
-class Schedule(NamedTuple):
-    """An entry of the schedules file, and how its occurrences are found without the scheduler."""
-
-    cron: str
-    publish: str
-    zone: str = "recipient"
-    minutes: Matcher | None = None
-    """For `*` hours; None: fixed hours, ask cronsim."""
-    catch_up: timedelta = HOUR
-
-
-class Due(NamedTuple):
-    """One occurrence."""
-
-    at: datetime
-    schedule: str
-    zone: str
-
 
 SCHEDULES = {
     "halves": Schedule("*/30 * * * *", "reminder.due", minutes=Matcher([0, 30])),
@@ -54,96 +28,14 @@ SCHEDULES = {
     "mornings": Schedule("5,35 1-12 * * *", "weekly.due"),
     "report": Schedule("*/20 * * * *", "maintenance.generate_task_report", "Europe/Berlin", Matcher([0, 20, 40])),
 }
-QUEUES = ("notifier.reminder_due", "notifier.overdue_due", "notifier.weekly_due", "maintenance.generate_task_report")
-
-
-@dataclass
-class World:
-    """A database with its clock and users in some zones, a virtual host, and three schedulers that do not run yet."""
-
-    url: str
-    clock: VirtualClock
-    crew: Crew
-    arrivals: Arrivals
-    schedules: dict[str, Schedule]
-    zones: list[str]
-
-    async def rows(self, query: str) -> list[Any]:
-        connection = await asyncpg.connect(self.url)
-        try:
-            return await connection.fetch(query)
-        finally:
-            await connection.close()
-
-    async def begin(self, at: datetime) -> None:
-        """It is that time, and everybody is ready: from now on occurrences count."""
-        await self.clock.set(at)
-        await self.crew.start()
-        pairs = sum(1 for _ in self.pairs())
-
-        async def all_begun() -> bool:
-            return [pairs] == [row[0] for row in await self.rows("SELECT count(*) FROM taskbell.schedule_state")]
-
-        await eventually(all_begun)
-
-    def pairs(self) -> Iterator[tuple[str, str]]:
-        """Every schedule in each of its zones."""
-        for name, schedule in self.schedules.items():
-            for zone in self.zones if schedule.zone == "recipient" else [schedule.zone]:
-                yield name, zone
-
-    def due(self, after: datetime, until: datetime) -> list[Due]:
-        """What falls due with `after` < at <= `until`, in its order, as cronsim and the local clock have it."""
-        found = []
-        for name, zone in self.pairs():
-            cron, _, _, minutes, _ = self.schedules[name]
-            span = rules(zone), after, until
-            instants = by_minutes(minutes, *span) if minutes else by_cronsim(cron, *span)
-            found += [Due(at, name, zone) for at in instants]
-        return sorted(found)
-
-    def message(self, due: Due) -> tuple[str, str, str | None]:
-        """Its message as it must arrive: routing key, occurrence and zone."""
-        schedule = self.schedules[due.schedule]
-        zone = due.zone if schedule.zone == "recipient" else None
-        return schedule.publish, due.at.isoformat().replace("+00:00", "Z"), zone
-
-
-@asynccontextmanager
-async def world(
-    database_url: str, vhost: Vhost, folder: Path, chance: random.Random, *, zones: int, schedules: dict[str, Schedule]
-) -> AsyncIterator[World]:
-    """A world with users in so many zones by chance, and one whose zone does not exist and who is in UTC therefore."""
-    chosen = chance.sample([zone for zone in iana_zones() if zone != "UTC"], zones - 1)
-    clock = VirtualClock(database_url)
-    await clock.install()
-    connection = await asyncpg.connect(database_url)
-    try:
-        add = "INSERT INTO users (name, email, timezone, is_active) VALUES ('A', 'a@example.org', $1, true)"
-        await connection.executemany(add, [(zone,) for zone in [*chosen, "Mars/Olympus"]])
-    finally:
-        await connection.close()
-    file = folder / "schedules.toml"
-    file.write_text("\n".join(entry(name, schedule) for name, schedule in schedules.items()))
-    servers = {"DATABASE_URL": database_url, "BROKER_URL": vhost.url}
-    environment = servers | {"TIMEZONE": "UTC", "SCHEDULES_FILE": str(file)}
-    try:
-        async with Arrivals(vhost.url, *QUEUES) as arrivals, Crew(3, environment, chance) as crew:
-            yield World(database_url, clock, crew, arrivals, schedules, [*chosen, "UTC"])
-    finally:
-        await clock.close()
-
-
-def entry(name: str, schedule: Schedule) -> str:
-    """Its lines in the file."""
-    values = {
-        "name": name,
-        "cron": schedule.cron,
-        "timezone": schedule.zone,
-        "publish": schedule.publish,
-        "catch_up": f"{int(schedule.catch_up.total_seconds())}s",
-    }
-    return "[[schedule]]\n" + "".join(f'{key} = "{value}"\n' for key, value in values.items())
+CATCHING_UP = {
+    "halves": Schedule("*/30 * * * *", "reminder.due", minutes=Matcher([0, 30])),
+    "mornings": Schedule("0 8 * * *", "overdue.due", catch_up=6 * HOUR),
+    "brief": Schedule("30 2,14 * * *", "weekly.due", catch_up=timedelta(seconds=5)),
+    "report": Schedule("0 7 * * *", "maintenance.generate_task_report", "Europe/Berlin", catch_up=12 * HOUR),
+}
+JUMPS = [(HOUR, False), (-HOUR, False), (HOUR, True), (HOUR / 2, False), (6 * HOUR, True), (3 * DAY, True)]
+"""By how much the clock goes on or back, and whether nobody ran meanwhile."""
 
 
 async def test_each_occurrence_is_published_exactly_once_whoever_dies(
@@ -152,9 +44,7 @@ async def test_each_occurrence_is_published_exactly_once_whoever_dies(
     chance = random.Random(seed)
     zones, wanted = plan.pick(quick=(60, 400), full=(150, 10_000))
     async with world(database_url, vhost, tmp_path, chance, zones=zones, schedules=SCHEDULES) as it:
-        # Some hours before a change of the clock in one of the zones.
-        changes = [at for zone in it.zones for at in clock_changes(rules(zone), YEAR, YEAR)]
-        start = chance.choice(changes or [datetime(YEAR, 6, 1, tzinfo=UTC)]) - chance.randrange(12) * HOUR
+        start = it.shortly_before_a_clock_changes(chance)
         expected = first(it.due(start, start + 2 * DAY), wanted)
         await it.begin(start)
         known = 0
@@ -164,13 +54,53 @@ async def test_each_occurrence_is_published_exactly_once_whoever_dies(
             known += count
         await it.crew.stop()
         await it.crew.start()  # what the dead have left in the outbox
-        await check_published(it, expected, seed)
+        await check(it, expected, [], seed)
 
         ids = it.arrivals.ids()
         figures.note(ROW, "occurrences", len(expected))
         figures.note(ROW, "kills", it.crew.kills)
         figures.note(ROW, "processes stopped for a while", it.crew.stops)
         figures.note(ROW, "messages repeated on the wire under their message_id", len(ids) - len(set(ids)))
+
+
+async def test_clocks_that_jump_and_outages_end_in_one_occurrence_each_published_or_missed(
+    plan: Plan, seed: int, figures: Figures, database_url: str, vhost: Vhost, tmp_path: Path
+) -> None:
+    chance = random.Random(seed)
+    zones, size = plan.pick(quick=(8, 2), full=(100, 3))
+    async with world(database_url, vhost, tmp_path, chance, zones=zones, schedules=CATCHING_UP, schedulers=size) as it:
+        known = now = it.shortly_before_a_clock_changes(chance)
+        await it.begin(now)
+        published: list[Due] = []
+        missed: list[Due] = []
+        for by, outage in JUMPS:
+            now += by
+            if outage:
+                it.crew.kill_all()
+            await it.clock.set(now)
+            if outage:
+                await it.crew.start()
+            due = it.due(known, now)
+            known = max(known, now)
+            newest = {(one.schedule, one.zone): one for one in due}.values()
+            caught_up = [one for one in newest if now - one.at <= CATCHING_UP[one.schedule].catch_up]
+            published += caught_up
+            missed += set(due).difference(caught_up)
+            await recorded(it, len(published) + len(missed))
+        await check(it, published, missed, seed)
+        figures.note("clock moved, 6 h and 3 d of downtime", "occurrences published", len(published))
+        figures.note("clock moved, 6 h and 3 d of downtime", "occurrences recorded as missed", len(missed))
+
+
+async def recorded(it: World, count: int) -> None:
+    """Waits until so many occurrences are recorded."""
+
+    async def all_recorded() -> bool:
+        (row,) = await it.rows("SELECT count(*) FROM taskbell.occurrence")
+        assert row[0] >= count, f"{row[0]} of {count} are recorded"
+        return True
+
+    await eventually(all_recorded)
 
 
 def first(due: list[Due], count: int) -> list[Due]:
@@ -209,7 +139,7 @@ async def attacked_until_recorded(it: World, chance: random.Random, known: int, 
         )
     connection = await asyncpg.connect(it.url)
 
-    async def recorded() -> bool:
+    async def all_recorded() -> bool:
         nonlocal when
         count = await connection.fetchval("SELECT count(*) FROM taskbell.occurrence")
         if when is not None and when(count, len(it.arrivals.messages)):
@@ -219,7 +149,7 @@ async def attacked_until_recorded(it: World, chance: random.Random, known: int, 
         return True
 
     try:
-        await eventually(recorded, limit=60)
+        await eventually(all_recorded, limit=60)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{it.crew.last_words()}") from error
     finally:
@@ -227,23 +157,24 @@ async def attacked_until_recorded(it: World, chance: random.Random, known: int, 
     it.crew.rest()
 
 
-async def check_published(it: World, expected: list[Due], seed: int) -> None:
-    """All of this and nothing else is recorded as published, is in the outbox once, and arrives under one id each."""
+async def check(it: World, published: list[Due], missed: list[Due], seed: int) -> None:
+    """This and nothing else is recorded, and what is published is in the outbox once and arrives under one id each."""
 
     async def all_arrived() -> bool:
         (row,) = await it.rows("SELECT count(*) FROM taskbell.outbox WHERE published_at IS NULL")
-        return bool(row[0] == 0 and len(set(it.arrivals.ids())) >= len(expected))
+        return bool(row[0] == 0 and len(set(it.arrivals.ids())) >= len(published))
 
     await eventually(all_arrived, what=f"all messages, SEED={seed}")
     await it.crew.stop()
-    rows = await it.rows("SELECT at, schedule, zone, status, message_id FROM taskbell.occurrence")
-    assert {row["status"] for row in rows} == {"published"}, f"SEED={seed}"
-    recorded = sorted(Due(row["at"], row["schedule"], row["zone"]) for row in rows)
-    assert recorded == expected, f"SEED={seed}: {set(recorded) ^ set(expected)}"
-    ids = [row["message_id"] for row in rows]
+    rows = await it.rows("SELECT at, schedule, zone, status, reason, message_id FROM taskbell.occurrence")
+    recorded = {Due(row["at"], row["schedule"], row["zone"]): row["status"] for row in rows}
+    assert len(recorded) == len(rows), f"SEED={seed}"
+    assert recorded == dict.fromkeys(published, "published") | dict.fromkeys(missed, "missed"), f"SEED={seed}"
+    assert all((row["status"] == "missed") == bool(row["reason"]) for row in rows), f"SEED={seed}"
+    ids = [row["message_id"] for row in rows if row["status"] == "published"]
     assert Counter(ids) == Counter(row[0] for row in await it.rows("SELECT message_id FROM taskbell.outbox"))
     assert set(ids) == set(it.arrivals.ids()), f"SEED={seed}"
     once = {message.header.properties.message_id: message for message in it.arrivals.messages}
     arrived = [(message.routing_key, json.loads(message.body)) for message in once.values()]
     told = Counter((key, body["occurrence"], body.get("timezone")) for key, body in arrived)
-    assert told == Counter(map(it.message, expected)), f"SEED={seed}"
+    assert told == Counter(map(it.message, published)), f"SEED={seed}"
