@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 import uuid
+from collections.abc import Callable
 from typing import Self
 
 import aiormq
@@ -107,9 +108,10 @@ class Crew:
 class Arrivals:
     """Takes everything that reaches some queues, in its order."""
 
-    def __init__(self, url: str, *queues: str) -> None:
+    def __init__(self, url: str, *queues: str, each: Callable[[DeliveredMessage], None] | None = None) -> None:
         self._url = url
         self._queues = queues
+        self._each = each
         self.messages: list[DeliveredMessage] = []
 
     async def __aenter__(self) -> Self:
@@ -124,6 +126,8 @@ class Arrivals:
 
     async def _take(self, message: DeliveredMessage) -> None:
         self.messages.append(message)
+        if self._each is not None:
+            self._each(message)
 
     def ids(self) -> list[str | None]:
         """The message_id of each, in their order."""
