@@ -16,7 +16,7 @@ from taskbell_devstack.stack import Stack
 from tests.support.servers import STACK, Run
 
 
-class Crew:
+class SchedulerCrew:
     """Some schedulers on one database and one virtual host, on the run's record, so that they end with it."""
 
     def __init__(self, size: int, environment: dict[str, str], chance: random.Random) -> None:
