@@ -36,16 +36,16 @@ async def test_pausing_finishes_what_is_held_and_leaves_the_rest_in_the_queue(ri
     recorder.before = held.wait
     running = await rig.consume(recorder.subscription(batch=2, prefetch=6))
     await rig.publish_many(10)
-    await eventually(lambda: recorder.sets)
+
+    async def four_are_left() -> bool:
+        return await rig.ready_in(QUEUE) == 4
+
+    await eventually(four_are_left)
     running.consumers.pause()
     await eventually(lambda: rig.state()["state"] == "degraded")
     assert rig.health.ready
     held.set()
     await recorder.wait_for(6)
-
-    async def four_are_left() -> bool:
-        return await rig.ready_in(QUEUE) == 4
-
     await eventually(four_are_left)
     assert len(recorder.done) == 6
     running.consumers.resume()

@@ -1,5 +1,8 @@
 """One session of consuming: one FastStream broker over one connection, from its first look at the queues to its end.
 
+Each queue is begun with one message at a time, and with more once one comes that was never delivered before. A message
+that kills the process comes back first, and what was held beside it would use up its deliveries, too.
+
 Nothing is restored in a session: when its connection, a channel or a consumer is lost, the session is, and the next one
 starts with nothing left over, instead of relying on what a reconnecting client makes of it.
 """
@@ -90,6 +93,9 @@ class Session:
         self.lanes = [Lane(each, publisher, gates, metrics, self._ending) for each in subscriptions]
         self._workers: list[asyncio.Task[None]] = []
         self._consumers: list[tuple[str, str, aiormq.channel.Channel]] = []
+        self._widening: list[asyncio.Task[None]] = []
+        self._changing = asyncio.Lock()
+        self._leaving = False
         self._broker = _Broker(
             url,
             on_close=[lambda *_: self._closed.set()],
@@ -108,7 +114,7 @@ class Session:
     def _subscribe(self, lane: Lane[Any]) -> None:
         subscriber = self._broker.subscriber(
             RabbitQueue(lane.subscription.queue, durable=True, declare=False),
-            channel=Channel(prefetch_count=lane.subscription.prefetch),
+            channel=Channel(prefetch_count=1),
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
             parser=_parsed,
@@ -145,6 +151,7 @@ class Session:
             raise BrokerUnavailable(f"RabbitMQ: {_first_line(error)}") from error
         for lane in self.lanes:
             self._workers += [asyncio.create_task(lane.work()) for _ in range(lane.subscription.workers)]
+            self._widening.append(asyncio.create_task(self._widen(lane)))
 
     async def lost(self) -> None:
         """Watches until the session cannot go on.
@@ -186,7 +193,7 @@ class Session:
 
     async def abort(self) -> None:
         """Drops everything at once; what is held goes back."""
-        for task in (*self._workers, *(task for lane in self.lanes for task in lane.tasks)):
+        for task in (*self._workers, *self._widening, *(task for lane in self.lanes for task in lane.tasks)):
             task.cancel()
         connection = self._broker.connection
         if connection is not None:
@@ -194,6 +201,39 @@ class Session:
             with suppress(*LOSSES), losses_named():
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await connection.close()
+
+    async def _widen(self, lane: Lane[Any]) -> None:
+        """Consumes with the whole prefetch once the first new message is there: what came back is behind us.
+
+        One consumer after the other, so that their order stays; with one less, because the first message is held. It is
+        not settled before: a consumer that may be sent nothing can be cancelled without that anything is on its way.
+        """
+        try:
+            await lane.fresh.wait()
+            if lane.subscription.prefetch > 2:
+                async with self._changing:
+                    await self._consume_anew(lane.subscription)
+        finally:
+            lane.wide.set()
+
+    async def _consume_anew(self, subscription: Subscription[Any]) -> None:
+        (old,) = (each for each in self._consumers if each[0] == subscription.queue)
+        (subscriber,) = (each for each in self._subscribers() if each.queue.name == subscription.queue)
+        queue, (name, tag, channel) = subscriber._queue_obj, old
+        if queue is None:
+            return
+        self._consumers.remove(old)
+        try:
+            with losses_named():
+                async with asyncio.timeout(START_TIMEOUT):
+                    await queue.cancel(tag)
+                    await channel.basic_qos(prefetch_count=subscription.prefetch - 1)
+                    if self._leaving:
+                        return
+                    tag = await queue.consume(subscriber.consume)  # type: ignore[arg-type]
+        except LOSSES as error:
+            self._log.info("session.unwidened", reason=repr(error))  # what is lost shows by itself
+        self._consumers.append((name, tag, channel))
 
     def _is_lost(self) -> bool:
         for worker in self._workers:
@@ -245,9 +285,15 @@ class Session:
 
     async def _cancel_consumers(self) -> None:
         """Takes nothing new. Cancelled at the broker before FastStream is told: it drops what arrives in between."""
-        consumers, self._consumers = self._consumers, []
+        self._leaving = True
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
+                async with self._changing:
+                    for task in self._widening:
+                        task.cancel()
+                    for lane in self.lanes:
+                        lane.wide.set()  # a task that had not begun ends without its last word
+                    consumers, self._consumers = self._consumers, []
                 cancelling = (channel.basic_cancel(tag) for _, tag, channel in consumers)
                 await asyncio.gather(*cancelling, return_exceptions=True)
         for _ in range(5):

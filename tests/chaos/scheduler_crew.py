@@ -1,0 +1,134 @@
+"""Schedulers as processes of their own, killed and stopped at random, at least one of them at work at any time."""
+
+import asyncio
+import random
+import signal
+import uuid
+from collections.abc import Callable
+from typing import Self
+
+import aiormq
+from aiormq.abc import DeliveredMessage
+
+from taskbell_devstack.processes import send, tail
+from taskbell_devstack.services import Service
+from taskbell_devstack.stack import Stack
+from tests.support.servers import STACK, Run
+
+
+class SchedulerCrew:
+    """Some schedulers on one database and one virtual host, on the run's record, so that they end with it."""
+
+    def __init__(self, size: int, environment: dict[str, str], chance: random.Random) -> None:
+        suffix = uuid.uuid4().hex[:8]
+        self._services = [
+            Service(f"scheduler-{number}-{suffix}", "taskbell_scheduler", environment) for number in range(size)
+        ]
+        self._stack = Stack(Run.current().folder / STACK, servers=())
+        self._chance = chance
+        self._working: set[str] = set()
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._asleep: dict[str, int] = {}
+        self.kills = 0
+        self.stops = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for name in self._asleep:
+            self._stack.resume(name)
+        await asyncio.gather(*self._starting.values(), return_exceptions=True)
+        await asyncio.to_thread(self._stack.stop, *(service.name for service in self._services))
+
+    async def start(self) -> None:
+        """Starts those that do not run; returns once all are ready."""
+        await asyncio.gather(*self._starting.values())
+        await asyncio.to_thread(self._stack.run_services, self._services)
+        self._working = {service.name for service in self._services}
+
+    async def stop(self) -> None:
+        """Ends all in good order (SIGTERM)."""
+        for name in list(self._asleep):
+            self._wake(name)
+        await asyncio.gather(*self._starting.values())
+        await asyncio.to_thread(self._stack.stop, *(service.name for service in self._services))
+        self._working.clear()
+
+    def kill_all(self) -> None:
+        """A power cut (SIGKILL): nobody is at work."""
+        for name in self._working:
+            self._signal(name, signal.SIGKILL)
+        self.kills += len(self._working)
+        self._working.clear()
+
+    def attack(self) -> None:
+        """Kills or stops some, never all; those that were killed before start anew."""
+        spare = len(self._working) - 1
+        for name in self._chance.sample(sorted(self._working), self._chance.randint(min(spare, 1), spare)):
+            self._working.discard(name)
+            if self._chance.random() < 0.2:
+                self._signal(name, signal.SIGSTOP)
+                self._asleep[name] = self._chance.randrange(1, 6)
+                self.stops += 1
+            else:
+                self._signal(name, signal.SIGKILL)
+                self.kills += 1
+                self._starting[name] = asyncio.create_task(self._start(name))
+
+    def rest(self) -> None:
+        """A round is over: who has stood still long enough goes on, where it was."""
+        for name, rounds in list(self._asleep.items()):
+            self._asleep[name] = rounds - 1
+            if rounds <= 1:
+                self._wake(name)
+
+    def last_words(self) -> str:
+        """The ends of all logs."""
+        logs = [self._stack.directory / "log" / f"{service.name}.log" for service in self._services]
+        return "\n".join(f"{log.name}:\n{tail(log)}" for log in logs)
+
+    async def _start(self, name: str) -> None:
+        (service,) = (it for it in self._services if it.name == name)
+        await asyncio.to_thread(self._stack.run_services, [service])
+        self._working.add(name)
+        del self._starting[name]
+
+    def _wake(self, name: str) -> None:
+        del self._asleep[name]
+        self._signal(name, signal.SIGCONT)
+        self._working.add(name)
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        # The record stays: starting anew looks for itself whether the process is gone, and nothing is written here that
+        # another worker of this run could be writing.
+        send(self._stack.state.processes[name], number)
+
+
+class Arrivals:
+    """Takes everything that reaches some queues, in its order."""
+
+    def __init__(self, url: str, *queues: str, each: Callable[[DeliveredMessage], None] | None = None) -> None:
+        self._url = url
+        self._queues = queues
+        self._each = each
+        self.messages: list[DeliveredMessage] = []
+
+    async def __aenter__(self) -> Self:
+        self._connection = await aiormq.connect(self._url)
+        channel = await self._connection.channel()
+        for queue in self._queues:
+            await channel.basic_consume(queue, self._take, no_ack=True)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._connection.close()
+
+    async def _take(self, message: DeliveredMessage) -> None:
+        self.messages.append(message)
+        if self._each is not None:
+            self._each(message)
+
+    def ids(self) -> list[str | None]:
+        """The message_id of each, in their order."""
+        return [message.header.properties.message_id for message in self.messages]

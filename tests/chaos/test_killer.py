@@ -1,0 +1,91 @@
+"""A message whose handler kills the process: it alone goes to the dead letters, whatever waits beside it."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from taskbell.messaging.topology import topology
+from taskbell_devstack.errors import NotReady
+from taskbell_devstack.services import Service
+from taskbell_devstack.stack import Stack
+from tests.chaos import deadly
+from tests.chaos.crew import Arrivals
+from tests.chaos.figures import Figures
+from tests.chaos.plan import Plan
+from tests.support.house import House
+from tests.support.inbox import Inbox
+from tests.support.servers import STACK, Run
+from tests.support.vhosts import Vhost
+from tests.support.waiting import eventually
+
+ROW = "a handler that kills its process"
+QUEUE, COMMANDS = "maintenance.update_task_status", "taskbell.commands"
+ROOT = Path(__file__).parents[2]
+
+
+async def test_a_message_that_kills_its_process_goes_to_the_dead_letters_alone(
+    plan: Plan, seed: int, figures: Figures, database_url: str, vhost: Vhost, inbox: Inbox
+) -> None:
+    chance = random.Random(seed)
+    house = House(database_url, vhost, inbox)
+    limit, neighbours = plan.pick(quick=(3, 20), full=(20, 200))
+    await with_delivery_limit(vhost, limit)
+    tasks = range(1, neighbours + 1)
+    await house.insert("tasks", [{"id": task, "title": "A", "status": "pending", "priority": "low"} for task in tasks])
+    messages = [*tasks]
+    messages.insert(chance.randrange(neighbours), deadly.TASK)
+    for task in messages:
+        body = {"task_id": task, "new_status": "done"}
+        assert await vhost.management.publish(COMMANDS, QUEUE, body, properties={"message_id": f"update-{task}"})
+
+    service = Service(f"deadly-{vhost.name}", deadly.__name__, house.environment() | {"PYTHONPATH": str(ROOT)})
+    async with Arrivals(vhost.url, "maintenance.dead") as letters:
+
+        async def over() -> bool:
+            return bool(letters.messages) and await ended(house) + len(letters.messages) > neighbours
+
+        starts = await kept_running(service, over, at_most=3 * limit)
+        ids = letters.ids()
+
+    assert ids == [f"update-{deadly.TASK}"], f"SEED={seed}"
+    done = await house.rows("SELECT message_id FROM taskbell.command WHERE state = 'done'")
+    assert {row["message_id"] for row in done} == {f"update-{task}" for task in tasks}, f"SEED={seed}"
+    figures.note(ROW, "starts of the process until it was rid of the message", starts, at_most=limit + 2)
+
+
+async def ended(house: House) -> int:
+    """How many commands have their outcome."""
+    return int(await house.value("SELECT count(*) FROM taskbell.command"))
+
+
+async def kept_running(service: Service, over: Callable[[], Awaitable[bool]], *, at_most: int) -> int:
+    """Starts the service again whenever it has died, as its supervisor does, until that is so; how often."""
+    stack = Stack(Run.current().folder / STACK, servers=())
+    starts = 0
+    try:
+        while not await over():
+            assert starts < at_most, "it goes on and on"
+            starts += 1
+            with suppress(NotReady):  # it may be dead again before anybody saw that it was ready
+                await asyncio.to_thread(stack.run_services, [service])
+
+            async def dead_or_over() -> bool:
+                return not stack.runs(service.name) or await over()
+
+            await eventually(dead_or_over, limit=60)
+    finally:
+        await asyncio.to_thread(stack.stop, service.name)
+    return starts
+
+
+async def with_delivery_limit(vhost: Vhost, limit: int) -> None:
+    """Makes the queue anew with that limit: each delivery costs the start of a process."""
+    (queue,) = (it for it in topology().queues if it.name == QUEUE)
+    (binding,) = (it for it in topology().bindings if it.queue == QUEUE)
+    await vhost.management.call("DELETE", f"/queues/{{vhost}}/{QUEUE}")
+    arguments = queue.arguments | {"x-delivery-limit": limit}
+    await vhost.management.call("PUT", f"/queues/{{vhost}}/{QUEUE}", {"durable": True, "arguments": arguments})
+    path = f"/bindings/{{vhost}}/e/{binding.exchange}/q/{QUEUE}"
+    await vhost.management.call("POST", path, {"routing_key": binding.routing_key})

@@ -1,0 +1,220 @@
+"""Poison for every queue of a real notifier and a real maintenance: all in the dead letters, neighbours unaffected."""
+
+import asyncio
+import random
+import statistics
+import time
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import aiormq
+import httpx
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.chaos.crew import Arrivals
+from tests.chaos.figures import Figures
+from tests.chaos.plan import Plan
+from tests.chaos.poison import MESSAGES, Poison, poisons
+from tests.integration.common.messaging.raw import RawPublisher
+from tests.support.house import House
+from tests.support.inbox import Inbox
+from tests.support.vhosts import Vhost
+from tests.support.waiting import eventually
+
+ROW = "poison"
+SERVICES = ("notifier", "maintenance")
+DEAD = tuple(f"{service}.dead" for service in SERVICES)
+PUBLISHERS = 2
+"""So many messages are under way at once: few enough that what is measured is not how long they wait in a queue."""
+
+
+class DeadLetters:
+    """What was published, and when its dead letter came."""
+
+    def __init__(self) -> None:
+        self.published: list[Poison] = []
+        self.letters: dict[str | bytes, list[DeliveredMessage]] = defaultdict(list)
+        self.delays: list[float] = []
+        self._since: dict[str | bytes, list[float]] = defaultdict(list)
+        self._under_way = asyncio.Semaphore(PUBLISHERS)
+
+    async def publish(self, url: str, given: Iterator[Poison]) -> None:
+        """Publishes, each once there is room for one more under way."""
+        async with RawPublisher(url) as raw:
+            for poison in given:
+                try:
+                    await asyncio.wait_for(self._under_way.acquire(), 60)
+                except TimeoutError:
+                    lost = [it.kind for it in self.published if it.identity not in self.letters]
+                    raise AssertionError(f"no dead letter came for a minute; there is none for {lost}") from None
+                self.published.append(poison)
+                self._since[poison.identity].append(time.perf_counter())
+                message = MESSAGES[poison.queue]
+                accepted = await raw.publish(
+                    message.exchange, message.routing_key.encode(), poison.body, poison.properties
+                )
+                assert accepted, poison.kind
+
+    def take(self, letter: DeliveredMessage) -> None:
+        """One has come."""
+        name = letter.header.properties.message_id or ""
+        identity = name if name.startswith("poison-") else letter.body
+        self.letters[identity].append(letter)
+        if since := self._since[identity]:
+            self.delays.append(time.perf_counter() - since.pop(0))
+        self._under_way.release()
+
+
+class Client:
+    """Somebody who asks for status updates, one after the other, and waits for each outcome."""
+
+    def __init__(self, channel: aiormq.abc.AbstractChannel, reply_to: str) -> None:
+        self._channel = channel
+        self._reply_to = reply_to
+        self._answers: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+        self._number = 0
+
+    async def answered(self, message: DeliveredMessage) -> None:
+        self._answers.put_nowait(message)
+
+    async def ask(self) -> float:
+        """Seconds until the outcome of one command is here."""
+        self._number += 1
+        message = MESSAGES["maintenance.update_task_status"]
+        status = b"done" if self._number % 2 else b"pending"
+        since = time.perf_counter()
+        await self._channel.basic_publish(
+            b'{"task_id": 7, "new_status": "%b"}' % status,
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            properties=Basic.Properties(message_id=f"good-{self._number}", reply_to=self._reply_to),
+        )
+        answer = await asyncio.wait_for(self._answers.get(), 60)
+        assert b'"state": "done"' in answer.body, answer.body
+        return time.perf_counter() - since
+
+
+@asynccontextmanager
+async def client(url: str) -> AsyncIterator[Client]:
+    connection = await aiormq.connect(url)
+    try:
+        channel = await connection.channel()
+        queue = f"reply.{uuid.uuid4().hex}"
+        await channel.queue_declare(queue, exclusive=True)
+        client = Client(channel, queue)
+        await channel.basic_consume(queue, client.answered, no_ack=True)
+        yield client
+    finally:
+        await connection.close()
+
+
+async def test_poison_goes_to_the_dead_letters_and_good_messages_go_their_way(
+    plan: Plan, seed: int, figures: Figures, database_url: str, vhost: Vhost, inbox: Inbox
+) -> None:
+    count, usual = plan.pick(quick=(400, 100), full=(10_000, 1_000))
+    house = House(database_url, vhost, inbox)
+    await house.insert("tasks", [{"id": 7, "title": "A", "status": "pending", "priority": "low"}])
+    dead = DeadLetters()
+    try:
+        await house.start(*SERVICES)
+        async with client(vhost.url) as good, Arrivals(vhost.url, *DEAD, each=dead.take):
+            await good.ask()  # connections are opened by the first
+            quiet = [await good.ask() for _ in range(usual)]
+            given = poisons(random.Random(seed), count)
+            began = time.perf_counter()
+            flood = asyncio.gather(*(dead.publish(vhost.url, given) for _ in range(PUBLISHERS)))
+            beside = []
+            while not flood.done():
+                beside.append(await good.ask())
+            await flood
+            rate = count / (time.perf_counter() - began)
+            await eventually(lambda: sum(map(len, dead.letters.values())) >= count, what=f"all letters, SEED={seed}")
+            await good.ask()
+        house.check_running()
+        await check_letters(dead, seed)
+        await check_rows(house, dead, seed)
+        late = await later_than_a_second(house, count)
+    finally:
+        await house.stop()
+
+    figures.note(ROW, "messages", count)
+    figures.note(ROW, "kinds", len({it.kind for it in dead.published}), at_least=12)
+    figures.note(ROW, "messages a second", rate)
+    figures.note(ROW, "seconds from publish to dead letter, 99th percentile", percentile(dead.delays, 99), at_most=1)
+    figures.note(ROW, "seconds from publish to dead letter, longest", max(dead.delays), at_most=1)
+    figures.note(ROW, "messages that a service held for more than a second", late, at_most=0)
+    figures.note(ROW, "good messages beside them", len(beside))
+    usually, among = statistics.median(quiet), statistics.median(beside)
+    figures.note(ROW, "ms until a good message is answered, median when all is quiet", usually * 1000)
+    figures.note(ROW, "ms until a good message is answered, 99th percentile in quiet", percentile(quiet, 99) * 1000)
+    figures.note(
+        ROW, "ms until a good message is answered, 99th percentile among poison", percentile(beside, 99) * 1000
+    )
+    figures.note(ROW, "times the usual delay of a good message among poison, medians", among / usually, at_most=2)
+
+
+async def check_letters(dead: DeadLetters, seed: int) -> None:
+    """None is lost, none there twice, each as it was published, with a reason and where it came from."""
+    expected = Counter(poison.identity for poison in dead.published)
+    found = Counter({identity: len(letters) for identity, letters in dead.letters.items()})
+    assert found == expected, f"SEED={seed}: {(found - expected) + (expected - found)}"
+    for poison in dead.published:
+        message = MESSAGES[poison.queue]
+        letters = [
+            it for it in dead.letters[poison.identity] if it.body == poison.body and of(it, "queue") == poison.queue
+        ]
+        assert letters, f"SEED={seed}: {poison.kind} in {poison.queue}"
+        for letter in letters:
+            assert letter.routing_key == f"{poison.queue.partition('.')[0]}.dead"
+            assert of(letter, "exchange") == message.exchange
+            assert of(letter, "routing-key") == message.routing_key
+            assert of(letter, "attempt") == 0
+            reason = of(letter, "reason")
+            assert isinstance(reason, str), poison.kind
+            assert len(reason) > 10, f"SEED={seed}: {poison.kind}: {reason}"
+
+
+async def check_rows(house: House, dead: DeadLetters, seed: int) -> None:
+    """Commands have their row, rejected with a reason; nothing took effect but what was good."""
+    commands = [it for it in dead.published if MESSAGES[it.queue].has_outcome]
+    rows = await house.rows("SELECT message_id, reason FROM taskbell.command WHERE state = 'rejected'")
+    named = {it.identity for it in commands if isinstance(it.identity, str)}
+    assert named <= {row["message_id"] for row in rows}, f"SEED={seed}"
+    assert len(rows) == len(named) + sum(1 for it in commands if isinstance(it.identity, bytes)), f"SEED={seed}"
+    assert all(row["reason"] for row in rows)
+    others = "SELECT message_id FROM taskbell.command WHERE state <> 'rejected' AND message_id NOT LIKE 'good-%'"
+    assert await house.rows(others) == []
+    for table in ("mailing", "delivery", "report", "archive_batch"):
+        assert await house.rows(f"SELECT 1 FROM taskbell.{table}") == [], table
+
+
+async def later_than_a_second(house: House, count: int) -> float:
+    """How many messages a service held for longer, as it counts itself; all of the poison is counted as dead, once."""
+    late = dead = 0.0
+    async with httpx.AsyncClient(trust_env=False) as http:
+        for service in SERVICES:
+            answer = await http.get(house.url(service) + "/metrics")
+            for family in text_string_to_metric_families(answer.text):
+                for name, labels, value, *_ in family.samples:
+                    if name == "taskbell_messages_total":
+                        assert labels["fate"] in {"dead", "done"} or value == 0, labels
+                        dead += value if labels["fate"] == "dead" else 0
+                    elif name == "taskbell_message_seconds_count":
+                        late += value
+                    elif name == "taskbell_message_seconds_bucket" and labels["le"] == "1.0":
+                        late -= value
+    assert dead == count
+    return late
+
+
+def of(letter: DeliveredMessage, name: str) -> object:
+    """What the service wrote into that header."""
+    return (letter.header.properties.headers or {}).get(f"x-taskbell-{name}")
+
+
+def percentile(values: list[float], rank: int) -> float:
+    return statistics.quantiles(values, n=100)[rank - 1]
