@@ -123,7 +123,11 @@ class Post:
 
     def taken(self) -> Counter[str]:
         """How often the server took a mail, by the name of its recipient."""
-        return Counter(mail.recipients[0].partition("@")[0] for mail in self.server.accepted)
+        return Counter({address.partition("@")[0]: count for address, count in self.addressed().items()})
+
+    def addressed(self) -> Counter[str]:
+        """How often the server took a mail, by address."""
+        return Counter(mail.recipients[0] for mail in self.server.accepted)
 
     async def hang_up(self) -> None:
         """Every session ends: the next mail needs a new one."""
