@@ -9,7 +9,6 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pytest
@@ -123,26 +122,25 @@ async def pause_often(group: Group, times: int, rng: random.Random, services: Se
         group.consumers.resume()
 
 
-async def server_away(services: Services, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server does not answer until all that need it have given back what they held."""
+async def server_away(group: Group, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that this group needs does not answer, until the group has given back what it held."""
 
     async def gone() -> None:
         raise DatabaseUnavailable("away for a test")
 
+    await eventually(lambda: group.state == ("ready", "") and gate.is_open, limit=60)
     with monkeypatch.context() as patched:
         patched.setattr(gate, "_probe", gone)
         gate.trip("away for a test")
-        concerned = [group for group in services.groups if gate in group.consumers._gates]
-        for group in concerned:
-            waits = partial(lambda it: it.state in ((gate.closed, f"for {gate.name}"), ("degraded", "paused")), group)
-            await eventually(waits, limit=60)
-    await eventually(lambda: gate.is_open, limit=60)
+        # Or it was paused just then: what it holds waits for the server.
+        waits = ((gate.closed, f"for {gate.name}"), ("degraded", "paused"))
+        await eventually(lambda: group.state in waits, limit=60)
 
 
 async def test_pausing_and_resuming_every_consumer_under_load_strands_no_message(
     database_url: str, vhost: Vhost, plan: Plan, seed: int, figures: Figures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    times, absences = plan.pick(quick=(8, 1), full=(100, 8))
+    times, absences = plan.pick(quick=(6, 2), full=(100, 10))
     rng = random.Random(seed)
     # A closed gate ends sessions at once instead of after 20 s: what they hold goes back, and comes again.
     monkeypatch.setattr(consuming, "HOLD", 0.0)
@@ -176,11 +174,13 @@ async def test_pausing_and_resuming_every_consumer_under_load_strands_no_message
 
 
 async def absent(services: Services, times: int, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Now and then a server is away."""
-    for _ in range(times):
+    """Now and then a server is away: that often, and until something was given back because of it."""
+    while times > 0 or not services.count("returned"):
+        times -= 1
         working = services.count("done") + rng.randrange(100)
         await eventually(lambda: services.count("done") >= working, limit=60)  # noqa: B023 - awaited at once
-        await server_away(services, rng.choice(services.gates), monkeypatch)
+        group = rng.choice(services.groups)
+        await server_away(group, rng.choice(group.consumers._gates), monkeypatch)
 
 
 def _settings(database_url: str, broker_url: str) -> dict[str, Any]:
