@@ -1,7 +1,8 @@
 """A database whose clock is set by the test.
 
 SQL that says `now()` or `clock_timestamp()` finds functions of these names in a schema that is searched before
-PostgreSQL's own. Defaults of columns were bound when their table was made, and keep to the real clock.
+PostgreSQL's own. Defaults of columns were bound when their table was made, and keep to the real clock, unless
+`take_over_defaults` is called.
 """
 
 from datetime import datetime
@@ -33,6 +34,19 @@ class VirtualClock:
         await self._connection.execute(_SETUP)
         name = urlsplit(self._url).path.removeprefix("/")
         await self._connection.execute(f'ALTER DATABASE "{name}" SET search_path = virtual, pg_catalog, public')
+
+    async def take_over_defaults(self) -> None:
+        """From now on columns of our own tables that default to the time default to this clock's."""
+        assert self._connection is not None, "install() comes first"
+        columns = await self._connection.fetch(
+            "SELECT table_name, column_name FROM information_schema.columns"
+            " WHERE table_schema = 'taskbell' AND column_default LIKE '%now()'"
+        )
+        assert columns, "no column defaults to the time"
+        for table, column in columns:
+            await self._connection.execute(
+                f'ALTER TABLE taskbell."{table}" ALTER COLUMN "{column}" SET DEFAULT virtual.now()'
+            )
 
     async def set(self, at: datetime, *, runs: bool = False) -> None:
         """It is that time now; unless it runs, it stays so."""
