@@ -49,7 +49,7 @@ class Conversation:
         found = _ROW.search(envelope.message)
         assert found is not None, "a mail without the Message-ID of its row"
         self.row = int(found[1])
-        self.key = (self.row, claim)
+        self.claim = claim
         self.at = At.ENVELOPE
         self.waits = False
         self._taken, self._moved = taken, moved
@@ -67,6 +67,10 @@ class Conversation:
         verdict = judge(Stage.MESSAGE, await self._hear(At.DATA))
         assert verdict is not None  # whatever follows the message decides
         return verdict
+
+    @property
+    def key(self) -> Key:
+        return self.row, self.claim
 
     def take(self) -> None:
         """The message has come whole, and the server has it."""
