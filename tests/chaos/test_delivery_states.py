@@ -343,6 +343,6 @@ def test_whatever_happens_each_row_ends_and_is_taken_as_often_as_the_ledger_says
     machine = type("Deliveries", (Deliveries,), {"house": house, "policy": policy, "most": most})
     phases = [hypothesis.Phase.generate, *plan.pick(quick=[], full=[hypothesis.Phase.shrink])]
     size = hypothesis.settings(
-        max_examples=plan.pick(quick=25, full=200), stateful_step_count=40, database=None, phases=phases
+        max_examples=plan.pick(quick=15, full=80), stateful_step_count=40, database=None, phases=phases
     )
     run_state_machine_as_test(hypothesis.seed(seed)(machine), settings=size)
