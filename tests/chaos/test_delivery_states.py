@@ -30,7 +30,7 @@ from taskbell_notifier.mail.links import Links
 from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.smtp.replies import Loss, Reply
 from tests.chaos.plan import Plan
-from tests.chaos.post import GO_ON, At, Conversation, Notifier
+from tests.chaos.slow_motion import GO_ON, At, Conversation, Notifier
 from tests.integration.notifier.ledger.house import Town, settings_for
 from tests.support.virtual_clock import VirtualClock
 
