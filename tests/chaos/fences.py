@@ -1,70 +1,99 @@
-"""The six fences of docs/guarantee.md, and for each a way to take it out: in tests only, to show what it holds.
+"""How each fence of docs/guarantee.md is taken out, so that a test can show what it holds back.
 
-Constraints are dropped from a test's own database; statements are patched where they lie. Nothing but the fence goes.
+A fence is in place when nothing here was called. Each function takes one out for the test that asks, and for no other:
+constraints are dropped in the test's own database, statements and methods are patched until its monkeypatch ends.
 """
 
-import asyncio
-from collections.abc import Sequence
-
 import pytest
+from aiormq.connection import Connection
 
 from taskbell import commands
 from taskbell.database import Database
-from taskbell.messaging.publisher import Outgoing, Publisher
-from taskbell_notifier.repository import deliveries
-from taskbell_notifier.repository.planning import Planning
+from taskbell_notifier.ledger import Ledger
+from taskbell_notifier.lifecycle import Claimed
+from taskbell_notifier.repository import deliveries, planning
 from taskbell_scheduler.repository import scheduling
 
+Patch = pytest.MonkeyPatch
 
-async def without_unique_key(database: Database, planning: Planning, patch: pytest.MonkeyPatch) -> None:
-    """The ledger takes any number of rows for a recipient and a period."""
+
+async def take_out_unique_key(database: Database, patch: Patch) -> None:
+    """`delivery_once_key` is dropped, and the planner's statement says nothing of a conflict.
+
+    Call it before the planner is made, which keeps its statements.
+    """
     await _execute(database, "ALTER TABLE taskbell.delivery DROP CONSTRAINT delivery_once_key")
-    pages = {key: _without(sql, _ONCE) for key, sql in planning._pages.items()}
-    patch.setattr(planning, "_pages", pages)
+    page = planning._page
+
+    def without(app: str, due: str, run: str) -> str:
+        return _without(page(app, due, run), "ON CONFLICT ON CONSTRAINT delivery_once_key DO NOTHING")
+
+    patch.setattr(planning, "_page", without)
 
 
-def without_data_marker(patch: pytest.MonkeyPatch) -> None:
-    """The row does not say that the first byte of its message may have gone."""
-    patch.setattr(deliveries, "MARK", _without(deliveries.MARK, "phase = 'data', "))
+def take_out_data_marker(patch: Patch) -> None:
+    """`Ledger.mark_data` says yes and writes nothing: the message goes while the row still says `envelope`."""
+
+    async def marks_nothing(_: Ledger, row: Claimed) -> bool:
+        return row.id > 0
+
+    patch.setattr(Ledger, "mark_data", marks_nothing)
 
 
-def without_claim_token(patch: pytest.MonkeyPatch) -> None:
-    """Whoever once had a row may send it, whoever has it now."""
-    patch.setattr(deliveries, "MARK", _without(deliveries.MARK, "d.claim = m.claim AND "))
+def take_out_claim_of_marker(patch: Patch) -> None:
+    """The marker's statement asks no longer whose claim the row carries."""
+    patch.setattr(deliveries, "MARK", _without(deliveries.MARK, "AND d.claim = m.claim"))
 
 
-async def without_command_key(database: Database, patch: pytest.MonkeyPatch) -> None:
-    """A message_id may have any number of rows, and nobody waits for who has it under way."""
+def take_out_claim_of_outcome(patch: Patch) -> None:
+    """The outcome's statement asks no longer whose claim the row carries."""
+    patch.setattr(deliveries, "CHANGE", _without(deliveries.CHANGE, "AND d.claim IS NOT DISTINCT FROM w.claim"))
+
+
+def take_out_lease(patch: Patch) -> None:
+    """The sweeper's statement shows no lease, so that it judges whoever is still at work."""
+    shown = _replaced(deliveries.SWEEP, "claim, lease_until,", "claim, NULL::timestamptz AS lease_until,")
+    patch.setattr(deliveries, "SWEEP", shown)
+
+
+def take_out_confirm(patch: Patch) -> None:
+    """Channels are opened without publisher confirms: a publish is over when its bytes are in the socket's buffer."""
+    channel = Connection.channel
+
+    async def unconfirmed(self: Connection, *_: object, **__: object) -> object:
+        return await channel(self, publisher_confirms=False)
+
+    patch.setattr(Connection, "channel", unconfirmed)
+
+
+async def take_out_command_key(database: Database, patch: Patch) -> None:
+    """The primary key of `taskbell.command` is dropped, and the statement that stores outcomes adds another row."""
     await _execute(database, "ALTER TABLE taskbell.command DROP CONSTRAINT command_pkey")
-    patch.setattr(commands, "_LOCK", "SELECT CAST(:ids AS text[])")
-    patch.setattr(commands, "_STORE", commands._STORE[: commands._STORE.index("ON CONFLICT")])
+    patch.setattr(commands, "_STORE", commands._STORE.partition("ON CONFLICT")[0])
 
 
-async def without_occurrence_key(database: Database, patch: pytest.MonkeyPatch) -> None:
-    """An occurrence may be recorded, and so published, any number of times."""
+def take_out_command_lock(patch: Patch) -> None:
+    """The statement that locks the message_ids of commands locks nothing."""
+    patch.setattr(commands, "_LOCK", "SELECT FROM unnest(CAST(:ids AS text[]))")
+
+
+async def take_out_occurrence_key(database: Database, patch: Patch) -> None:
+    """The primary key of `taskbell.occurrence` is dropped, and the statement that records adds another row."""
     await _execute(database, "ALTER TABLE taskbell.occurrence DROP CONSTRAINT occurrence_pkey")
-    patch.setattr(scheduling, "_RECORD", _without(scheduling._RECORD, "ON CONFLICT (schedule, zone, key) DO NOTHING"))
-
-
-class Unconfirmed(Publisher):
-    """Takes what it has sent for published, without waiting for the broker's confirm."""
-
-    async def publish_all(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
-        sending = [asyncio.ensure_future(self.publish(message)) for message in messages]
-        for one in sending:
-            one.add_done_callback(lambda it: it.cancelled() or it.exception())
-        await asyncio.sleep(0)
-        return [None] * len(messages)
-
-
-_ONCE = "ON CONFLICT ON CONSTRAINT delivery_once_key DO NOTHING"
-
-
-def _without(statement: str, part: str) -> str:
-    assert statement.count(part) == 1, f"the statement has no single {part!r}"
-    return statement.replace(part, "")
+    record = _without(scheduling._RECORD, "ON CONFLICT (schedule, zone, key) DO NOTHING")
+    patch.setattr(scheduling, "_RECORD", record)
 
 
 async def _execute(database: Database, statement: str) -> None:
-    async with database.transaction() as tx:
-        await tx.execute(statement)
+    async with database.transaction() as transaction:
+        await transaction.execute(statement)
+
+
+def _without(statement: str, part: str) -> str:
+    return _replaced(statement, part, "")
+
+
+def _replaced(statement: str, part: str, by: str) -> str:
+    """Fails where the statement has changed, so that no fence stays in place unnoticed."""
+    assert statement.count(part) == 1, f"{part!r} is not there once in {statement}"
+    return statement.replace(part, by)

@@ -4,11 +4,7 @@ import asyncio
 import random
 import signal
 import uuid
-from collections.abc import Callable
 from typing import Self
-
-import aiormq
-from aiormq.abc import DeliveredMessage
 
 from taskbell_devstack.processes import send, tail
 from taskbell_devstack.services import Service
@@ -103,32 +99,3 @@ class SchedulerCrew:
         # The record stays: starting anew looks for itself whether the process is gone, and nothing is written here that
         # another worker of this run could be writing.
         send(self._stack.state.processes[name], number)
-
-
-class Arrivals:
-    """Takes everything that reaches some queues, in its order."""
-
-    def __init__(self, url: str, *queues: str, each: Callable[[DeliveredMessage], None] | None = None) -> None:
-        self._url = url
-        self._queues = queues
-        self._each = each
-        self.messages: list[DeliveredMessage] = []
-
-    async def __aenter__(self) -> Self:
-        self._connection = await aiormq.connect(self._url)
-        channel = await self._connection.channel()
-        for queue in self._queues:
-            await channel.basic_consume(queue, self._take, no_ack=True)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._connection.close()
-
-    async def _take(self, message: DeliveredMessage) -> None:
-        self.messages.append(message)
-        if self._each is not None:
-            self._each(message)
-
-    def ids(self) -> list[str | None]:
-        """The message_id of each, in their order."""
-        return [message.header.properties.message_id for message in self.messages]

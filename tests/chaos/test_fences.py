@@ -1,45 +1,32 @@
-"""Each fence is attacked twice: with it nothing happens, and without it the damage shows.
+"""The ledger's fences: with each of them an attack does no harm, and without it the same attack does.
 
-So each of these attacks fails when its fence is missing; tests/chaos/fences.py says how each is taken out.
+The second half is the proof that the first would notice: a fence that somebody removes fails a test here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
 
-from taskbell.commands import Outcome
-from taskbell.database import Database, Transaction
-from taskbell.gate import Gate
-from taskbell.health import Health
-from taskbell.messaging.publisher import Publisher
-from taskbell.metrics import Metrics
-from taskbell.outbox import Outbox, Relay
+from taskbell.contracts import OverdueDue
+from taskbell.database import Database
 from taskbell_notifier.mail.links import Links
 from taskbell_notifier.mail.render import Renderer
 from tests.chaos import fences
-from tests.integration.common.outbox.test_commands import Command, Shop, command
 from tests.integration.notifier.ledger.house import Town, settings_for
 from tests.integration.notifier.ledger.rooms import Rooms
-from tests.integration.scheduler.conftest import MINUTELY, World
-from tests.support.proxy import Proxy
 from tests.support.scripted_smtp import ScriptedSmtp
-from tests.support.vhosts import Vhost
-from tests.support.virtual_clock import VirtualClock
 from tests.support.waiting import eventually
 
-fenced = pytest.mark.parametrize("fence", [True, False], ids=["with the fence", "without it"])
-
-TIME_PASSES = (
-    "UPDATE taskbell.delivery SET lease_until = now() - interval '1 s', due_at = now() WHERE state = 'sending'"
-)
+MakeRooms = Callable[[], Rooms]
 
 
 @pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database.connect(settings_for(database_url), name="tests")
-    yield database
+async def town(database_url: str) -> AsyncIterator[Town]:
+    database = Database.connect(settings_for(database_url), name="fences")
+    yield Town(database)
     await database.close()
 
 
@@ -49,189 +36,205 @@ async def server() -> AsyncIterator[ScriptedSmtp]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def renderer() -> Renderer:
-    return Renderer(Links("https://app.example.org"))
-
-
-class Notifiers:
-    """Two of them, and one person who is to be told that a task is overdue."""
-
-    def __init__(self, database: Database, renderer: Renderer, server: ScriptedSmtp) -> None:
-        self.town = Town(database)
-        self.first, self.second = Rooms(database, renderer), Rooms(database, renderer)
-        self._server = server
-
-    async def plan(self) -> None:
-        """The mailing is planned, and both have somebody who sends."""
-        await self.town.late_people(1)
-        await self.first.plan()
-        for rooms in (self.first, self.second):
-            rooms.hires_sender(self._server, pool_size=1)
-
-    async def leases_run_out(self) -> None:
-        """A sweeper finds the row with its lease over, whether or not its owner still lives."""
-        await self.town.execute(TIME_PASSES)
-        await self.second.sweeper().sweep()
-
-    async def close(self) -> None:
-        """Ends both."""
-        for rooms in (self.first, self.second):
-            await rooms.close()
-
-
 @pytest_asyncio.fixture
-async def notifiers(database: Database, renderer: Renderer, server: ScriptedSmtp) -> AsyncIterator[Notifiers]:
-    notifiers = Notifiers(database, renderer, server)
-    yield notifiers
-    server.release()
-    await notifiers.close()
+async def make_rooms(town: Town, server: ScriptedSmtp) -> AsyncIterator[MakeRooms]:
+    """Notifiers with a sender each, closed after the test."""
+    made: list[Rooms] = []
+    renderer = Renderer(Links("https://app.example.org"))
+
+    def make() -> Rooms:
+        made.append(Rooms(town.database, renderer))
+        made[-1].hires_sender(server)
+        return made[-1]
+
+    yield make
+    for rooms in made:
+        await rooms.close()
 
 
-@fenced
-async def test_the_unique_key_keeps_a_second_mailing_of_the_period_from_mailing_anybody(
-    fence: bool, notifiers: Notifiers, server: ScriptedSmtp, database: Database, monkeypatch: pytest.MonkeyPatch
+def mails(server: ScriptedSmtp) -> dict[str, int]:
+    """How often the server took each Message-ID's mail to each address."""
+    return dict(Counter(mail.recipients[0] for mail in server.accepted))
+
+
+async def sweep(town: Town, rooms: Rooms) -> None:
+    """Every open row is looked at, as if its time had come, and is due at once."""
+    await town.execute("UPDATE taskbell.delivery SET due_at = now() WHERE ended_at IS NULL")
+    await rooms.sweeper().sweep()
+    await town.execute("UPDATE taskbell.delivery SET next_attempt_at = now() WHERE ended_at IS NULL")
+
+
+async def leases_run_out(town: Town) -> None:
+    await town.execute("UPDATE taskbell.delivery SET lease_until = now() - interval '1 second' WHERE state = 'sending'")
+
+
+# --- unique key
+
+
+async def two_events_of_one_period(town: Town, make_rooms: MakeRooms, server: ScriptedSmtp) -> dict[str, int]:
+    """One day's alert is asked for under two message_ids, planned by two notifiers at once, and sent."""
+    several = [make_rooms(), make_rooms()]
+    await town.late_people(1, 2, 3)
+    await asyncio.gather(*(rooms.plan(OverdueDue(), f"m{n}") for n, rooms in enumerate(several)))
+    await asyncio.gather(*(rooms.send() for rooms in several))
+    return mails(server)
+
+
+async def test_two_events_of_one_period_mail_everybody_once(
+    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp
 ) -> None:
-    if not fence:
-        await fences.without_unique_key(database, notifiers.first.planner._planning, monkeypatch)
-    await notifiers.plan()
-    await notifiers.first.plan(message_id="another")
-    await notifiers.first.send()
-    assert len(server.accepted) == (1 if fence else 2)
+    taken = await two_events_of_one_period(town, make_rooms, server)
+    assert taken == {f"user{n}@example.org": 1 for n in (1, 2, 3)}
 
 
-@fenced
-async def test_the_data_marker_tells_a_mail_that_may_have_been_taken_from_one_that_was_not(
-    fence: bool, notifiers: Notifiers, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+async def test_without_the_unique_key_they_mail_everybody_twice(
+    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not fence:
-        fences.without_data_marker(monkeypatch)
-    await notifiers.plan()
-    server.rule("DOT", accept=True, hold=True, times=1)
-    stalled = asyncio.create_task(notifiers.first.send())
-    await server.until(lambda: len(server.accepted) == 1)
-    await notifiers.leases_run_out()
-    await notifiers.second.send()
-    row = await notifiers.town.delivery()
-    assert {mail.message_id for mail in server.accepted} == {row["mail_message_id"]}
-    uncounted = len(server.accepted) - 1 - row["resends"]
-    assert uncounted == (0 if fence else 1), "sent again as if it had never gone"
-    server.release()
-    await stalled
+    await fences.take_out_unique_key(town.database, monkeypatch)
+    taken = await two_events_of_one_period(town, make_rooms, server)
+    assert taken == {f"user{n}@example.org": 2 for n in (1, 2, 3)}
 
 
-@fenced
-async def test_the_claim_token_keeps_one_that_lost_its_row_from_sending_it(
-    fence: bool, notifiers: Notifiers, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+# --- data marker
+
+DEATHS = 3
+
+
+async def deaths_after_acceptance(town: Town, make_rooms: MakeRooms, server: ScriptedSmtp) -> tuple[int, int]:
+    """Again and again a notifier dies when the server has taken the mail, before it has heard or written that.
+
+    Returns:
+        how often the server took the mail, and how many resends the ledger owns up to.
+    """
+    await town.late_people(1)
+    server.rule("DOT", hold=True, accept=True, times=DEATHS)
+    survivor = make_rooms()
+    await survivor.plan()
+    for _ in range(DEATHS):
+        rooms = make_rooms()
+        batch = asyncio.create_task(rooms.send())
+        await eventually(taken_or_refused(server, len(server.accepted), batch))
+        die(rooms)
+        await asyncio.wait({batch})
+        await leases_run_out(town)
+        await sweep(town, survivor)
+    await survivor.send()
+    return len(server.accepted), (await town.delivery())["resends"]
+
+
+def taken_or_refused(server: ScriptedSmtp, before: int, batch: "asyncio.Task[None]") -> Callable[[], bool]:
+    """Has the server another mail, or had the batch nothing that it may send?"""
+    return lambda: len(server.accepted) > before or batch.done()
+
+
+def die(rooms: Rooms) -> None:
+    """What a notifier is sending breaks off where it is, and nothing more is written of it."""
+    for batch in list(rooms.sender._batches):
+        batch.cancel()
+
+
+async def test_deaths_after_acceptance_cost_one_counted_resend(
+    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp
 ) -> None:
-    if not fence:
-        fences.without_claim_token(monkeypatch)
-    await notifiers.plan()
-    asleep = server.rule("RCPT", hold=True, connection=1)
-    awake = server.rule("RCPT", hold=True, connection=2)
-    first = asyncio.create_task(notifiers.first.send())
-    await server.until(lambda: asleep.seen == 1)
-    await notifiers.leases_run_out()
-    second = asyncio.create_task(notifiers.second.send())
-    await server.until(lambda: awake.seen == 1)
-    server.release(asleep)
+    assert await deaths_after_acceptance(town, make_rooms, server) == (2, 1)
+    row = await town.delivery()
+    assert (row["state"], row["reason"]) == ("failed", "outcome unknown; resend: cut off after the data had begun")
+
+
+async def test_without_the_data_marker_each_death_costs_another_mail_that_nobody_counts(
+    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fences.take_out_data_marker(monkeypatch)
+    assert await deaths_after_acceptance(town, make_rooms, server) == (DEATHS + 1, 0)
+
+
+# --- claim token
+
+
+async def stalled_sender_wakes(town: Town, make_rooms: MakeRooms, server: ScriptedSmtp, other_at: str) -> int:
+    """A sender stalls before the data until another has its row and got as far as `other_at`; then it wakes.
+
+    Returns:
+        how often the server took the mail; nobody dies in this story.
+    """
+    await town.late_people(1)
+    stalled, other = make_rooms(), make_rooms()
+    await stalled.plan()
+    stall = server.rule("RCPT", hold=True, connection=1)
+    hold = server.rule(other_at, hold=True, connection=2)
+    first = asyncio.create_task(stalled.send())
+    await server.until(lambda: stall.seen == 1)
+    await leases_run_out(town)
+    await sweep(town, other)
+    second = asyncio.create_task(other.send())
+    await server.until(lambda: hold.seen == 1)
+    server.release(stall)
     await first
-    server.release(awake)
+    await stalled.send()
+    server.release(hold)
     await second
-    await notifiers.town.execute("UPDATE taskbell.delivery SET next_attempt_at = now() WHERE ended_at IS NULL")
-    await notifiers.second.send()
-    assert (await notifiers.town.delivery())["state"] == "sent"
-    assert len(server.accepted) == (1 if fence else 2)
+    await sweep(town, other)
+    await other.send()
+    return len(server.accepted)
 
 
-@fenced
-async def test_the_confirm_keeps_a_message_that_never_arrived_from_being_taken_for_published(
-    fence: bool, database: Database, vhost: Vhost
+@pytest.mark.parametrize("other_at", ["RCPT", "DOT"])
+async def test_a_stalled_sender_that_wakes_sends_nothing_and_spoils_nothing(
+    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp, other_at: str
 ) -> None:
-    outbox, health, stop = Outbox("app"), Health(), asyncio.Event()
-    gate = Gate("postgresql", database.ping, health)
-    async with Proxy(vhost.url) as proxy:
-        publisher = (Publisher if fence else fences.Unconfirmed)(proxy.url, name="fences", timeout=1)
-        relay = Relay(database, publisher, outbox, gate=gate, health=health, metrics=Metrics())
-        running = [asyncio.create_task(part.run(stop)) for part in (gate, relay)]
-        await eventually(lambda: health.ready, what="the relay's connection")
-        proxy.hold()
-        town = Town(database)
-        await town.execute(
-            "INSERT INTO taskbell.outbox (owner, routing_key, body, message_id)"
-            " SELECT 'app', 'overdue.due', '{}', 'm-' || n FROM generate_series(1, 5) AS n"
-        )
-        outbox.written.set()
-        await proxy.held.wait()
-        waiting = "SELECT count(*) FROM taskbell.outbox WHERE published_at IS NULL"
-        if not fence:
-            await eventually(lambda: _is(town, waiting, 0))
-        proxy.cut()  # what it holds is gone with the connection
-        proxy.release()
-        await eventually(lambda: _is(town, waiting, 0), what="all published")
-        stop.set()
-        await asyncio.gather(*running)
-        await publisher.close()
-    arrived = {message.properties["message_id"] for message in await vhost.management.take("notifier.overdue_due")}
-    assert len(arrived) == (5 if fence else 0)
+    assert await stalled_sender_wakes(town, make_rooms, server, other_at) == 1
+    row = await town.delivery()
+    assert (row["state"], row["resends"], row["cut_offs"]) == ("sent", 0, 1)
 
 
-async def _is(town: Town, question: str, answer: int) -> bool:
-    return bool(await town.value(question) == answer)
-
-
-class Twice(Shop):
-    """Two deliveries of one command at once, of which each lets the other come as far as it can."""
-
-    begun = 0
-
-    async def apply(self, transaction: Transaction, commands: Sequence[Command]) -> Sequence[Outcome]:
-        outcomes = await super().apply(transaction, commands)
-        self.begun += 1
-        await eventually(self._both_are_as_far_as_they_can)
-        return outcomes
-
-    async def _both_are_as_far_as_they_can(self) -> bool:
-        async with self.database.transaction() as tx:
-            waiting = await tx.value(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-        return self.begun == 2 or waiting == 1
-
-
-@fenced
-async def test_the_command_key_keeps_a_command_that_is_delivered_twice_at_once_from_taking_effect_twice(
-    fence: bool, database: Database, broker_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("take_out", "other_at"),
+    [(fences.take_out_claim_of_marker, "RCPT"), (fences.take_out_claim_of_outcome, "DOT")],
+)
+async def test_without_the_claim_token_it_mails_the_same_person_again(
+    town: Town,
+    make_rooms: MakeRooms,
+    server: ScriptedSmtp,
+    monkeypatch: pytest.MonkeyPatch,
+    take_out: Callable[[pytest.MonkeyPatch], None],
+    other_at: str,
 ) -> None:
-    if not fence:
-        await fences.without_command_key(database, monkeypatch)
-    shop = Twice(database, Publisher(broker_url, name="fences"))
-    await asyncio.gather(shop.run(command(7)), shop.run(command(7)))
-    await shop.replies.close()
-    assert await shop.effects() == (["7"] if fence else ["7", "7"])
+    take_out(monkeypatch)
+    assert await stalled_sender_wakes(town, make_rooms, server, other_at) == 2
+    assert (await town.delivery())["resends"] == 0
 
 
-@fenced
-async def test_the_occurrence_key_keeps_what_was_published_from_being_published_again(
-    fence: bool, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+# --- lease
+
+
+async def sweep_while_sending(town: Town, make_rooms: MakeRooms, server: ScriptedSmtp) -> int:
+    """Another notifier sweeps, and sends what it may, while a living one waits for the server's last word.
+
+    Returns:
+        how often the server took the mail.
+    """
+    await town.late_people(1)
+    sending, other = make_rooms(), make_rooms()
+    await sending.plan()
+    hold = server.rule("DOT", hold=True, accept=True, times=1)
+    first = asyncio.create_task(sending.send())
+    await server.until(lambda: hold.seen == 1)
+    await sweep(town, other)
+    await other.send()
+    server.release(hold)
+    await first
+    return len(server.accepted)
+
+
+async def test_while_its_lease_lasts_a_senders_row_is_nobody_elses(
+    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp
 ) -> None:
-    clock = VirtualClock(database_url)
-    await clock.install()
-    own = Database.connect(settings_for(database_url), name="its clock")
-    try:
-        world = World(database_url, own, clock)
-        if not fence:
-            await fences.without_occurrence_key(own, monkeypatch)
-        scheduler = world.scheduler(MINUTELY)
-        for minute in (0, 1, 2):
-            await world.at(f"2026-11-20T08:0{minute}:30")
-            await world.turn(scheduler)
-        assert len(await world.messages()) == 2
-        # What was published long ago is pruned: the occurrences alone remember it.
-        await world.sql("DELETE FROM taskbell.outbox")
-        await world.sql("UPDATE taskbell.schedule_state SET position = position - interval '1 minute'")
-        await world.turn(scheduler, world.scheduler(MINUTELY))
-        assert (len(await world.messages()) == 0) == fence
-    finally:
-        await own.close()
-        await clock.close()
+    assert await sweep_while_sending(town, make_rooms, server) == 1
+    assert (await town.delivery())["state"] == "sent"
+
+
+async def test_without_the_lease_it_is_taken_from_a_sender_that_lives_and_mailed_twice(
+    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fences.take_out_lease(monkeypatch)
+    assert await sweep_while_sending(town, make_rooms, server) == 2

@@ -11,7 +11,7 @@ from taskbell_devstack.errors import NotReady
 from taskbell_devstack.services import Service
 from taskbell_devstack.stack import Stack
 from tests.chaos import deadly
-from tests.chaos.crew import Arrivals
+from tests.chaos.arrivals import Arrivals
 from tests.chaos.figures import Figures
 from tests.chaos.plan import Plan
 from tests.support.house import House

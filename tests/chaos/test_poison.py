@@ -15,7 +15,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.chaos.crew import Arrivals
+from tests.chaos.arrivals import Arrivals
 from tests.chaos.figures import Figures
 from tests.chaos.plan import Plan
 from tests.chaos.poison import MESSAGES, Poison, poisons

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from tests.chaos.crew import Arrivals, Crew
+from tests.chaos.arrivals import Arrivals
+from tests.chaos.scheduler_crew import SchedulerCrew
 from tests.support.cron_oracle import Matcher, by_cronsim, by_minutes, clock_changes, iana_zones, rules
 from tests.support.vhosts import Vhost
 from tests.support.virtual_clock import VirtualClock
@@ -48,7 +49,7 @@ class World:
 
     url: str
     clock: VirtualClock
-    crew: Crew
+    crew: SchedulerCrew
     arrivals: Arrivals
     schedules: dict[str, Schedule]
     zones: list[str]
@@ -125,7 +126,7 @@ async def world(
     servers = {"DATABASE_URL": database_url, "BROKER_URL": vhost.url}
     environment = servers | {"TIMEZONE": "UTC", "SCHEDULES_FILE": str(file)}
     try:
-        async with Arrivals(vhost.url, *QUEUES) as arrivals, Crew(schedulers, environment, chance) as crew:
+        async with Arrivals(vhost.url, *QUEUES) as arrivals, SchedulerCrew(schedulers, environment, chance) as crew:
             yield World(database_url, clock, crew, arrivals, schedules, [*chosen, "UTC"])
     finally:
         await clock.close()

@@ -97,10 +97,12 @@ class Ledger:
         """
         return self._outcomes.add(change)
 
-    def forget(self, ids: Iterable[int]) -> None:
-        """No longer renews the leases of these rows."""
-        for number in ids:
-            self._held.pop(number, None)
+    def forget(self, changes: Iterable[Change]) -> None:
+        """No longer renews the leases that these ended; a row claimed again since, after a stall, is still held."""
+        for change in changes:
+            held = self._held.get(change.id)
+            if held is not None and held.claim == change.claim:
+                del self._held[change.id]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Renews leases until `stop`. Who still waits then is returned at once, and needs no more of them."""
@@ -143,7 +145,7 @@ class Ledger:
             except DBAPIError:
                 if len(changes) == 1:
                     # What PostgreSQL refuses to store cannot be mended here: its lease runs out, a sweeper judges.
-                    self.forget([changes[0].id])
+                    self.forget(changes)
                     raise
                 # One of them is at fault, and it alone shall fail.
                 return [done for change in changes for done in await self._write_outcomes([change])]
@@ -152,7 +154,7 @@ class Ledger:
         return [change.id in done for change in changes]
 
     def _note(self, changes: Sequence[Change], written: Sequence[deliveries.Changed]) -> None:
-        self.forget(change.id for change in changes)
+        self.forget(changes)
         for it in written:
             self._measures.changed(it.kind, it.state)
         if len(written) < len(changes):

@@ -3,7 +3,7 @@
 import asyncio
 import email
 import email.policy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -14,8 +14,10 @@ from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
 from taskbell.contracts import MailKind, OverdueDue, ReminderDue, SendBatch, WeeklyDue
+from taskbell.database import Transaction
 from taskbell.errors import DatabaseUnavailable
 from taskbell_notifier.domain import Overdue, Weekly
+from taskbell_notifier.lifecycle import Claimed, returned
 from taskbell_notifier.repository import deliveries
 from taskbell_notifier.repository.material import Material
 
@@ -449,6 +451,31 @@ async def test_what_waits_for_its_turn_keeps_its_lease(town: Town, rooms: Rooms,
         await deliveries.renew(tx, rows, lease=timedelta(seconds=30))
     (row,) = await town.rows("SELECT lease_until > now() + interval '25 seconds' AS held FROM taskbell.delivery")
     assert row["held"]
+
+
+async def test_the_late_end_of_a_lost_claim_leaves_a_newer_one_of_the_same_process_its_lease(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await planned(town, rooms, server)
+    ids = [(await town.delivery())["id"]]
+    (lost,) = await rooms.ledger.claim(ids)
+    await town.execute("UPDATE taskbell.delivery SET state = 'planned', claim = NULL")  # swept while it stalled
+    (newer,) = await rooms.ledger.claim(ids)
+    assert not await rooms.ledger.record(returned(lost, "not allowed to send"))
+    renewed: list[Claimed] = []
+
+    async def renew(_: Transaction, held: Iterable[Claimed], **__: Any) -> None:
+        renewed.extend(held)
+
+    monkeypatch.setattr(deliveries, "renew", renew)
+    monkeypatch.setattr(rooms.ledger, "_lease", timedelta(0))
+    await rooms.open_gate()
+    stop = asyncio.Event()
+    running = asyncio.create_task(rooms.ledger.run(stop))
+    await eventually(lambda: renewed)
+    stop.set()
+    await running
+    assert renewed[0] == newer
 
 
 async def test_nothing_is_claimed_of_a_cancelled_mailing_nor_what_is_too_late(

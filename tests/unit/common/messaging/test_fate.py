@@ -107,6 +107,7 @@ def test_the_notifiers_dead_letters_are_its_own() -> None:
         (ValueError("duplicate key\nDETAIL:  Key (address)=(ann@example.org) exists"), "ValueError: duplicate key"),
         (ValueError("a\x00b \t c"), "ValueError: ab c"),
         (ValueError("lone \udc80"), "ValueError: lone ?"),
+        (InvalidMessage("counts.\x1b[31m\u202e: bad"), "counts. [31m : bad"),
         (Never("x" * 2000), "x" * 1000),
     ],
 )  # fmt: skip

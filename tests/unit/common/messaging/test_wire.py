@@ -104,6 +104,7 @@ async def test_readable_frames_pass_as_they_are() -> None:
         ({"mode": b"\x03"}, "delivery_mode 3"),
         ({"content_type": short(b"text/plain"), "mode": b"\x7f"}, "delivery_mode 127"),
         ({"expiration": short(b"soon")}, "soon"),
+        ({"expiration": short(b"")}, "could not convert"),
     ],
 )
 async def test_what_cannot_be_read_is_replaced_by_a_header_that_says_so(

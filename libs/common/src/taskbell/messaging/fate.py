@@ -10,7 +10,7 @@ REASON_LIMIT = 1000
 
 
 def reason_of(error: BaseException) -> str:
-    """Why, in one line that a header and PostgreSQL can hold.
+    """Why, in one printable line that a header and PostgreSQL can hold.
 
     Of errors that we did not word ourselves, the first line: PostgreSQL tells rows in the lines after it.
     """
@@ -19,7 +19,10 @@ def reason_of(error: BaseException) -> str:
     else:
         first, _, _ = str(error).partition("\n")
         words = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    return " ".join(words.replace("\x00", "").encode("utf-8", "replace").decode().split())[:REASON_LIMIT]
+    text = words.replace("\x00", "").encode("utf-8", "replace").decode()
+    # A reason may name a field as its sender did; what moves a terminal's cursor or turns a line about is no word.
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.split())[:REASON_LIMIT]
 
 
 def retry(envelope: Envelope, body: bytes) -> Outgoing | None:

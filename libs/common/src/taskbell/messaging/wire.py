@@ -143,7 +143,8 @@ def _readable(channel: int, head: bytes, rest: bytes) -> bytes:
     header = ContentHeader()
     try:
         header.unmarshal(rest[:-1])
-        float(header.properties.expiration or 0)
+        if (expiration := header.properties.expiration) is not None:
+            float(expiration)
         if (mode := header.properties.delivery_mode or 0) not in _MODES:
             msg = f"delivery_mode {mode}"
             raise ValueError(msg)  # noqa: TRY301 - one word for all that aio-pika would fail on

@@ -1,0 +1,348 @@
+"""A delivery's life under everything that can happen to it, in any order that hypothesis thinks of.
+
+Several notifiers claim, send, stall, wake and die at every point of a submission, while time goes on, mailings are
+cancelled and rows expire. After each step the ledger must agree with what the mail server took.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from taskbell.contracts import OverdueDue, SendBatch
+from taskbell.database import Database
+from taskbell_notifier.lifecycle import CUT_OFFS, ENDED, OUTCOME_UNKNOWN, State
+from taskbell_notifier.mail.links import Links
+from taskbell_notifier.mail.render import Renderer
+from taskbell_notifier.smtp.replies import Loss, Reply
+from tests.chaos.plan import Plan
+from tests.chaos.slow_motion import GO_ON, At, Conversation, Notifier
+from tests.integration.notifier.ledger.house import Town, settings_for
+from tests.support.virtual_clock import VirtualClock
+
+Answer = TypeVar("Answer")
+
+NOTIFIERS = 2
+PEOPLE = 1
+MAILINGS = 8
+"""At most: so few rows at a time are open that a run gets deep into the life of each."""
+PASSING: Sequence[tuple[int, Set[int]]] = (
+    *((2, {number}) for number in range(NOTIFIERS)),  # the lease of an envelope is over
+    *((5, asleep) for asleep in (set(), {0}, {1})),
+    *((12, asleep) for asleep in (set(), {0}, {1})),  # that of a message, too, and pauses between tries
+    (360, set()),
+)
+"""Minutes that go by, and which notifiers renew no lease in them."""
+
+TAKEN = Reply(250, "2.0.0 taken")
+OBJECTIONS: Mapping[At, tuple[Reply | Loss, ...]] = {
+    At.ENVELOPE: (Reply(450, "4.2.0 later"), Loss.DROPPED, Reply(550, "5.7.1 no"), Reply(550, "5.1.1 no such user")),
+    At.MARKED: (Loss.DROPPED,),
+    At.DATA: (Reply(452, "4.3.1 full"), Loss.DROPPED, Reply(554, "5.6.0 no")),
+}
+
+
+class Action:
+    """Something that can happen, and how an example names it."""
+
+    def __init__(self, name: str, perform: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.name, self.perform = name, perform
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@dataclass
+class House:
+    """What all examples share: the servers' part, and the loop in which it lives."""
+
+    runner: asyncio.Runner
+    town: Town
+    clock: VirtualClock
+    renderer: Renderer
+
+    def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        return self.runner.run(work)
+
+    @classmethod
+    def open(cls, runner: asyncio.Runner, url: str) -> "House":
+        async def open_() -> House:
+            clock = VirtualClock(url)
+            await clock.install()
+            town = Town(Database.connect(settings_for(url), name="states"))
+            await town.late_people(*range(1, PEOPLE + 1))
+            return cls(runner, town, clock, Renderer(Links("https://app.example.org")))
+
+        return runner.run(open_())
+
+    def close(self) -> None:
+        self.run(self.town.database.close())
+        self.run(self.clock.close())
+
+
+class Deliveries(RuleBasedStateMachine):
+    """The ledger, and what must be true of it."""
+
+    house: ClassVar[House]
+    policy: ClassVar[str] = "resend"
+    most: ClassVar[int] = 2
+    """How often a row may be taken whose sender died, stalled or was cut off in the data window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.town = self.house.town
+        self.now = self.town.now
+        self.taken: Counter[int] = Counter()
+        self.in_window: set[int] = set()
+        """Rows with a death, a stall or a lost reply between the marker and the commit."""
+        self.marked_at: dict[Conversation, datetime] = {}
+        self.lapsed: set[Conversation] = set()
+        """Those whose lease has run out: anybody may have their rows."""
+        self.ended: dict[int, Mapping[str, Any]] = {}
+        self.mailings = 0
+        self.rows = PEOPLE
+        """How many rows there are."""
+        self.sound = True
+        self.notifiers: list[Notifier] = []
+
+    # --- what happens
+
+    @initialize()
+    def begin(self) -> None:
+        self.run(self._begin())
+
+    async def _begin(self) -> None:
+        await self.town.execute(
+            "TRUNCATE taskbell.mailing, taskbell.delivery, taskbell.outbox, taskbell.suppression RESTART IDENTITY"
+        )
+        await self.house.clock.set(self.now)
+        self.notifiers = [self._hired() for _ in range(NOTIFIERS)]
+        await self._plan(OverdueDue())
+
+    def _hired(self) -> Notifier:
+        return Notifier(self.town.database, self.house.renderer, self.taken, policy=self.policy)
+
+    async def _plan(self, event: OverdueDue) -> None:
+        self.mailings += 1
+        await self.notifiers[0].rooms.plan(event, f"m{self.mailings}")
+
+    @rule(data=st.data())
+    def something_happens(self, data: st.DataObject) -> None:
+        """One rule for all that can happen: rules of their own would be switched off for whole examples."""
+        self.run(data.draw(st.sampled_from(self._possible())).perform())
+
+    def _possible(self) -> list[Action]:
+        """What can happen next, as often as it is likely to."""
+        actions: list[Action] = []
+        for number, notifier in enumerate(self.notifiers):
+            actions += 3 * [Action(f"{number} is told to send", partial(self._send, notifier))]
+            for talk in sorted(notifier.conversations.values(), key=lambda talk: talk.row):
+                actions += self._possible_in(number, notifier, talk)
+            if notifier.conversations:
+                actions.append(Action(f"{number} dies", partial(self._dies, notifier, taken=False)))
+                actions.append(Action(f"{number} dies, all is taken", partial(self._dies, notifier, taken=True)))
+        for minutes, asleep in PASSING:
+            actions.append(Action(f"{minutes} min pass, {asleep} asleep", partial(self._time_goes_on, minutes, asleep)))
+        if self.mailings < MAILINGS and len(self.ended) == self.rows:
+            actions += 5 * [Action("another run", self._plan_another_run)]
+            actions += [Action("the same run again", self._plan_same_run)]
+        return [*actions, Action("all is cancelled", self._cancel)]
+
+    def _possible_in(self, number: int, notifier: Notifier, talk: Conversation) -> list[Action]:
+        says = partial(self._says, notifier, talk)
+        named = f"row {talk.row} of {number}, {talk.at.name}:"
+        actions = 5 * [Action(f"{named} goes on", partial(says, TAKEN if talk.at is At.DATA else GO_ON))]
+        actions += [Action(f"{named} {word}", partial(says, word)) for word in OBJECTIONS[talk.at]]
+        if talk.at is At.DATA:
+            actions += 2 * [Action(f"{named} taken, reply lost", partial(self._reply_is_lost, notifier, talk))]
+            actions += 2 * [Action(f"{named} taken, dies before commit", partial(self._dies_hearing, notifier, talk))]
+        return actions
+
+    async def _plan_another_run(self) -> None:
+        self.rows += PEOPLE
+        await self._plan(OverdueDue(force=True))
+
+    async def _plan_same_run(self) -> None:
+        await self._plan(OverdueDue())
+
+    async def _send(self, notifier: Notifier) -> None:
+        """A message with every row there may be: which of them may be sent is for the claim to say."""
+        await notifier.send(range(1, PEOPLE * MAILINGS + 1))
+
+    async def _says(self, notifier: Notifier, talk: Conversation, word: Reply | Loss) -> None:
+        if word is TAKEN:
+            talk.take()
+        if talk.at is At.DATA and isinstance(word, Loss):
+            self.in_window.add(talk.row)
+        was_at = talk.at
+        await notifier.hear(talk, word)
+        if was_at is At.ENVELOPE and talk.at is At.MARKED:
+            self.marked_at[talk] = self.now
+            claim = await self.town.value("SELECT claim FROM taskbell.delivery WHERE id = :id", id=talk.row)
+            assert claim == talk.claim, f"row {talk.row} was marked by somebody who had lost it"
+
+    async def _reply_is_lost(self, notifier: Notifier, talk: Conversation) -> None:
+        talk.take()
+        await self._says(notifier, talk, Loss.DROPPED)
+
+    async def _dies_hearing(self, notifier: Notifier, talk: Conversation) -> None:
+        talk.take()
+        self._window_of(notifier)
+        await notifier.die_hearing(talk, TAKEN)
+        self._replace(notifier)
+
+    async def _dies(self, notifier: Notifier, *, taken: bool) -> None:
+        """Wherever its conversations are; `taken`: what was in the data, the server has."""
+        for talk in notifier.conversations.values():
+            if taken and talk.at is At.DATA:
+                talk.take()
+        self._window_of(notifier)
+        await notifier.die()
+        self._replace(notifier)
+
+    def _replace(self, notifier: Notifier) -> None:
+        self.notifiers[self.notifiers.index(notifier)] = self._hired()
+
+    async def _time_goes_on(self, minutes: int, asleep: Set[int]) -> None:
+        """So long, and whoever sweeps looks at what is due by then.
+
+        A notifier that is asleep renews no lease; what it had begun goes on when it wakes.
+        """
+        self.now += timedelta(minutes=minutes)
+        await self.house.clock.set(self.now)
+        for number, notifier in enumerate(self.notifiers):
+            if number not in asleep:
+                await notifier.renew_leases()
+        for number, notifier in enumerate(self.notifiers):
+            for talk in notifier.conversations.values():
+                if talk.at is At.ENVELOPE:
+                    over = number in asleep
+                elif over := self.marked_at[talk] + notifier.rooms.ledger._data <= self.now:
+                    self.in_window.add(talk.row)
+                self.lapsed |= {talk} if over else set()
+        await self._sweep(self.notifiers[0])
+
+    async def _sweep(self, notifier: Notifier) -> None:
+        sweeper = notifier.rooms.sweeper()
+        while await sweeper.sweep():
+            pass
+
+    async def _cancel(self) -> None:
+        await self.town.execute("UPDATE taskbell.mailing SET state = 'cancelled' WHERE completed_at IS NULL")
+
+    # --- what must be true
+
+    @invariant()
+    def the_ledger_agrees_with_the_server(self) -> None:
+        self.sound = False
+        rows = self.run(self._rows())
+        for number, row in rows.items():
+            self._check(number, row)
+        for _, talk in self.under_way:
+            row = rows[talk.row]
+            if talk not in self.lapsed:
+                assert (row["state"], row["claim"]) == (State.SENDING, talk.claim), f"taken from who holds it: {row}"
+        self.sound = True
+
+    def _check(self, number: int, row: Mapping[str, Any]) -> None:
+        taken, allowed = self.taken[number], self.most if number in self.in_window else 1
+        assert taken <= allowed, f"taken {taken} times: {row}"
+        assert row["resends"] == 1 or (taken < 2 and row["resends"] == 0), f"resent, and not counted so: {row}"
+        assert number in self.in_window or row["unknown_at"] is None, f"unknown for no reason: {row}"
+        if row["state"] == State.SENT:
+            assert taken, f"sent, and never taken: {row}"
+        if row["state"] in ENDED:
+            assert row["ended_at"] is not None
+            assert row["reason"], f"ended for no reason: {row}"
+            assert self.ended.setdefault(number, row) == row, "changed after its end"
+
+    def teardown(self) -> None:
+        try:
+            if self.sound and self.notifiers:
+                self.run(self._everything_ends())
+        finally:
+            for notifier in self.notifiers:
+                self.run(notifier.die())
+
+    async def _everything_ends(self) -> None:
+        """Whoever stalls dies, one notifier is left, and the server takes all: nothing may be left open."""
+        for notifier in self.notifiers:
+            self._window_of(notifier)
+            await notifier.die()
+        self.notifiers = [last] = [self._hired()]
+        for _ in range(CUT_OFFS):
+            await self._time_goes_on(300, set())
+            for ids in await self._messages():
+                await last.send(ids)
+                while last.conversations:
+                    talk = next(iter(last.conversations.values()))
+                    if talk.at is At.DATA:
+                        talk.take()
+                    await last.hear(talk, TAKEN)
+            rows = await self._rows()
+            if all(row["state"] in ENDED for row in rows.values()):
+                break
+        for number, row in rows.items():
+            assert row["state"] in ENDED, f"left open: {row}"
+            self._check(number, row)
+            in_doubt = number in self.in_window and str(row["reason"]).startswith(OUTCOME_UNKNOWN)
+            assert not self.taken[number] or row["state"] == State.SENT or in_doubt, f"taken, and not sent: {row}"
+
+    # --- helpers
+
+    def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        return self.house.run(work)
+
+    @property
+    def under_way(self) -> list[tuple[Notifier, Conversation]]:
+        return [(notifier, talk) for notifier in self.notifiers for talk in notifier.conversations.values()]
+
+    async def _rows(self) -> dict[int, Mapping[str, Any]]:
+        return {row["id"]: row for row in await self.town.rows("SELECT * FROM taskbell.delivery ORDER BY id")}
+
+    async def _messages(self) -> list[tuple[int, ...]]:
+        """What the outbox holds for the notifiers, published now."""
+        rows = await self.town.rows(
+            "UPDATE taskbell.outbox SET published_at = now()"
+            " WHERE published_at IS NULL AND routing_key = 'notifier.send_batch' RETURNING body::text AS body"
+        )
+        return [SendBatch.parse(row["body"].encode()).delivery_ids for row in rows]
+
+    def _window_of(self, notifier: Notifier) -> None:
+        """Dying now, it leaves these rows in doubt."""
+        self.in_window |= {talk.row for talk in notifier.conversations.values() if talk.at is not At.ENVELOPE}
+
+
+@pytest.fixture
+def house(database_url: str) -> Iterator[House]:
+    """In a loop of its own: hypothesis calls, and is not awaited."""
+    with asyncio.Runner() as runner:
+        house = House.open(runner, database_url)
+        yield house
+        house.close()
+
+
+@pytest.mark.parametrize(("policy", "most"), [("resend", 2), ("hold", 1)])
+def test_whatever_happens_each_row_ends_and_is_taken_as_often_as_the_ledger_says(
+    house: House, plan: Plan, seed: int, policy: str, most: int
+) -> None:
+    machine = type("Deliveries", (Deliveries,), {"house": house, "policy": policy, "most": most})
+    phases = [hypothesis.Phase.generate, *plan.pick(quick=[], full=[hypothesis.Phase.shrink])]
+    size = hypothesis.settings(
+        max_examples=plan.pick(quick=15, full=80), stateful_step_count=40, database=None, phases=phases
+    )
+    run_state_machine_as_test(hypothesis.seed(seed)(machine), settings=size)

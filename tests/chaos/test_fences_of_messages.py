@@ -1,0 +1,196 @@
+"""The fences around messages: the broker's confirm, the command's key, the occurrence's key. See test_fences.py."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from taskbell.database import Database
+from taskbell.errors import Retry
+from taskbell.settings import DatabaseAccess, load
+from taskbell_maintenance.repository import statuses
+from tests.chaos import fences
+from tests.integration.common.database.conftest import connected
+from tests.integration.common.messaging.rig import QUEUE
+from tests.integration.common.outbox.test_relay import Office
+from tests.integration.maintenance.shop import Shop, open_shop, wish
+from tests.integration.scheduler.conftest import MINUTELY, World
+from tests.support.proxy import Proxy
+from tests.support.vhosts import Vhost
+from tests.support.virtual_clock import VirtualClock
+from tests.support.waiting import eventually
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = connected(database_url, database_pool_size=4)
+    yield database
+    await database.close()
+
+
+async def taken(vhost: Vhost, queue: str) -> dict[str, int]:
+    """How often each message_id came to that queue."""
+    return dict(Counter(message.properties["message_id"] for message in await vhost.management.take(queue)))
+
+
+@contextlib.asynccontextmanager
+async def relaying(database: Database, url: str, **given: Any) -> AsyncIterator[Office]:
+    """A service's outbox, whose relay runs."""
+    office = Office(database, url, **given)
+    office.start()
+    try:
+        yield office
+    finally:
+        await office.close()
+
+
+# --- publisher confirm
+
+ROWS = range(10)
+
+
+async def break_while_publishing(database: Database, vhost: Vhost) -> dict[str, int]:
+    """The link to the broker goes dumb, rows are published into it, and it breaks with all that was said on it.
+
+    Returns:
+        how often each row's message came, once no row waits any more.
+    """
+    async with Proxy(vhost.url) as proxy, relaying(database, proxy.url, timeout=1) as office:
+        await eventually(lambda: office.state["state"] == "ready")
+        proxy.hold()
+        await office.write(*ROWS)
+        await proxy.held.wait()
+
+        async def noticed() -> bool:
+            return await office.waiting() == 0 or office.state["state"] == "waiting"
+
+        await eventually(noticed)
+        proxy.cut()
+        proxy.release()
+        await office.all_published()
+    return await taken(vhost, QUEUE)
+
+
+async def test_a_link_that_swallows_what_is_published_loses_nothing(database: Database, vhost: Vhost) -> None:
+    assert set(await break_while_publishing(database, vhost)) == {f"m-{number}" for number in ROWS}
+
+
+async def test_without_the_confirm_it_loses_all_of_it(
+    database: Database, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fences.take_out_confirm(monkeypatch)
+    assert await break_while_publishing(database, vhost) == {}
+
+
+# --- command key
+
+
+@pytest_asyncio.fixture
+async def processes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sequence[Shop]]:
+    """Three processes of the maintenance service, patient where somebody else has locked a task."""
+    monkeypatch.setattr(statuses, "LOCK_TIMEOUT", "60s")
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(open_shop(database_url)) for _ in range(3)]
+
+
+async def deliver_twice_at_once(processes: Sequence[Shop]) -> tuple[list[str], str | None]:
+    """One command comes to two processes, with another one for the same task between them.
+
+    The app has the task locked, so that all three wait, in their order, for the moment at which it lets go.
+
+    Returns:
+        the statuses of which events tell, and the one that the task has in the end.
+    """
+    first, second, third = processes
+    task = await first.task()
+    app = first.connection
+    done, reopened = wish(task, "done", "m-done"), wish(task, "pending", "m-reopened")
+    updates: list[asyncio.Task[None]] = []
+    async with app.transaction():
+        await app.execute("UPDATE tasks SET title = 'Busy' WHERE id = $1", task)
+        for process, command in ((first, done), (second, reopened), (third, done)):
+            updates.append(asyncio.create_task(process.statuses.update([command])))
+            await eventually(lambda: all_wait(second, len(updates)))
+    for update in updates:
+        with contextlib.suppress(Retry):  # what a retry does, comes next
+            await update
+    await third.statuses.update([done])
+    events = await first.events("task.status_changed")
+    return [event["new_status"] for event in events], await first.status(task)
+
+
+async def all_wait(shop: Shop, count: int) -> bool:
+    """Do so many transactions wait for a lock?"""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await shop.value(waiting) == count)
+
+
+@pytest.mark.parametrize("missing", ["nothing", "the lock", "the key"])
+async def test_a_command_delivered_twice_at_once_takes_effect_once_by_its_key_or_its_lock_alone(
+    processes: Sequence[Shop], monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    if missing == "the lock":
+        fences.take_out_command_lock(monkeypatch)
+    if missing == "the key":
+        await fences.take_out_command_key(processes[0].database, monkeypatch)
+    assert await deliver_twice_at_once(processes) == (["done", "pending"], "pending")
+    assert await processes[0].value("SELECT count(*) FROM taskbell.command") == 2
+
+
+async def test_without_key_and_lock_it_takes_effect_twice(
+    processes: Sequence[Shop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fences.take_out_command_lock(monkeypatch)
+    await fences.take_out_command_key(processes[0].database, monkeypatch)
+    assert await deliver_twice_at_once(processes) == (["done", "pending", "done"], "done")
+
+
+# --- occurrence key
+
+
+@pytest_asyncio.fixture
+async def world(database_url: str) -> AsyncIterator[World]:
+    clock = VirtualClock(database_url)
+    await clock.install()
+    database = Database.connect(load(DatabaseAccess, database_url=database_url), name="test scheduler")
+    yield World(database_url, database, clock)
+    await database.close()
+    await clock.close()
+
+
+async def set_back_after_publishing(world: World, vhost: Vhost) -> dict[str, int]:
+    """An occurrence is published, its message's row pruned, and the position is set back to before it.
+
+    Returns:
+        how often each message came to its queue, at any number of schedulers.
+    """
+    schedulers = [world.scheduler(MINUTELY) for _ in range(2)]
+    async with relaying(world.database, vhost.url, owner="scheduler") as office:
+        await world.at("2026-11-20T08:00:30")
+        await world.turn(*schedulers)
+        await world.at("2026-11-20T08:01:30")
+        await world.turn(*schedulers)
+        await office.all_published()
+        await world.sql("DELETE FROM taskbell.outbox WHERE published_at IS NOT NULL")
+        await world.sql("UPDATE taskbell.schedule_state SET position = position - interval '1 minute'")
+        await world.turn(*schedulers)
+        await office.all_published()
+    return await taken(vhost, "maintenance.generate_task_report")
+
+
+async def test_an_occurrence_is_published_once_though_the_position_is_set_back(world: World, vhost: Vhost) -> None:
+    assert list((await set_back_after_publishing(world, vhost)).values()) == [1]
+
+
+async def test_without_the_occurrence_key_it_is_published_twice(
+    world: World, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fences.take_out_occurrence_key(world.database, monkeypatch)
+    assert list((await set_back_after_publishing(world, vhost)).values()) == [2]
+    assert await world.sql("SELECT key, count(*) FROM taskbell.occurrence GROUP BY key") == [
+        ("2026-11-20T08:01:00Z", 2)
+    ]
