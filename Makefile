@@ -25,7 +25,7 @@ down: ## Stop exactly what `make demo` started
 	@test ! -x $(BIN)/python || $(BIN)/python -m taskbell_devstack down
 
 test: $(INSTALLED) ## Run all tests, on real servers
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-unit: $(INSTALLED) ## Run the tests that need no servers
 	@$(BIN)/python -m pytest tests/unit tests/contract
@@ -36,7 +36,7 @@ test-stack: $(INSTALLED) ## Run the compose stack for real and try it; needs a D
 chaos: export CHAOS = full
 chaos: $(INSTALLED) ## Attack the guarantee at full size; SEED=… ROUNDS=… repeat a run
 	@SEED="$(SEED)" ROUNDS="$(ROUNDS)" $(BIN)/python -m pytest --timeout 900 \
-		--numprocesses 4 --dist loadfile tests/chaos
+		--numprocesses 4 --dist loadfile --no-loadscope-reorder tests/chaos
 
 check: $(INSTALLED) ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff check .

@@ -9,6 +9,7 @@ figures    `figures.note(row, what, value, at_most=…)`: printed at the end bes
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import astuple
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -21,6 +22,7 @@ from tests.chaos.plan import Plan
 PLAN = Plan.of(os.environ)
 os.environ["SEED"] = str(PLAN.seed)
 PROPERTY = "chaos figure"
+LONGEST = ("test_kills.py", "test_outages.py", "test_stalls.py")
 
 
 def pytest_report_header() -> str:
@@ -30,6 +32,14 @@ def pytest_report_header() -> str:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         metafunc.parametrize("seed", PLAN.seeds)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest are begun first, each by a worker of its own: begun last, one worker would be at them alone."""
+    ours = Path(__file__).parent
+    rank = {ours / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session")

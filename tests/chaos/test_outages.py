@@ -132,15 +132,17 @@ async def test_postgresql_is_stopped_for_two_minutes_with_a_thousand_messages_qu
 async def test_the_broker_is_short_of_memory(ground: Ground, plan: Plan, figures: Figures, tmp_path: Path) -> None:
     lasts = plan.pick(quick=5.0, full=120.0)
     async with scene(ground, tmp_path) as it:
-        (maintenance,) = it.crew.of("maintenance")
-        # It finds its queue full when it is looked at again, during the alarm.
-        maintenance.pause()
+        paused = [*it.crew.of("maintenance"), *it.crew.of("notifier")]
+        # They find their queues full when they go on, during the alarm.
+        for member in paused:
+            member.pause()
         await publish_commands(ground, it.tasks)
         await ground.run_short_of_memory(True)
         began = time.monotonic()
         try:
             mails = sum(it.sink.taken().values())
-            maintenance.resume()
+            for member in paused:
+                member.resume()
             longest = 0.0
             while since(began) < lasts:
                 longest = max(longest, await seconds_to_fail(ground))
