@@ -48,9 +48,9 @@ def test_a_change_that_fails_leaves_the_file_as_it_was(file: StateFile) -> None:
     assert list(file.read().processes) == ["kept"]
 
 
-def test_changes_at_the_same_time_do_not_lose_each_other(file: StateFile) -> None:
+def test_changes_by_several_commands_at_once_do_not_lose_each_other(file: StateFile) -> None:
     def remember(number: int) -> None:
-        with file.change() as state:
+        with StateFile(file.directory).change() as state:
             state.processes[str(number)] = ProcessRecord(pid=number, born="then")
 
     with ThreadPoolExecutor(8) as threads:

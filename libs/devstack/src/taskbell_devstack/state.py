@@ -7,7 +7,6 @@ knows all of them. It holds passwords: only its owner can read it.
 import contextlib
 import fcntl
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, Self
@@ -107,7 +106,6 @@ class StateFile:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.path = directory / "state.json"
-        self._threads = threading.Lock()
 
     def read(self) -> State:
         """The state as last written; an empty one where nothing was ever started."""
@@ -118,8 +116,8 @@ class StateFile:
 
     @contextlib.contextmanager
     def change(self) -> Iterator[State]:
-        """Change the state; it is on disk, whole, when the block has ended."""
-        with self._threads:
+        """Change the state; it is on disk, whole, when the block has ended. Threads and processes wait for each other."""
+        with self._locked("state.lock"):
             state = self.read()
             yield state
             fresh = self.path.with_suffix(".new")
@@ -132,7 +130,12 @@ class StateFile:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep other commands away while servers are started or stopped; they wait."""
+        with self._locked("lock"):
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
         self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / "lock").open("w") as lock:
+        with (self.directory / name).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
