@@ -116,7 +116,7 @@ class StateFile:
 
     @contextlib.contextmanager
     def change(self) -> Iterator[State]:
-        """Change the state; it is on disk, whole, when the block has ended. Threads and processes wait for each other."""
+        """Change the state, one at a time of all processes; it is on disk, whole, when the block has ended."""
         with self._locked("state.lock"):
             state = self.read()
             yield state
