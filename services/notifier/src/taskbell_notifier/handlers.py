@@ -42,4 +42,4 @@ def events_and_commands(use: UseCases) -> tuple[Subscription[Any], ...]:
 
 def batches(use: UseCases, *, at_once: int) -> tuple[Subscription[Any], ...]:
     """What needs the mail server too, so that its troubles hold up nothing else."""
-    return (Subscription("notifier.send_batch", SendBatch, use.sender.send, workers=at_once, prefetch=at_once + 2),)
+    return (Subscription("notifier.send_batch", SendBatch, use.sender.send, workers=at_once, prefetch=at_once + 1),)

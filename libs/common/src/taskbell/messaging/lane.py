@@ -47,7 +47,7 @@ class Subscription(Generic[Body]):
         handle: the use case; all messages of its set have taken effect when it returns.
         batch: at most so many that wait together are handled together.
         workers: how many sets are handled at the same time.
-        prefetch: at most so many are held unacknowledged.
+        prefetch: at most so many are held unacknowledged, and one more when a session begins.
         on_invalid: told of a message that does not validate, before it is dead-lettered.
         on_dead: told of a valid message that is about to be dead-lettered.
     """
@@ -106,10 +106,6 @@ class Lane(Generic[Body]):
         self._ending = ending
         self._waiting: deque[_Held[Body]] = deque()
         self._arrived = asyncio.Event()
-        self.fresh = asyncio.Event()
-        """Set once a message came that was never delivered before."""
-        self.wide = asyncio.Event()
-        """Set once the session has answered that: until then the message is not settled."""
         self._refusing = asyncio.Semaphore(REFUSALS)
         self.tasks: set[asyncio.Task[None]] = set()
         """What is under way on behalf of messages outside of workers."""
@@ -127,8 +123,6 @@ class Lane(Generic[Body]):
         self._held += 1
         self._idle.clear()
         envelope = envelope_of(self.subscription.queue, message)
-        if not envelope.redelivered:
-            self.fresh.set()
         try:
             held = _Held(delivery, Received(self._parse(envelope, message.body), envelope))
         except Exception as error:  # noqa: BLE001 - also a contract's own mistake must not leave the message hanging
@@ -291,8 +285,6 @@ class Lane(Generic[Body]):
         try:
             with losses_named():
                 async with asyncio.timeout(SETTLE_TIMEOUT):
-                    if self.fresh.is_set():
-                        await self.wide.wait()
                     settle = self._acks.back if word == "returned" else self._acks.done
                     await settle([delivery.message for delivery in deliveries])
         except LOSSES as error:

@@ -1,7 +1,8 @@
 """One session of consuming: one FastStream broker over one connection, from its first look at the queues to its end.
 
-Each queue is begun with one message at a time, and with more once one comes that was never delivered before. A message
-that kills the process comes back first, and what was held beside it would use up its deliveries, too.
+A message that kills the process comes back first, and what was held beside it would use up its deliveries with it. So
+a session looks at each queue's first message before it consumes, and while that has come back again and again, it takes
+one at a time.
 
 Nothing is restored in a session: when its connection, a channel or a consumer is lost, the session is, and the next one
 starts with nothing left over, instead of relying on what a reconnecting client makes of it.
@@ -15,6 +16,7 @@ from typing import Any, cast
 import aio_pika
 import aiormq
 import aiormq.channel
+from aio_pika.abc import AbstractIncomingMessage
 from aiormq.abc import AbstractConnection
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
@@ -48,6 +50,9 @@ COUNT = 10.0
 
 MISSES = 3
 """Times in a row that it must know of none: it answers 0, too, while a queue elects a leader."""
+
+SUSPECT = 2
+"""Times that a message came back until it is taken alone. One end of a server or a process costs each message one."""
 
 NEVER = 10**8
 """Seconds until aio-pika reconnects by itself."""
@@ -93,8 +98,8 @@ class Session:
         self.lanes = [Lane(each, publisher, gates, metrics, self._ending) for each in subscriptions]
         self._workers: list[asyncio.Task[None]] = []
         self._consumers: list[tuple[str, str, aiormq.channel.Channel]] = []
-        self._widening: list[asyncio.Task[None]] = []
-        self._changing = asyncio.Lock()
+        self._catching_up: list[asyncio.Task[None]] = []
+        self._asking = asyncio.Lock()
         self._leaving = False
         self._broker = _Broker(
             url,
@@ -114,7 +119,7 @@ class Session:
     def _subscribe(self, lane: Lane[Any]) -> None:
         subscriber = self._broker.subscriber(
             RabbitQueue(lane.subscription.queue, durable=True, declare=False),
-            channel=Channel(prefetch_count=1),
+            channel=Channel(prefetch_count=lane.subscription.prefetch),
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
             parser=_parsed,
@@ -138,20 +143,14 @@ class Session:
                 async with asyncio.timeout(START_TIMEOUT):
                     await self._broker.connect()
                     await self._look_at_topology()
-                    await self._broker.start()
-                    for subscriber in self._subscribers():
-                        queue, tag = subscriber._queue_obj, subscriber._consumer_tag
-                        if queue is None or tag is None:
-                            raise BrokerUnavailable("the connection to RabbitMQ was lost")
-                        channel = cast(aiormq.channel.Channel, await queue.channel.get_underlay_channel())
-                        self._consumers.append((queue.name, tag, channel))
+                    suspect = [lane for lane in self.lanes if not await self._begin(lane)]
         except aiormq.exceptions.ChannelNotFoundEntity as error:
             raise TopologyMissing(f"{_first_line(error)}: run `taskbell setup`") from error
         except LOSSES as error:
             raise BrokerUnavailable(f"RabbitMQ: {_first_line(error)}") from error
         for lane in self.lanes:
             self._workers += [asyncio.create_task(lane.work()) for _ in range(lane.subscription.workers)]
-            self._widening.append(asyncio.create_task(self._widen(lane)))
+        self._catching_up = [asyncio.create_task(self._catch_up(lane)) for lane in suspect]
 
     async def lost(self) -> None:
         """Watches until the session cannot go on.
@@ -193,7 +192,7 @@ class Session:
 
     async def abort(self) -> None:
         """Drops everything at once; what is held goes back."""
-        for task in (*self._workers, *self._widening, *(task for lane in self.lanes for task in lane.tasks)):
+        for task in (*self._workers, *self._catching_up, *(task for lane in self.lanes for task in lane.tasks)):
             task.cancel()
         connection = self._broker.connection
         if connection is not None:
@@ -202,43 +201,46 @@ class Session:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await connection.close()
 
-    async def _widen(self, lane: Lane[Any]) -> None:
-        """Consumes with the whole prefetch once the first new message is there: what came back is behind us.
+    async def _begin(self, lane: Lane[Any]) -> bool:
+        """Takes a queue's first message and, unless that is suspect, consumes. Says whether it does."""
+        (subscriber,) = (each for each in self._subscribers() if each.queue.name == lane.subscription.queue)
+        if lane.subscription.prefetch > 1:  # else each is alone
+            queue = await subscriber._outer_config.declarer.declare_queue(subscriber.queue, channel=subscriber.channel)
+            first = await queue.get(fail=False, timeout=None)
+            if first is not None:
+                lane.deliver(first)
+                if times_back(first) >= SUSPECT:
+                    return False
+        await subscriber.start()
+        started, tag = subscriber._queue_obj, subscriber._consumer_tag
+        if started is None or tag is None:
+            raise BrokerUnavailable("the connection to RabbitMQ was lost")
+        channel = cast(aiormq.channel.Channel, await started.channel.get_underlay_channel())
+        self._consumers.append((started.name, tag, channel))
+        return True
 
-        One consumer after the other, so that their order stays; with one less, because the first message is held. It is
-        not settled before: a consumer that may be sent nothing can be cancelled without that anything is on its way.
-        """
-        try:
-            await lane.fresh.wait()
-            if lane.subscription.prefetch > 2:
-                async with self._changing:
-                    await self._consume_anew(lane.subscription)
-        finally:
-            lane.wide.set()
-
-    async def _consume_anew(self, subscription: Subscription[Any]) -> None:
-        (old,) = (each for each in self._consumers if each[0] == subscription.queue)
-        (subscriber,) = (each for each in self._subscribers() if each.queue.name == subscription.queue)
-        queue, (name, tag, channel) = subscriber._queue_obj, old
-        if queue is None:
-            return
-        self._consumers.remove(old)
-        try:
-            with losses_named():
-                async with asyncio.timeout(START_TIMEOUT):
-                    await queue.cancel(tag)
-                    await channel.basic_qos(prefetch_count=subscription.prefetch - 1)
-                    if self._leaving:
-                        return
-                    tag = await queue.consume(subscriber.consume)  # type: ignore[arg-type]
-        except LOSSES as error:
-            self._log.info("session.unwidened", reason=repr(error))  # what is lost shows by itself
-        self._consumers.append((name, tag, channel))
+    async def _catch_up(self, lane: Lane[Any]) -> None:
+        """Takes one message at a time until one is not suspect."""
+        begun = False
+        while not begun:
+            await lane.wait_idle()
+            async with self._asking:
+                if self._leaving:
+                    return
+                with losses_named():
+                    async with asyncio.timeout(START_TIMEOUT):
+                        begun = await self._begin(lane)
+        if self._leaving:
+            await self._cancel_begun()
 
     def _is_lost(self) -> bool:
         for worker in self._workers:
             if worker.done():
                 self._log.error("session.worker_ended", exc_info=None if worker.cancelled() else worker.exception())
+                return True
+        for task in self._catching_up:
+            if task.done() and (error := task.exception()) is not None:
+                self._log.info("session.not_caught_up", reason=repr(error))
                 return True
         return self._closed.is_set() or any(
             channel.is_closed or tag not in channel.consumers for _, tag, channel in self._consumers
@@ -288,16 +290,16 @@ class Session:
         self._leaving = True
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                async with self._changing:
-                    for task in self._widening:
-                        task.cancel()
-                    for lane in self.lanes:
-                        lane.wide.set()  # a task that had not begun ends without its last word
-                    consumers, self._consumers = self._consumers, []
-                cancelling = (channel.basic_cancel(tag) for _, tag, channel in consumers)
-                await asyncio.gather(*cancelling, return_exceptions=True)
+                await self._cancel_begun()
+                async with self._asking:  # a message that was asked for is ours, too
+                    await self._cancel_begun()
         for _ in range(5):
             await asyncio.sleep(0)  # what arrived before the answer is still on its way through aio-pika and FastStream
+
+    async def _cancel_begun(self) -> None:
+        consumers, self._consumers = self._consumers, []
+        cancelling = (channel.basic_cancel(tag) for _, tag, channel in consumers)
+        await asyncio.gather(*cancelling, return_exceptions=True)
 
     async def _close(self) -> None:
         try:
@@ -316,6 +318,12 @@ class Session:
 async def _parsed(message: aio_pika.IncomingMessage) -> RabbitMessage:
     """FastStream's word for a message. Its own parser invents ids where there are none; we read the raw ones."""
     return RabbitMessage(raw_message=message, body=message.body, correlation_id="-", message_id="-")
+
+
+def times_back(message: AbstractIncomingMessage) -> int:
+    """How often a quorum queue had to take it back so far. Anybody may write such a header into a new message."""
+    count = message.headers.get("x-delivery-count") if message.redelivered else 0
+    return count if isinstance(count, int) else 0
 
 
 async def _undecoded(message: RabbitMessage) -> RabbitMessage:

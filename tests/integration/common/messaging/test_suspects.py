@@ -1,0 +1,124 @@
+"""What has come back again and again may be what ends the process: nothing is held beside it."""
+
+import asyncio
+
+import aio_pika
+import pytest
+from tests.integration.common.messaging.rig import DEAD, QUEUE, Recorder, Rig
+from tests.support.waiting import eventually
+
+from taskbell.messaging import session
+
+
+async def come_back(rig: Rig, *, times: int, count: int) -> None:
+    """So many messages of the queue are taken and given back, so often, without being handled."""
+    connection = await aio_pika.connect(rig.url)
+    async with connection:
+        for _ in range(times):
+            channel = await connection.channel()
+            queue = await channel.get_queue(QUEUE, ensure=False)
+            for _ in range(count):
+                await queue.get()
+            await channel.close()
+            await eventually(lambda: rig._has(QUEUE, count))
+
+
+class Counting(Recorder):
+    """Notes how many messages are left in the queue whenever it is given some."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__()
+        self._rig = rig
+        self.left: list[int] = []
+        self.go_on = asyncio.Event()
+        self.before = self._count
+
+    async def _count(self) -> None:
+        self.left.append(await self._rig.ready_in(QUEUE))
+        await self.go_on.wait()
+
+
+async def test_suspects_are_taken_one_by_one_and_after_them_as_many_as_may_be_held(rig: Rig) -> None:
+    await rig.publish_many(4)
+    await come_back(rig, times=session.SUSPECT, count=4)
+    await rig.publish_many(6, start=5)
+    counting = Counting(rig)
+    counting.go_on.set()
+    await rig.consume(counting.subscription(batch=100, prefetch=100))
+    await counting.wait_for(10)
+
+    assert counting.numbers == list(range(1, 11))
+    assert [len(each) for each in counting.sets[:4]] == [1, 1, 1, 1]
+    assert counting.left[:4] == [9, 8, 7, 6]
+    assert len(counting.sets) < 10
+
+
+async def test_what_came_back_once_holds_nobody_up(rig: Rig) -> None:
+    await rig.publish_many(4)
+    await come_back(rig, times=1, count=4)
+    counting = Counting(rig)
+    await rig.consume(counting.subscription(batch=100, prefetch=100))
+
+    async def all_are_held() -> bool:
+        return bool(counting.sets) and await rig.ready_in(QUEUE) == 0
+
+    await eventually(all_are_held)
+    counting.go_on.set()
+    await counting.wait_for(4)
+
+
+async def test_paused_and_stopped_between_suspects_it_leaves_them_in_the_queue(rig: Rig) -> None:
+    await rig.publish_many(5)
+    await come_back(rig, times=session.SUSPECT, count=5)
+    counting = Counting(rig)
+    running = await rig.consume(counting.subscription(batch=100, prefetch=100))
+    await eventually(lambda: counting.left)
+    running.consumers.pause()
+    await eventually(lambda: rig.state() == {"state": "degraded", "detail": "paused"})
+    counting.go_on.set()
+    await counting.wait_for(1)
+    await eventually(lambda: rig._has(QUEUE, 4))
+    assert counting.numbers == [1]
+
+    counting.go_on.clear()
+    running.consumers.resume()
+    await eventually(lambda: len(counting.left) == 2)
+    running.stop.set()
+    counting.go_on.set()
+    await asyncio.wait_for(running.task, 10)
+    assert counting.numbers == [1, 2]
+    assert len(await rig.management.take(QUEUE)) == 3
+    assert await rig.ready_in(DEAD) == 0
+
+
+async def test_a_broker_that_does_not_answer_between_suspects_costs_the_session_and_no_message(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.publish_many(3)
+    await come_back(rig, times=session.SUSPECT, count=3)
+    begin = session.Session._begin
+    silent = 1
+
+    async def begin_or_wait(self: session.Session, lane: object) -> bool:
+        nonlocal silent
+        if recorder.done and silent:
+            silent -= 1
+            raise TimeoutError
+        return await begin(self, lane)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(session.Session, "_begin", begin_or_wait)
+    recorder = Recorder()
+    await rig.consume(recorder.subscription(batch=100, prefetch=100))
+    await recorder.wait_for(3)
+    assert recorder.numbers == [1, 2, 3]
+    assert not silent
+
+
+async def test_who_is_one_of_a_kind_by_its_prefetch_needs_no_look(rig: Rig) -> None:
+    await rig.publish_many(3)
+    await come_back(rig, times=session.SUSPECT, count=3)
+    counting = Counting(rig)
+    counting.go_on.set()
+    await rig.consume(counting.subscription(prefetch=1))
+    await counting.wait_for(3)
+    assert counting.left == [2, 1, 0]
