@@ -28,6 +28,8 @@ _UNAVAILABLE_CLASSES = ("08", "53", "57")
 # SQLSTATE classes: connection exception, insufficient resources, operator intervention (shutdown, starting up).
 # 57014, query_canceled, is in the last one too, but is an answer of a healthy server.
 _ANSWERS = frozenset({"57014"})
+_PASSING = frozenset({"40001", "40P01", "55P03", "57014"})
+# serialization_failure, deadlock_detected, lock_not_available, query_canceled
 _READ_ONLY = "25006"
 # What a former primary answers after a failover: as good as away.
 
@@ -220,6 +222,11 @@ def _is_unavailable(error: DBAPIError) -> bool:
     if state is None:
         return isinstance(error.orig, (OSError, TimeoutError))
     return state == _READ_ONLY or (state.startswith(_UNAVAILABLE_CLASSES) and state not in _ANSWERS)
+
+
+def is_passing(error: DBAPIError) -> bool:
+    """Is it no fault of the statement, which will do once others have let go of their locks?"""
+    return sqlstate(error) in _PASSING
 
 
 def sqlstate(error: DBAPIError) -> str | None:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from sqlalchemy.exc import DBAPIError
 
 from taskbell.concurrency import first_of
-from taskbell.database import Database
+from taskbell.database import Database, is_passing
 from taskbell.errors import DatabaseUnavailable
 from taskbell.gate import Gate
 from taskbell.logs import logger
@@ -142,7 +142,11 @@ class Ledger:
             except DatabaseUnavailable as error:
                 self._gate.trip(error)
                 await first_of(self._gate.wait_open(), timeout=PAUSE)
-            except DBAPIError:
+            except DBAPIError as error:
+                if is_passing(error):
+                    self._log.warning("outcomes.wait", rows=len(changes), reason=str(error.orig).partition("\n")[0])
+                    await asyncio.sleep(PAUSE)
+                    continue
                 if len(changes) == 1:
                     # What PostgreSQL refuses to store cannot be mended here: its lease runs out, a sweeper judges.
                     self.forget(changes)

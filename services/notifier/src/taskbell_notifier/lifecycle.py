@@ -56,6 +56,9 @@ LOOK_AGAIN = timedelta(seconds=15)
 IN_QUEUE = timedelta(seconds=150)
 """How long a row's message may take through the queue before anybody wonders where it is."""
 
+PAUSED_AT_MOST = timedelta(minutes=5)
+"""Between looks at a row that is due while sending is paused, and so after the pause until it is queued."""
+
 LOST_AFTER = timedelta(minutes=30)
 """A message that took so long is written again although the queue is still busy."""
 
@@ -213,13 +216,15 @@ def judge(row: Open, view: View) -> Change | Look | Queue:
         return Look(row.id, deadline - view.now)
     if row.next_attempt_at is not None and row.next_attempt_at > view.now:
         return Look(row.id, min(row.next_attempt_at, deadline) - view.now)
+    since, longest = row.queued_at, LOST_AFTER
+    if row.next_attempt_at is not None and row.next_attempt_at > row.queued_at:
+        since, longest = row.next_attempt_at, PAUSED_AT_MOST  # no message of it waits to be sent on
+    waited = view.now - since
     if not view.may_queue:
-        return Look(row.id, LOOK_AGAIN)
-    if row.next_attempt_at is None or row.queued_at >= row.next_attempt_at:
-        waited = view.now - row.queued_at
-        if not view.idle and waited < LOST_AFTER:
-            # Its message waits its turn. To double the pause each time keeps a long queue cheap.
-            return Look(row.id, max(waited, LOOK_AGAIN))
+        return Look(row.id, min(max(waited, LOOK_AGAIN), longest))
+    if since == row.queued_at and not view.idle and waited < LOST_AFTER:
+        # Its message waits its turn. To double the pause each time keeps a long queue cheap.
+        return Look(row.id, max(waited, LOOK_AGAIN))
     return Queue(row.id, row.mailing_id, alone=row.cut_offs >= ALONE_AFTER)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 from tests.integration.notifier.ledger.house import DAY, HOUR, Town, received
 from tests.integration.notifier.ledger.rooms import Rooms
@@ -16,6 +17,7 @@ from tests.support.waiting import eventually
 from taskbell.contracts import MailKind, OverdueDue, ReminderDue, SendBatch, WeeklyDue
 from taskbell.database import Transaction
 from taskbell.errors import DatabaseUnavailable
+from taskbell_notifier import ledger
 from taskbell_notifier.domain import Overdue, Weekly
 from taskbell_notifier.lifecycle import Claimed, returned
 from taskbell_notifier.repository import deliveries
@@ -354,6 +356,36 @@ async def test_an_outcome_that_cannot_be_written_is_written_when_postgresql_is_b
     monkeypatch.setattr(deliveries, "change", away_twice)
     await rooms.send()
     assert (await town.delivery())["state"] == "sent"
+    assert len(server.accepted) == 1
+
+
+async def test_an_outcome_whose_row_is_locked_for_longer_than_a_statement_may_take_is_written_after_it(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await planned(town, rooms, server)
+    monkeypatch.setattr(ledger, "PAUSE", 0.01)
+    real, tries = deliveries.change, []
+
+    async def impatient(tx: Transaction, changes: Any) -> Any:
+        tries.append(changes)
+        await tx.execute("SET LOCAL statement_timeout = 50")
+        return await real(tx, changes)
+
+    monkeypatch.setattr(deliveries, "change", impatient)
+    server.rule("DOT", hold=True)
+    sending = asyncio.create_task(rooms.send())
+    await server.until(lambda: any(connection.messages for connection in server.connections))
+    somebody = await asyncpg.connect(database_url)
+    try:
+        async with somebody.transaction():
+            await somebody.execute("LOCK TABLE taskbell.delivery IN SHARE MODE")  # as CREATE INDEX does
+            server.clear()
+            await eventually(lambda: len(tries) >= 3)
+    finally:
+        await somebody.close()
+    await sending
+    row = await town.delivery()
+    assert (row["state"], row["resends"]) == ("sent", 0)
     assert len(server.accepted) == 1
 
 

@@ -12,8 +12,10 @@ from taskbell_notifier.lifecycle import (
     CUT_OFFS,
     HOLD,
     IN_QUEUE,
+    LOOK_AGAIN,
     LOST_AFTER,
     OUTCOME_UNKNOWN,
+    PAUSED_AT_MOST,
     Change,
     Claimed,
     Look,
@@ -219,8 +221,19 @@ def test_a_retry_due_is_queued_however_busy_the_queue_is() -> None:
     assert isinstance(judge(row, replace(VIEW, idle=False)), Queue)
 
 
-def test_nothing_is_queued_while_sending_is_paused() -> None:
-    assert isinstance(judge(OPEN, replace(VIEW, may_queue=False)), Look)
+def test_while_sending_is_paused_nothing_is_queued_and_rows_are_looked_at_less_and_less_often() -> None:
+    paused = replace(VIEW, may_queue=False)
+    assert judge(replace(OPEN, queued_at=NOW), paused) == Look(7, LOOK_AGAIN)
+    assert judge(replace(OPEN, queued_at=NOW - 6 * MINUTE), paused) == Look(7, 6 * MINUTE)
+    assert judge(replace(OPEN, queued_at=NOW - 120 * MINUTE), paused) == Look(7, LOST_AFTER)
+
+
+def test_what_falls_due_while_sending_is_paused_is_queued_minutes_after_it_at_most() -> None:
+    paused = replace(VIEW, may_queue=False)
+    row = replace(OPEN, state=State.RETRY, queued_at=NOW - 120 * MINUTE)
+    assert judge(replace(row, next_attempt_at=NOW), paused) == Look(7, LOOK_AGAIN)
+    assert judge(replace(row, next_attempt_at=NOW - 2 * MINUTE), paused) == Look(7, 2 * MINUTE)
+    assert judge(replace(row, next_attempt_at=NOW - 60 * MINUTE), paused) == Look(7, PAUSED_AT_MOST)
 
 
 def test_a_message_is_written_again_when_the_queue_is_empty_and_it_has_not_come() -> None:
