@@ -6,12 +6,14 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Self
 
 import httpx
 
 from taskbell_devstack.processes import tail
 from taskbell_devstack.services import Service
 from taskbell_devstack.stack import Stack
+from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.servers import Run
 
 
@@ -55,6 +57,11 @@ class Member:
         began = time.monotonic()
         await asyncio.to_thread(self._stack.stop, self.name)
         return time.monotonic() - began
+
+    async def end(self) -> None:
+        """Ends it whatever it is doing (SIGKILL), if it still runs."""
+        if self.name in self._stack.state.processes:
+            await self.kill()
 
     def pause(self) -> None:
         """Lets it stand still (SIGSTOP)."""
@@ -101,8 +108,22 @@ class Member:
             return await client.get(url + path)
 
 
+def settings(*, database_url: str, broker_url: str, server: ScriptedSmtp, pool: int = 8, **more: str) -> dict[str, str]:
+    """The environment of every service."""
+    return {
+        "DATABASE_URL": database_url,
+        "BROKER_URL": broker_url,
+        "MAIL_SERVER": server.host,
+        "MAIL_PORT": str(server.port),
+        "MAIL_DEFAULT_SENDER": "Taskbell <taskbell@example.org>",
+        "MAIL_POOL_SIZE": str(pool),
+        "APP_URL": "https://app.example.org",
+        "SECRET_KEY": "a secret of the tests",
+    } | more
+
+
 class Crew:
-    """All processes of a test."""
+    """All processes of a test; they end with its block."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -114,6 +135,13 @@ class Crew:
         added = [Member(service, first + n, {**self._environment, **settings}) for n in range(number)]
         self.members += added
         return added
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Ends what runs, also what stands still, so that a test that failed leaves the next one nothing."""
+        await asyncio.gather(*(member.end() for member in self.members))
 
     async def start(self) -> None:
         """Starts all, and waits until each is ready."""
