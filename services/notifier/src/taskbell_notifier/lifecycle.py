@@ -141,7 +141,7 @@ def returned(row: Claimed, reason: str, wait: timedelta = UNTRIED_PAUSE) -> Chan
 
 
 def after_submission(row: Claimed, submission: Submission, address: str, rng: Random) -> Change:
-    """What the verdict on its mail makes of a row (the table in MAIL.md)."""
+    """What the verdict on its mail makes of a row (the table in docs/mail.md)."""
     verdict, reason = submission.verdict, submission.reason
     if not verdict.is_try:
         return returned(row, reason)

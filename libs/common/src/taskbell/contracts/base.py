@@ -9,7 +9,7 @@ from taskbell.errors import InvalidMessage
 from taskbell.zones import resolve_zone
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
-"""A larger body is refused unread (DESIGN: 2 MiB)."""
+"""Bytes, 2 MiB. A larger body is refused unread."""
 
 _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Commands: requests, in the imperative. DESIGN: exchange `taskbell.commands`."""
+"""Commands: requests, in the imperative. Exchange `taskbell.commands`."""
 
 import datetime as dt
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Events: facts, in the past tense or due now. DESIGN: exchange `taskbell.events`."""
+"""Events: facts, in the past tense or due now. Exchange `taskbell.events`."""
 
 import datetime as dt
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Exchanges, queues and bindings as data, made from the catalogue of messages (DESIGN §2).
+"""Exchanges, queues and bindings as data, made from the catalogue of messages.
 
 `taskbell setup` declares them; a running service never does. Every argument is written out, because RabbitMQ 3.10 and
 4.x differ in their defaults, and arguments of an existing queue cannot be changed.

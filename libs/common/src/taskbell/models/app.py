@@ -1,4 +1,4 @@
-"""The web app's tables, as far as Taskbell reads them (DESIGN §3).
+"""The web app's tables, as far as Taskbell reads them (docs/app-tables.md).
 
 Their schema is the token `app`, which the engine translates to APP_SCHEMA. An app whose tables differ offers views of
 these names and columns.

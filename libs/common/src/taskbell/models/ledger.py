@@ -1,4 +1,4 @@
-"""The ledger: every mailing, every mail of it, and what became of it (DESIGN §3, RELIABILITY "A delivery's life")."""
+"""The ledger: every mailing, every mail of it, and what became of it (docs/guarantee.md, "A delivery's life")."""
 
 from datetime import datetime
 from typing import Any

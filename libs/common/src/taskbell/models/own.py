@@ -1,4 +1,4 @@
-"""Taskbell's own tables, schema `taskbell` (DESIGN §3): schedules, outbox, commands, reports and the archive.
+"""Taskbell's own tables, schema `taskbell`: schedules, outbox, commands, reports and the archive.
 
 The ledger of mailings is in `ledger.py`. Rows are written by set-based SQL in each service's `repository.py`; these
 classes fix names and types, and a test holds the migrations to them.
