@@ -7,7 +7,7 @@ import pytest
 from tests.integration.common.messaging.rig import DEAD, QUEUE, Recorder, Rig
 from tests.support.waiting import eventually
 
-from taskbell.messaging import session
+from taskbell.messaging import lane, session
 
 
 async def come_back(rig: Rig, *, times: int, count: int) -> None:
@@ -40,7 +40,7 @@ class Counting(Recorder):
 
 async def test_suspects_are_taken_one_by_one_and_after_them_as_many_as_may_be_held(rig: Rig) -> None:
     await rig.publish_many(4)
-    await come_back(rig, times=session.SUSPECT, count=4)
+    await come_back(rig, times=lane.SUSPECT, count=4)
     await rig.publish_many(6, start=5)
     counting = Counting(rig)
     counting.go_on.set()
@@ -69,7 +69,7 @@ async def test_what_came_back_once_holds_nobody_up(rig: Rig) -> None:
 
 async def test_paused_and_stopped_between_suspects_it_leaves_them_in_the_queue(rig: Rig) -> None:
     await rig.publish_many(5)
-    await come_back(rig, times=session.SUSPECT, count=5)
+    await come_back(rig, times=lane.SUSPECT, count=5)
     counting = Counting(rig)
     running = await rig.consume(counting.subscription(batch=100, prefetch=100))
     await eventually(lambda: counting.left)
@@ -91,11 +91,35 @@ async def test_paused_and_stopped_between_suspects_it_leaves_them_in_the_queue(r
     assert await rig.ready_in(DEAD) == 0
 
 
+async def test_suspects_that_come_among_others_are_given_back_and_then_taken_alone(rig: Rig) -> None:
+    """So they come from another process that died, to one that holds as many as it may."""
+    counting = Counting(rig)
+    await rig.publish_many(3)
+    await come_back(rig, times=lane.SUSPECT - 1, count=3)
+    holder = await aio_pika.connect(rig.url)
+    held = await (await holder.channel()).get_queue(QUEUE, ensure=False)
+    for _ in range(3):
+        await held.get()
+    await rig.consume(counting.subscription(batch=1, prefetch=100))
+    await rig.publish_many(4, start=4)
+    await eventually(lambda: counting.left == [0])
+    await holder.close()
+    await eventually(lambda: rig._has(QUEUE, 6))  # all but the one that is being handled
+
+    counting.go_on.set()
+    await counting.wait_for(7)
+    assert counting.numbers[:1] == [4]
+    assert sorted(counting.numbers) == list(range(1, 8))
+    suspects = [number for number, each in enumerate(counting.sets) if each[0].body.task_id <= 3]
+    assert suspects == [1, 2, 3]
+    assert [counting.left[number] for number in suspects] == [5, 4, 3]
+
+
 async def test_a_broker_that_does_not_answer_between_suspects_costs_the_session_and_no_message(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await rig.publish_many(3)
-    await come_back(rig, times=session.SUSPECT, count=3)
+    await come_back(rig, times=lane.SUSPECT, count=3)
     begin = session.Session._begin
     silent = 1
 
@@ -116,7 +140,7 @@ async def test_a_broker_that_does_not_answer_between_suspects_costs_the_session_
 
 async def test_who_is_one_of_a_kind_by_its_prefetch_needs_no_look(rig: Rig) -> None:
     await rig.publish_many(3)
-    await come_back(rig, times=session.SUSPECT, count=3)
+    await come_back(rig, times=lane.SUSPECT, count=3)
     counting = Counting(rig)
     counting.go_on.set()
     await rig.consume(counting.subscription(prefetch=1))

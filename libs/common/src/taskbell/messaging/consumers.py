@@ -104,7 +104,9 @@ class Consumers:
         failure: BrokerUnavailable | None = None
         try:
             await session.start()
-            await first_of(session.lost(), self._look_after(session), self._paused.wait(), stop.wait())
+            await first_of(
+                session.lost(), session.suspicious(), self._look_after(session), self._paused.wait(), stop.wait()
+            )
             if self._paused.is_set() and not stop.is_set():
                 # Nothing goes back: a message that met many pauses would use up its deliveries.
                 self._health.set(self.name, "degraded", "paused")

@@ -36,6 +36,8 @@ class Envelope:
     content_type: str | None
     headers: Mapping[str, Any]
     timestamp: datetime | None = None
+    returns: int = 0
+    """How often its quorum queue has had to take it back."""
 
     @property
     def again(self) -> bool:
@@ -67,6 +69,7 @@ def envelope_of(queue: str, message: AbstractIncomingMessage) -> Envelope:
         message_id=own_id or str(uuid4()),
         anonymous=own_id is None or headers.get(properties.ANONYMOUS) is True,
         redelivered=bool(message.redelivered),
+        returns=_returns(message),
         attempt=properties.attempt_of(headers),
         correlation_id=text_of(message.correlation_id),
         reply_to=text_of(message.reply_to),
@@ -75,3 +78,9 @@ def envelope_of(queue: str, message: AbstractIncomingMessage) -> Envelope:
         headers=headers,
         timestamp=message.timestamp,
     )
+
+
+def _returns(message: AbstractIncomingMessage) -> int:
+    # Anybody may write such a header into a new message.
+    count = message.headers.get("x-delivery-count") if message.redelivered else 0
+    return count if isinstance(count, int) else 0

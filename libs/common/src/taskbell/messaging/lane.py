@@ -1,7 +1,9 @@
 """One queue's messages on their way through their handler: in sets where they wait together, alone where they must be.
 
 A set fails as a whole without harm: its messages are then handled one by one, so that only the culprit is retried.
-A message that was delivered before is always handled alone: if it kills the process, it alone uses up its deliveries.
+A message that was delivered before is always handled alone: if it kills the process, nothing is half done beside it.
+One that came back again and again is suspect: it is not handled beside others that are held, as it would
+use up theirs, too.
 """
 
 import asyncio
@@ -32,6 +34,9 @@ PAUSE = 1.0
 
 SETTLE_TIMEOUT = 5.0
 """Seconds that acknowledging a set may take; after that its connection is as good as lost."""
+
+SUSPECT = 2
+"""Times that a message came back until it is suspect. One end of a server or a process costs each message one."""
 
 REFUSALS = 16
 """Messages that are refused at the same time: a flood of them must not take every connection to the database."""
@@ -113,9 +118,18 @@ class Lane(Generic[Body]):
         self._held = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self.consuming = False
+        """Others than those that were asked for may come in."""
+        self._suspects: list[_Delivery] = []
+        self.suspicious = asyncio.Event()
+        """A suspect came among others; the session should end, and the next one ask for it alone."""
         self.trouble: str | None = None
         """Why messages that failed cannot be moved out of the way, while that is so."""
         self._log = logger("lane")
+
+    def is_suspect(self, envelope: Envelope) -> bool:
+        """May it be what ends the process? Where only one is held at a time, none uses up another's deliveries."""
+        return envelope.returns >= SUSPECT and self.subscription.prefetch > 1
 
     def deliver(self, message: AbstractIncomingMessage) -> None:
         """Takes one delivery; nothing that is in it makes this fail."""
@@ -123,6 +137,10 @@ class Lane(Generic[Body]):
         self._held += 1
         self._idle.clear()
         envelope = envelope_of(self.subscription.queue, message)
+        if self.consuming and self.is_suspect(envelope):
+            self._suspects.append(delivery)
+            self.suspicious.set()
+            return
         try:
             held = _Held(delivery, Received(self._parse(envelope, message.body), envelope))
         except Exception as error:  # noqa: BLE001 - also a contract's own mistake must not leave the message hanging
@@ -151,6 +169,12 @@ class Lane(Generic[Body]):
     async def wait_idle(self) -> None:
         """Waits until nothing is held."""
         await self._idle.wait()
+
+    def return_suspects(self) -> None:
+        """Gives back what is not handled in this session."""
+        if self._suspects:
+            suspects, self._suspects = self._suspects, []
+            self._start(self._settle(suspects, "returned"))
 
     def return_waiting(self) -> None:
         """Gives back what no worker has taken yet. Call it once `ending` is set: workers return what comes in later."""

@@ -2,7 +2,7 @@
 
 A message that kills the process comes back first, and what was held beside it would use up its deliveries with it. So
 a session looks at each queue's first message before it consumes, and while that has come back again and again, it takes
-one at a time.
+one at a time. Where such a one comes later, from a process that died, the session ends for the next one to look.
 
 Nothing is restored in a session: when its connection, a channel or a consumer is lost, the session is, and the next one
 starts with nothing left over, instead of relying on what a reconnecting client makes of it.
@@ -16,7 +16,6 @@ from typing import Any, cast
 import aio_pika
 import aiormq
 import aiormq.channel
-from aio_pika.abc import AbstractIncomingMessage
 from aiormq.abc import AbstractConnection
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
@@ -26,6 +25,7 @@ from taskbell.concurrency import first_of
 from taskbell.errors import BrokerUnavailable, TopologyMissing
 from taskbell.gate import Gate
 from taskbell.logs import logger
+from taskbell.messaging.delivery import envelope_of
 from taskbell.messaging.lane import Lane, Subscription
 from taskbell.messaging.losses import LOSSES, losses_named
 from taskbell.messaging.publisher import CONNECT_TIMEOUT, Publisher
@@ -50,9 +50,6 @@ COUNT = 10.0
 
 MISSES = 3
 """Times in a row that it must know of none: it answers 0, too, while a queue elects a leader."""
-
-SUSPECT = 2
-"""Times that a message came back until it is taken alone. One end of a server or a process costs each message one."""
 
 NEVER = 10**8
 """Seconds until aio-pika reconnects by itself."""
@@ -171,6 +168,10 @@ class Session:
             await first_of(self._closed.wait(), timeout=WATCH)
         raise BrokerUnavailable("the connection to RabbitMQ, or a consumer, was lost")
 
+    async def suspicious(self) -> None:
+        """Waits until a message came back among others that should be taken alone."""
+        await first_of(*(lane.suspicious.wait() for lane in self.lanes))
+
     async def finish(self) -> None:
         """Takes nothing new, and returns once all that was taken is dealt with."""
         await self._cancel_consumers()
@@ -209,8 +210,9 @@ class Session:
             first = await queue.get(fail=False, timeout=None)
             if first is not None:
                 lane.deliver(first)
-                if times_back(first) >= SUSPECT:
+                if lane.is_suspect(envelope_of(queue.name, first)):
                     return False
+        lane.consuming = True
         await subscriber.start()
         started, tag = subscriber._queue_obj, subscriber._consumer_tag
         if started is None or tag is None:
@@ -295,6 +297,8 @@ class Session:
                     await self._cancel_begun()
         for _ in range(5):
             await asyncio.sleep(0)  # what arrived before the answer is still on its way through aio-pika and FastStream
+        for lane in self.lanes:
+            lane.return_suspects()
 
     async def _cancel_begun(self) -> None:
         consumers, self._consumers = self._consumers, []
@@ -318,12 +322,6 @@ class Session:
 async def _parsed(message: aio_pika.IncomingMessage) -> RabbitMessage:
     """FastStream's word for a message. Its own parser invents ids where there are none; we read the raw ones."""
     return RabbitMessage(raw_message=message, body=message.body, correlation_id="-", message_id="-")
-
-
-def times_back(message: AbstractIncomingMessage) -> int:
-    """How often a quorum queue had to take it back so far. Anybody may write such a header into a new message."""
-    count = message.headers.get("x-delivery-count") if message.redelivered else 0
-    return count if isinstance(count, int) else 0
 
 
 async def _undecoded(message: RabbitMessage) -> RabbitMessage:
