@@ -1,7 +1,9 @@
 """Taskbell's services as processes that come and go: several of each, each started, killed and paused by itself."""
 
 import asyncio
+import os
 import re
+import signal
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -9,16 +11,19 @@ from pathlib import Path
 
 import httpx
 
-from taskbell_devstack.processes import tail
+from taskbell_devstack.processes import send, tail
 from taskbell_devstack.services import Service
 from taskbell_devstack.stack import Stack
 from tests.support.servers import Run
+from tests.support.waiting import eventually
+
+ENDS = 120.0  # seconds for a process to end by itself
 
 
 class Member:
     """One process of one service. It is on the run's record, so that it ends with it, whatever becomes of the test."""
 
-    def __init__(self, service: str, number: int, environment: Mapping[str, str]) -> None:
+    def __init__(self, service: str, number: int, environment: Mapping[str, str], module: str | None = None) -> None:
         self.service = service
         self.name = f"{service}-{number}"
         self.kills = 0
@@ -27,7 +32,11 @@ class Member:
         self._directory = Run.current().folder / f"crew-{uuid.uuid4().hex[:8]}"
         self._stack = Stack(self._directory, servers=())
         self._what = Service(
-            self.name, f"taskbell_{service}", dict(environment), public=service == "notifier", start_limit=180.0
+            self.name,
+            module or f"taskbell_{service}",
+            dict(environment),
+            public=service == "notifier",
+            start_limit=180.0,
         )
 
     @property
@@ -56,6 +65,20 @@ class Member:
         await asyncio.to_thread(self._stack.stop, self.name)
         return time.monotonic() - began
 
+    def terminate(self) -> None:
+        """Tells it to end, as a supervisor does (SIGTERM)."""
+        self.ready = False
+        send(self._stack.state.processes[self.name], signal.SIGTERM)
+
+    async def ended(self) -> int:
+        """Waits until its process has ended, by itself or told so; its exit status, or minus the signal's number."""
+        self.ready = False
+        look = os.WEXITED | os.WNOWAIT | os.WNOHANG  # whoever keeps the record collects it
+        result = await eventually(
+            lambda: os.waitid(os.P_PID, self.pid, look), limit=ENDS, what=f"the end of {self.name}"
+        )
+        return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+
     def pause(self) -> None:
         """Lets it stand still (SIGSTOP)."""
         self._stack.pause(self.name)
@@ -81,9 +104,13 @@ class Member:
         """Does it say so?"""
         return await self.status() == 200
 
-    async def is_red(self) -> bool:
-        """Does it say that it is not?"""
-        return await self.status() == 503
+    async def is_red(self, *because: str) -> bool:
+        """Does it say that it is not, and name all of these? No, while nobody answers."""
+        try:
+            answer = await self._get("/readyz")
+        except (httpx.TransportError, KeyError):
+            return False  # its HTTP server is not up yet
+        return answer.status_code == 503 and all(word in answer.text for word in because)
 
     async def metric(self, name: str) -> float:
         """The sum of a metric over its labels; nothing that was not counted yet is 0."""
@@ -108,10 +135,11 @@ class Crew:
         self._environment = environment
         self.members: list[Member] = []
 
-    def add(self, service: str, number: int = 1, **settings: str) -> list[Member]:
-        """So many processes of a service, not started yet."""
+    def add(self, service: str, number: int = 1, *, module: str | None = None, **settings: str) -> list[Member]:
+        """So many processes of a service, not started yet; `module` is what they run instead of the service's own."""
         first = 1 + sum(it.service == service for it in self.members)
-        added = [Member(service, first + n, {**self._environment, **settings}) for n in range(number)]
+        environment = {**self._environment, **settings}
+        added = [Member(service, first + n, environment, module) for n in range(number)]
         self.members += added
         return added
 

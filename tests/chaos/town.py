@@ -4,12 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 
-from tests.chaos.ground import Ground
 from tests.support.databases import fresh_database, migrate
+from tests.support.management import Management
 
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata")
 FIRST_TASK = 1_000_000
@@ -30,6 +30,14 @@ OTHER_TASKS = """
     INSERT INTO tasks (id, title, status, priority)
     SELECT n, 'Task ' || n, 'pending', 'medium' FROM generate_series($1::int, $1::int + $2::int - 1) AS n
 """
+
+
+class Place(Protocol):
+    """Servers to build on, such as a ground. Their users may do everything."""
+
+    database_url: str
+    broker_url: str
+    management: Management
 
 
 class Town:
@@ -98,18 +106,18 @@ class Town:
 
 
 @asynccontextmanager
-async def fresh_town(ground: Ground) -> AsyncIterator[Town]:
+async def fresh_town(place: Place) -> AsyncIterator[Town]:
     """A new database of that server, migrated."""
-    async with fresh_database(ground.database_url) as url:
+    async with fresh_database(place.database_url) as url:
         await migrate(url)
         yield Town(url)
 
 
-async def every_status_changed_once(town: Town, ground: Ground, events: str, tasks: range) -> None:
+async def every_status_changed_once(town: Town, place: Place, events: str, tasks: range) -> None:
     """Each command took effect, and its event is out: at least once, always under the same message_id."""
     assert await town.number("SELECT count(*) FROM tasks WHERE status = 'in_progress'") == len(tasks)
     ids: dict[int, set[str]] = {}
-    while messages := await ground.management.take(events):
+    while messages := await place.management.take(events):
         for message in messages:
             ids.setdefault(message.json()["task_id"], set()).add(message.properties["message_id"])
     assert set(ids) == set(tasks)
