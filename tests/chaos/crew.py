@@ -71,13 +71,9 @@ class Member:
         send(self._stack.state.processes[self.name], signal.SIGTERM)
 
     async def ended(self) -> int:
-        """Waits until its process has ended, by itself or told so; its exit status, or minus the signal's number."""
+        """Waits until its process has ended, by itself or told so; its exit status."""
         self.ready = False
-        look = os.WEXITED | os.WNOWAIT | os.WNOHANG  # whoever keeps the record collects it
-        result = await eventually(
-            lambda: os.waitid(os.P_PID, self.pid, look), limit=ENDS, what=f"the end of {self.name}"
-        )
-        return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+        return await exit_status(self.pid)
 
     def pause(self) -> None:
         """Lets it stand still (SIGSTOP)."""
@@ -126,6 +122,13 @@ class Member:
         url = self._stack.state.services[self.name].url
         async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
             return await client.get(url + path)
+
+
+async def exit_status(pid: int) -> int:
+    """Waits until that child of ours has ended; its exit status, or minus the number of the signal that killed it."""
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT  # whoever keeps the record collects it
+    ended = await eventually(lambda: os.waitid(os.P_PID, pid, look), limit=ENDS, what=f"the end of process {pid}")
+    return int(ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status)
 
 
 class Crew:

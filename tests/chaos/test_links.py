@@ -1,7 +1,6 @@
 """The way to the broker fails without a word, and the services notice by themselves."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from taskbell.messaging import session
@@ -22,8 +21,7 @@ from tests.chaos.scene import (
     scene,
     since,
 )
-from tests.chaos.town import every_status_changed_once
-from tests.support.management import Management
+from tests.chaos.town import Spot, every_status_changed_once
 from tests.support.servers import ServerUrls
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
@@ -32,23 +30,14 @@ ROOT = Path(__file__).parents[2]
 QUEUE = "maintenance.update_task_status"
 
 
-@dataclass(frozen=True)
-class Place:
-    """The run's PostgreSQL, and a virtual host."""
-
-    database_url: str
-    broker_url: str
-    management: Management
-
-
 async def test_connections_that_fall_silent_are_given_up_and_what_was_on_them_is_neither_lost_nor_doubled(
     plan: Plan, figures: Figures, servers: ServerUrls, vhost: Vhost, tmp_path: Path
 ) -> None:
     async with SilentProxy(vhost.url) as proxy:
         # With a heartbeat of one second silence is noticed after 6 s, with ours after 31 s at most.
         way = proxy.url + plan.pick(quick="?heartbeat=1", full="")
-        direct = Place(servers.database_url, vhost.url, vhost.management)
-        async with scene(Place(servers.database_url, way, vhost.management), tmp_path) as it:
+        direct = Spot(servers.database_url, vhost.url, vhost.management)
+        async with scene(Spot(servers.database_url, way, vhost.management), tmp_path) as it:
             pids = [member.pid for member in it.crew.members]
             await publish_commands(direct, it.tasks[: STATUSES // 2])
             proxy.fall_silent()
@@ -75,7 +64,7 @@ async def test_a_process_whose_consumer_is_gone_at_the_broker_turns_red_and_ends
     plan: Plan, figures: Figures, servers: ServerUrls, vhost: Vhost, tmp_path: Path
 ) -> None:
     async with ForgetfulProxy(vhost.url) as proxy:
-        place = Place(servers.database_url, proxy.url, vhost.management)
+        place = Spot(servers.database_url, proxy.url, vhost.management)
         async with prepared(place, tmp_path) as it:
             module = plan.pick(quick=impatient.__name__, full=None)
             (maintenance,) = it.crew.add("maintenance", module=module, PYTHONPATH=str(ROOT))

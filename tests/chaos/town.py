@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import asyncpg
@@ -34,6 +35,15 @@ OTHER_TASKS = """
 
 class Place(Protocol):
     """Servers to build on, such as a ground. Their users may do everything."""
+
+    database_url: str
+    broker_url: str
+    management: Management
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place of one's own on servers that others build on, too."""
 
     database_url: str
     broker_url: str
