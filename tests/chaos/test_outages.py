@@ -4,11 +4,8 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
-
-import asyncpg
 
 from taskbell.contracts.catalogue import EVENTS
 from taskbell.errors import BrokerUnavailable
@@ -31,7 +28,7 @@ from tests.chaos.scene import (
     since,
     start_mailing,
 )
-from tests.chaos.town import Town
+from tests.chaos.town import nothing_can_be_written
 from tests.support.waiting import eventually
 
 EVENTS_FOR_NOBODY = 300
@@ -201,17 +198,6 @@ async def seconds_to_fail(ground: Ground) -> float:
 async def all_are_taken(ground: Ground) -> bool:
     """Are all commands in their consumer's hands?"""
     return await is_empty(ground, "maintenance.update_task_status")
-
-
-@asynccontextmanager
-async def nothing_can_be_written(town: Town) -> AsyncIterator[None]:
-    """Tasks are locked, so that commands are under way for as long as PostgreSQL is there."""
-    connection = await asyncpg.connect(town.database_url)
-    await connection.execute("BEGIN; LOCK TABLE tasks IN EXCLUSIVE MODE")
-    try:
-        yield
-    finally:
-        connection.terminate()
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:

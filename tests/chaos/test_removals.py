@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from taskbell.messaging.topology import service_of, topology
 from tests.chaos.crew import Crew
 from tests.chaos.figures import Figures
 from tests.chaos.plan import Plan
-from tests.chaos.scene import LIMIT, environment, is_empty
+from tests.chaos.scene import LIMIT, environment, is_empty, since
 from tests.chaos.sink import Sink, logged_sink
 from tests.chaos.town import FIRST_TASK, Spot, Town, fresh_town
 from tests.support.command import taskbell
@@ -42,20 +43,28 @@ async def test_what_has_lost_its_queue_or_binding_waits_and_is_caught_up_with_on
             crew.add(service)
         await crew.start()
         pids = [member.pid for member in crew.members]
+        red, caught_up = 0.0, 0.0
         for number, (queue, what) in enumerate(removals):
             said = f"the {what} of {queue}, SEED={seed}"
             await remove(place, queue, what)
             await enqueue_one_of_each(town, number)
+            removed = time.monotonic()
             await waits_and_says_so(town, crew, queue, what, said)
+            red = max(red, since(removed))
             done = await taskbell("setup", DATABASE_URL=town.database_url, BROKER_URL=place.broker_url)
             assert done.status == 0, done.err
+            restored = time.monotonic()
             for member in crew.members:
                 await eventually(member.is_ready, limit=LIMIT, what=f"{member.name} ready without {said}")
             await eventually(lambda: all_took_effect(town, number + 1), limit=LIMIT)  # noqa: B023
+            caught_up = max(caught_up, since(restored))
         assert [member.pid for member in crew.members] == pids, "restarted"
         await crew.stop()
         await nothing_is_left_or_doubled(place, town, sink)
-        figures.note("queue or binding removed", "removals after which all was caught up with", len(removals))
+        row = "queue or binding removed"
+        figures.note(row, "removals", len(removals))
+        figures.note(row, "seconds until readiness was red and named it, at most", red)
+        figures.note(row, "seconds from setup until all was caught up with, at most", caught_up)
 
 
 async def remove(place: Spot, queue: str, what: str) -> None:

@@ -116,6 +116,17 @@ class Town:
 
 
 @asynccontextmanager
+async def nothing_can_be_written(town: Town) -> AsyncIterator[None]:
+    """Tasks are locked, so that commands are under way for as long as PostgreSQL is there."""
+    connection = await asyncpg.connect(town.database_url)
+    await connection.execute("BEGIN; LOCK TABLE tasks IN EXCLUSIVE MODE")
+    try:
+        yield
+    finally:
+        connection.terminate()
+
+
+@asynccontextmanager
 async def fresh_town(place: Place) -> AsyncIterator[Town]:
     """A new database of that server, migrated."""
     async with fresh_database(place.database_url) as url:
