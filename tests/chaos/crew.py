@@ -1,7 +1,9 @@
 """Taskbell's services as processes that come and go: several of each, each started, killed and paused by itself."""
 
 import asyncio
+import os
 import re
+import signal
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -10,17 +12,19 @@ from typing import Self
 
 import httpx
 
-from taskbell_devstack.processes import tail
+from taskbell_devstack.processes import send, tail
 from taskbell_devstack.services import Service
 from taskbell_devstack.stack import Stack
-from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.servers import Run
+from tests.support.waiting import eventually
+
+ENDS = 120.0  # seconds for a process to end by itself
 
 
 class Member:
     """One process of one service. It is on the run's record, so that it ends with it, whatever becomes of the test."""
 
-    def __init__(self, service: str, number: int, environment: Mapping[str, str]) -> None:
+    def __init__(self, service: str, number: int, environment: Mapping[str, str], module: str | None = None) -> None:
         self.service = service
         self.name = f"{service}-{number}"
         self.kills = 0
@@ -29,7 +33,11 @@ class Member:
         self._directory = Run.current().folder / f"crew-{uuid.uuid4().hex[:8]}"
         self._stack = Stack(self._directory, servers=())
         self._what = Service(
-            self.name, f"taskbell_{service}", dict(environment), public=service == "notifier", start_limit=180.0
+            self.name,
+            module or f"taskbell_{service}",
+            dict(environment),
+            public=service == "notifier",
+            start_limit=180.0,
         )
 
     @property
@@ -63,6 +71,16 @@ class Member:
         if self.name in self._stack.state.processes:
             await self.kill()
 
+    def terminate(self) -> None:
+        """Tells it to end, as a supervisor does (SIGTERM)."""
+        self.ready = False
+        send(self._stack.state.processes[self.name], signal.SIGTERM)
+
+    async def ended(self) -> int:
+        """Waits until its process has ended, by itself or told so; its exit status."""
+        self.ready = False
+        return await exit_status(self.pid)
+
     def pause(self) -> None:
         """Lets it stand still (SIGSTOP)."""
         self._stack.pause(self.name)
@@ -88,9 +106,13 @@ class Member:
         """Does it say so?"""
         return await self.status() == 200
 
-    async def is_red(self) -> bool:
-        """Does it say that it is not?"""
-        return await self.status() == 503
+    async def is_red(self, *because: str) -> bool:
+        """Does it say that it is not, and name all of these? No, while nobody answers."""
+        try:
+            answer = await self._get("/readyz")
+        except (httpx.TransportError, KeyError):
+            return False  # its HTTP server is not up yet
+        return answer.status_code == 503 and all(word in answer.text for word in because)
 
     async def metric(self, name: str) -> float:
         """The sum of a metric over its labels; nothing that was not counted yet is 0."""
@@ -108,18 +130,11 @@ class Member:
             return await client.get(url + path)
 
 
-def settings(*, database_url: str, broker_url: str, server: ScriptedSmtp, pool: int = 8, **more: str) -> dict[str, str]:
-    """The environment of every service."""
-    return {
-        "DATABASE_URL": database_url,
-        "BROKER_URL": broker_url,
-        "MAIL_SERVER": server.host,
-        "MAIL_PORT": str(server.port),
-        "MAIL_DEFAULT_SENDER": "Taskbell <taskbell@example.org>",
-        "MAIL_POOL_SIZE": str(pool),
-        "APP_URL": "https://app.example.org",
-        "SECRET_KEY": "a secret of the tests",
-    } | more
+async def exit_status(pid: int) -> int:
+    """Waits until that child of ours has ended; its exit status, or minus the number of the signal that killed it."""
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT  # whoever keeps the record collects it
+    ended = await eventually(lambda: os.waitid(os.P_PID, pid, look), limit=ENDS, what=f"the end of process {pid}")
+    return int(ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status)
 
 
 class Crew:
@@ -129,10 +144,11 @@ class Crew:
         self._environment = environment
         self.members: list[Member] = []
 
-    def add(self, service: str, number: int = 1, **settings: str) -> list[Member]:
-        """So many processes of a service, not started yet."""
+    def add(self, service: str, number: int = 1, *, module: str | None = None, **settings: str) -> list[Member]:
+        """So many processes of a service, not started yet; `module` is what they run instead of the service's own."""
         first = 1 + sum(it.service == service for it in self.members)
-        added = [Member(service, first + n, {**self._environment, **settings}) for n in range(number)]
+        environment = {**self._environment, **settings}
+        added = [Member(service, first + n, environment, module) for n in range(number)]
         self.members += added
         return added
 

@@ -9,6 +9,7 @@ from typing import Self
 from taskbell_devstack.processes import send, tail
 from taskbell_devstack.services import Service
 from taskbell_devstack.stack import Stack
+from tests.chaos.crew import exit_status
 from tests.support.servers import STACK, Run
 
 
@@ -50,6 +51,14 @@ class SchedulerCrew:
         await asyncio.gather(*self._starting.values())
         await asyncio.to_thread(self._stack.stop, *(service.name for service in self._services))
         self._working.clear()
+
+    async def end(self) -> list[int]:
+        """Tells all that work to end (SIGTERM); their exit statuses."""
+        for name in self._working:
+            self._signal(name, signal.SIGTERM)
+        pids = [self._stack.state.processes[name].pid for name in self._working]
+        self._working.clear()
+        return [await exit_status(pid) for pid in pids]
 
     def kill_all(self) -> None:
         """A power cut (SIGKILL): nobody is at work."""

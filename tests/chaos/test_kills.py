@@ -4,17 +4,16 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Coroutine, Iterable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from tests.chaos import checker
-from tests.chaos.crew import Crew, Member, settings
+from tests.chaos.crew import Crew, Member
 from tests.chaos.figures import Figures
 from tests.chaos.ground import Ground, Server
 from tests.chaos.plan import Plan
+from tests.chaos.scene import environment
 from tests.chaos.sink import Sink, logged_sink
 from tests.chaos.town import Town, every_status_changed_once, fresh_town
 from tests.support.waiting import eventually
@@ -119,14 +118,15 @@ async def test_a_hundred_kills_lose_nothing_and_double_nothing(
     people, statuses = plan.pick(quick=250, full=5_000), plan.pick(quick=100, full=2_000)
     targets = [target for target, number in plan.pick(quick=QUICK, full=FULL).items() for _ in range(number)]
     rng.shuffle(targets)
-    began = datetime.now(UTC)
-    async with fresh_town(ground) as town, logged_sink(tmp_path, seed=seed) as sink, AsyncExitStack() as stack:
+    async with (
+        fresh_town(ground) as town,
+        logged_sink(tmp_path, seed=seed) as sink,
+        crew_of(ground, town, sink, tmp_path, plan) as crew,
+    ):
         slow_down(sink, plan)
         await town.people(people)
         tasks = await town.tasks(statuses)
         events = await ground.management.listen("taskbell.events", "task.status_changed")
-        crew = crew_of(ground, town, sink, tmp_path, plan)
-        await stack.enter_async_context(crew)
         await crew.start()
         killer = Killer(ground, crew, town, rng)
         commands = asyncio.create_task(town.start_work_on(tasks))
@@ -145,7 +145,7 @@ async def test_a_hundred_kills_lose_nothing_and_double_nothing(
         crew.check_running()
         await crew.stop()
 
-        verdict = await checker.compare(town, sink, people=people, kinds=KINDS, since=began)
+        verdict = await checker.compare(town, sink, people=people, kinds=KINDS)
         said = f"SEED={seed}, {dict(killer.done)}: {dict(verdict.states)}, {len(verdict.doubled)} taken twice"
         print(said)
         verdict.check()
@@ -186,11 +186,11 @@ def crew_of(ground: Ground, town: Town, sink: Sink, folder: Path, plan: Plan) ->
     schedules = folder / "schedules.toml"
     schedules.write_text(SCHEDULES, encoding="utf-8")
     crew = Crew(
-        settings(
-            database_url=town.database_url,
-            broker_url=ground.broker_url,
-            server=sink.server,
-            pool=POOL,
+        environment(
+            ground,
+            town,
+            sink,
+            MAIL_POOL_SIZE=str(POOL),
             MAIL_DATA_TIMEOUT="5",
             MAIL_LEASE_SECONDS=plan.pick(quick="5", full="20"),
             SCHEDULES_FILE=str(schedules),

@@ -1,70 +1,37 @@
 """A server that is away, or short of memory, for minutes while work is under way: all of it waits, and none is lost."""
 
 import asyncio
-import json
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import asyncpg
-
-from taskbell.contracts.catalogue import CATALOGUE, COMMANDS, EVENTS
+from taskbell.contracts.catalogue import EVENTS
 from taskbell.errors import BrokerUnavailable
-from taskbell.messaging.losses import LOSSES
 from taskbell.messaging.publisher import PUBLISH_TIMEOUT, Outgoing, Publisher
-from taskbell.messaging.topology import dead_queue
-from tests.chaos import checker
-from tests.chaos.crew import Crew, settings
 from tests.chaos.figures import Figures
 from tests.chaos.ground import Ground
 from tests.chaos.plan import Plan
-from tests.chaos.sink import Sink, logged_sink
-from tests.chaos.town import Town, every_status_changed_once, fresh_town
+from tests.chaos.scene import (
+    LIMIT,
+    STATUSES,
+    all_is_done,
+    check,
+    commands_are_done,
+    everything_is_consumed,
+    is_empty,
+    prepared,
+    publish,
+    publish_commands,
+    scene,
+    since,
+    start_mailing,
+)
+from tests.chaos.town import nothing_can_be_written
 from tests.support.waiting import eventually
 
-PEOPLE = 300
-STATUSES = 700
 EVENTS_FOR_NOBODY = 300
-LIMIT = 300.0  # seconds for everything to be caught up with
-
-
-class Scene(NamedTuple):
-    """One of each service, a mailing under way, and who listens to what becomes of it."""
-
-    town: Town
-    sink: Sink
-    crew: Crew
-    tasks: range
-    events: str
-    """The queue of task.status_changed."""
-    began: datetime
-
-
-@asynccontextmanager
-async def scene(ground: Ground, folder: Path) -> AsyncIterator[Scene]:
-    """The mail server takes its time, so that the mailing is not over before the outage."""
-    async with fresh_town(ground) as town, logged_sink(folder) as sink:
-        sink.server.rule("DOT", delay=0.2)
-        await town.people(PEOPLE)
-        tasks = await town.tasks(STATUSES)
-        events = await ground.management.listen("taskbell.events", "task.status_changed")
-        environment = settings(
-            database_url=town.database_url, broker_url=ground.broker_url, server=sink.server, MAIL_LEASE_SECONDS="10"
-        )
-        async with Crew(environment) as crew:
-            for service in ("scheduler", "notifier", "maintenance"):
-                crew.add(service)
-            await crew.start()
-            began = datetime.now(UTC)
-            await town.execute("SELECT taskbell.enqueue('overdue.due', '{}'::jsonb, 'the mailing')")
-            await eventually(lambda: sum(sink.taken().values()) >= PEOPLE // 10, limit=LIMIT, what="the first mails")
-            yield Scene(town, sink, crew, tasks, events, began)
-            await crew.stop()
 
 
 async def test_the_broker_is_killed_for_a_minute(ground: Ground, plan: Plan, figures: Figures, tmp_path: Path) -> None:
@@ -84,7 +51,34 @@ async def test_the_broker_is_killed_for_a_minute(ground: Ground, plan: Plan, fig
         await eventually(lambda: all_is_done(it), limit=LIMIT)
         figures.note(row, "seconds until all was caught up with", since(back))
         assert [member.pid for member in it.crew.members] == pids
-        await check(it, ground)
+        await check(it)
+
+
+async def test_services_that_start_before_their_broker_wait_for_it_and_say_so(
+    ground: Ground, plan: Plan, figures: Figures, tmp_path: Path
+) -> None:
+    async with prepared(ground, tmp_path) as it:
+        await asyncio.to_thread(ground.stop, "rabbitmq")
+        starting = asyncio.create_task(it.crew.start())
+        for member in it.crew.members:
+            await eventually(lambda: member.is_red("RabbitMQ"), limit=60, what=f"{member.name} red")  # noqa: B023
+        await it.town.start_work_on(it.tasks)
+        stopped = time.monotonic()
+        await asyncio.sleep(plan.pick(quick=0.0, full=30.0))
+        it.crew.check_running()
+        assert not starting.done()
+        assert await it.town.unpublished() == STATUSES
+        back = await ground.start("rabbitmq")
+        await eventually(lambda: everything_is_consumed(ground), limit=LIMIT)
+        row = "broker down at start"
+        figures.note(row, "seconds waited for it", back - stopped)
+        figures.note(row, "seconds from its accepting connections to the last consumer", since(back), at_most=10)
+        await starting
+        it.sink.server.clear()
+        await start_mailing(it)
+        await eventually(lambda: all_is_done(it), limit=LIMIT)
+        await check(it)
+        await it.crew.stop()
 
 
 async def test_postgresql_is_stopped_for_two_minutes_with_a_thousand_messages_queued(
@@ -116,7 +110,7 @@ async def test_postgresql_is_stopped_for_two_minutes_with_a_thousand_messages_qu
         await eventually(lambda: all_is_done(it), limit=LIMIT)
         figures.note(row, "seconds until all was caught up with", since(back))
         assert [member.pid for member in it.crew.members] == pids, "restarted"
-        await check(it, ground)
+        await check(it)
         counts = await redeliveries.taken()
         figures.note(row, "messages delivered", len(counts), at_least=1_000)
         figures.note(row, "redeliveries of a message, at most", max(counts.values()) - 1, at_most=3)
@@ -155,7 +149,7 @@ async def test_the_broker_is_short_of_memory(ground: Ground, plan: Plan, figures
         figures.note(row, "longest publish until it failed, seconds", longest, at_most=PUBLISH_TIMEOUT + 0.5)
         figures.note(row, "commands and mails handled meanwhile", STATUSES + more)
         figures.note(row, "seconds until all was caught up with", since(over))
-        await check(it, ground)
+        await check(it)
 
 
 class Redeliveries:
@@ -183,32 +177,10 @@ class Redeliveries:
         return counts
 
 
-async def publish_commands(ground: Ground, tasks: Sequence[int]) -> None:
-    """One for each of the tasks, to start work on it."""
-    await publish(
-        ground, [(COMMANDS, "maintenance.update_task_status", started(task), f"status-{task}") for task in tasks]
-    )
-
-
 async def publish_events_for_nobody(ground: Ground, number: int) -> None:
     """So many that the notifier has to handle, and that mail nobody."""
     keys = ("reminder.due", "overdue.due", "weekly.due")
     await publish(ground, [(EVENTS, keys[n % 3], b'{"user_ids": []}', f"event-{n}") for n in range(number)])
-
-
-def started(task: int) -> bytes:
-    """The body of a command."""
-    return json.dumps({"task_id": task, "new_status": "in_progress"}).encode()
-
-
-async def publish(ground: Ground, messages: Sequence[tuple[str, str, bytes, str]]) -> None:
-    """Each of them (exchange, routing key, body, message_id), confirmed."""
-    publisher = Publisher(ground.broker_url, name="chaos")
-    try:
-        for exchange, key, body, message_id in messages:
-            await publisher.publish(Outgoing(exchange, key, body, message_id, mandatory=True))
-    finally:
-        await publisher.close()
 
 
 async def seconds_to_fail(ground: Ground) -> float:
@@ -225,65 +197,9 @@ async def seconds_to_fail(ground: Ground) -> float:
         await publisher.close()
 
 
-async def everything_is_consumed(ground: Ground) -> bool:
-    """Has every queue that a service reads a consumer again?"""
-    for message in CATALOGUE.values():
-        if message.queue is not None:
-            try:
-                depth = await ground.management.depth(message.queue)
-            except LOSSES:
-                return False
-            assert depth.consumers > 0, message.queue
-    return True
-
-
-async def all_is_done(it: Scene) -> bool:
-    """Every mail has ended, every command is done, and everything is published."""
-    assert await it.town.number("SELECT count(*) FROM taskbell.delivery") == PEOPLE
-    assert await it.town.open_deliveries() == 0
-    assert await commands_are_done(it.town)
-    assert await it.town.unpublished() == 0
-    return True
-
-
-async def commands_are_done(town: Town) -> bool:
-    """All of them."""
-    return await town.number("SELECT count(*) FROM taskbell.command WHERE state = 'done'") == STATUSES
-
-
 async def all_are_taken(ground: Ground) -> bool:
     """Are all commands in their consumer's hands?"""
-    return (await ground.management.depth("maintenance.update_task_status")).ready == 0
-
-
-@asynccontextmanager
-async def nothing_can_be_written(town: Town) -> AsyncIterator[None]:
-    """Tasks are locked, so that commands are under way for as long as PostgreSQL is there."""
-    connection = await asyncpg.connect(town.database_url)
-    await connection.execute("BEGIN; LOCK TABLE tasks IN EXCLUSIVE MODE")
-    try:
-        yield
-    finally:
-        connection.terminate()
-
-
-async def check(it: Scene, ground: Ground) -> None:
-    """Everybody has one mail, every status was changed once, and nothing went to the dead letters."""
-    verdict = await checker.compare(it.town, it.sink, people=PEOPLE, kinds=("overdue",), since=it.began)
-    verdict.check()
-    assert verdict.states == {"sent": PEOPLE}
-    assert verdict.doubled == {}, "no process died"
-    await every_status_changed_once(it.town, ground, it.events, it.tasks)
-    for service in ("notifier", "maintenance"):
-        assert (await ground.management.depth(dead_queue(service))).ready == 0
-    for message in CATALOGUE.values():
-        if message.queue is not None:
-            assert (await ground.management.depth(message.queue)).ready == 0, message.queue
-
-
-def since(moment: float) -> float:
-    """Seconds from that monotonic time until now."""
-    return time.monotonic() - moment
+    return await is_empty(ground, "maintenance.update_task_status")
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:

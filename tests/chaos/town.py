@@ -4,12 +4,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 import asyncpg
 
-from tests.chaos.ground import Ground
 from tests.support.databases import fresh_database, migrate
+from tests.support.management import Management
 
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata")
 FIRST_TASK = 1_000_000
@@ -32,11 +34,29 @@ OTHER_TASKS = """
 """
 
 
+class Place(Protocol):
+    """Servers to build on, such as a ground. Their users may do everything."""
+
+    database_url: str
+    broker_url: str
+    management: Management
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place of one's own on servers that others build on, too."""
+
+    database_url: str
+    broker_url: str
+    management: Management
+
+
 class Town:
     """One database. What is asked of it while PostgreSQL is away is asked again until it has answered."""
 
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
+        self.began = datetime.now(UTC)
 
     async def people(self, number: int) -> None:
         """So many, in several zones, each with an overdue task and one that falls due within a day."""
@@ -98,18 +118,29 @@ class Town:
 
 
 @asynccontextmanager
-async def fresh_town(ground: Ground) -> AsyncIterator[Town]:
+async def nothing_can_be_written(town: Town) -> AsyncIterator[None]:
+    """Tasks are locked, so that commands are under way for as long as PostgreSQL is there."""
+    connection = await asyncpg.connect(town.database_url)
+    await connection.execute("BEGIN; LOCK TABLE tasks IN EXCLUSIVE MODE")
+    try:
+        yield
+    finally:
+        connection.terminate()
+
+
+@asynccontextmanager
+async def fresh_town(place: Place) -> AsyncIterator[Town]:
     """A new database of that server, migrated."""
-    async with fresh_database(ground.database_url) as url:
+    async with fresh_database(place.database_url) as url:
         await migrate(url)
         yield Town(url)
 
 
-async def every_status_changed_once(town: Town, ground: Ground, events: str, tasks: range) -> None:
+async def every_status_changed_once(town: Town, place: Place, events: str, tasks: range) -> None:
     """Each command took effect, and its event is out: at least once, always under the same message_id."""
     assert await town.number("SELECT count(*) FROM tasks WHERE status = 'in_progress'") == len(tasks)
     ids: dict[int, set[str]] = {}
-    while messages := await ground.management.take(events):
+    while messages := await place.management.take(events):
         for message in messages:
             ids.setdefault(message.json()["task_id"], set()).add(message.properties["message_id"])
     assert set(ids) == set(tasks)

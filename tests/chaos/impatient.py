@@ -1,0 +1,14 @@
+"""A maintenance service that asks the broker for its consumers every half second instead of every ten.
+
+Everything else is as in the real one; tests at full size run that. Run by a test as `python -m tests.chaos.impatient`.
+"""
+
+import sys
+
+from taskbell.messaging import session
+from taskbell.service import main
+from taskbell_maintenance.app import service
+
+if __name__ == "__main__":
+    session.COUNT = 0.5
+    sys.exit(main(service))
