@@ -55,10 +55,11 @@ async def test_a_notifier_that_slept_past_its_leases_sends_no_row_that_another_h
         verdict.check()
         assert verdict.states == {"sent": 2 * people}
         assert set(verdict.doubled.values()) <= {2}
-        assert 0 < len(verdict.resent) <= in_data <= POOL
+        # Twice: a session takes its next mail while the outcome of the last is being committed.
+        assert 0 < len(verdict.resent) <= in_data <= 2 * POOL
         assert counted == len(verdict.resent), "nobody died, so the metric has them all"
         row = "stalled past its lease"
-        figures.note(row, "rows in the data window when it stalled", in_data, at_most=POOL)
+        figures.note(row, "rows in the data window when it stalled", in_data, at_most=2 * POOL)
         figures.note(row, "rows sent again", len(verdict.resent), at_most=in_data)
         figures.note(row, "mails taken twice outside the data window", len(verdict.unexplained), at_most=0)
 
