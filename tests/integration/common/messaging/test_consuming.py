@@ -228,7 +228,7 @@ async def test_what_was_delivered_before_is_handled_alone(rig: Rig, recorder: Re
     # Somebody takes them and goes away without a word.
     held = Recorder()
     held.before = asyncio.Event().wait
-    running = await rig.consume(held.subscription(batch=5, prefetch=5))
+    running = await rig.consume(held.subscription(batch=5, prefetch=4))  # and one that it asked for
     await eventually(lambda: held.sets)
     running.task.cancel()
     await asyncio.wait([running.task])

@@ -82,5 +82,5 @@ def envelope_of(queue: str, message: AbstractIncomingMessage) -> Envelope:
 
 def _returns(message: AbstractIncomingMessage) -> int:
     # Anybody may write such a header into a new message.
-    count = message.headers.get("x-delivery-count") if message.redelivered else 0
+    count = message.headers.get("x-delivery-count") if message.redelivered and message.headers else 0
     return count if isinstance(count, int) else 0
