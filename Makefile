@@ -25,7 +25,7 @@ down: ## Stop exactly what `make demo` started
 	@test ! -x $(BIN)/python || $(BIN)/python -m taskbell_devstack down
 
 test: $(INSTALLED) ## Run all tests, on real servers
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-unit: $(INSTALLED) ## Run the tests that need no servers
 	@$(BIN)/python -m pytest tests/unit tests/contract

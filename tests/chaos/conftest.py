@@ -35,8 +35,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest are begun first, each by a worker of its own: begun last, one worker would be at them alone."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest are begun first, each by a worker of its own: begun last, one worker would be at them alone.
+
+    What is marked `full` takes half a minute or more at any size, and is no part of a quick run.
+    """
+    if not PLAN.full:
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
     ours = Path(__file__).parent
     rank = {ours / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))

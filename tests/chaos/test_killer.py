@@ -27,7 +27,7 @@ QUEUE, COMMANDS = "maintenance.update_task_status", "taskbell.commands"
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.full)])
 async def test_a_message_that_kills_its_process_goes_to_the_dead_letters_alone(
     processes: int, plan: Plan, seed: int, figures: Figures, database_url: str, vhost: Vhost, inbox: Inbox
 ) -> None:

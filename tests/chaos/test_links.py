@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from taskbell.messaging import session
 from tests.chaos import impatient
 from tests.chaos.figures import Figures
@@ -25,6 +27,8 @@ from tests.chaos.town import Spot, every_status_changed_once
 from tests.support.servers import ServerUrls
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.full
 
 ROOT = Path(__file__).parents[2]
 QUEUE = "maintenance.update_task_status"

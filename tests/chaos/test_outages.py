@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from taskbell.contracts.catalogue import EVENTS
 from taskbell.errors import BrokerUnavailable
 from taskbell.messaging.publisher import PUBLISH_TIMEOUT, Outgoing, Publisher
@@ -54,6 +56,7 @@ async def test_the_broker_is_killed_for_a_minute(ground: Ground, plan: Plan, fig
         await check(it)
 
 
+@pytest.mark.full
 async def test_services_that_start_before_their_broker_wait_for_it_and_say_so(
     ground: Ground, plan: Plan, figures: Figures, tmp_path: Path
 ) -> None:

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from taskbell.contracts.catalogue import CATALOGUE
 from taskbell.messaging.topology import service_of, topology
 from tests.chaos.crew import Crew
@@ -18,6 +20,8 @@ from tests.support.command import taskbell
 from tests.support.servers import ServerUrls
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.full
 
 QUEUES = [message.queue for message in CATALOGUE.values() if message.queue is not None]
 OWNERS = {"notifier.send_batch": "notifier", "notifier.report_generated": "maintenance"}

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from tests.chaos.figures import Figures
 from tests.chaos.plan import Plan
@@ -63,6 +64,7 @@ async def test_each_occurrence_is_published_exactly_once_whoever_dies(
         figures.note(ROW, "messages repeated on the wire under their message_id", len(ids) - len(set(ids)))
 
 
+@pytest.mark.full
 async def test_clocks_that_jump_and_outages_end_in_one_occurrence_each_published_or_missed(
     plan: Plan, seed: int, figures: Figures, database_url: str, vhost: Vhost, tmp_path: Path
 ) -> None:

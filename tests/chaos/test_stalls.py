@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos import checker
 from tests.chaos.crew import Crew
 from tests.chaos.figures import Figures
@@ -11,6 +13,8 @@ from tests.chaos.scene import environment
 from tests.chaos.sink import logged_sink
 from tests.chaos.town import Town, fresh_town
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.full
 
 POOL = 8
 LIMIT = 240.0  # seconds for the mailing to come to its end

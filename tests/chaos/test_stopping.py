@@ -4,6 +4,8 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.chaos import checker
 from tests.chaos.crew import Crew
 from tests.chaos.figures import Figures
@@ -16,6 +18,8 @@ from tests.chaos.world import DAY, world
 from tests.support.servers import ServerUrls
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.full
 
 ROW = "SIGTERM"
 LIMIT_OF_SUPERVISORS = 30.0  # seconds

@@ -10,10 +10,11 @@ from tests.support.management import Management
 QUEUE = "maintenance.update_task_status"
 
 PRELUDE = """
-    import gc, os, selectors, socket, sys, threading
+    import gc, logging, os, selectors, socket, sys, threading
     from taskbell.client import Client
     from taskbell.contracts import UpdateTaskStatus
 
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # less would be how long callbacks took
     client = Client(sys.argv[1])
 
     def publish(message_id):
