@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,17 @@ class Measured:
     cpu: dict[str, float] = field(default_factory=dict)
     peak_mb: dict[str, float] = field(default_factory=dict)
     longest: float = 0.0
+    others: float = 0.0
+    """The share of the machine that processes took which had no part in it."""
+
+    def told(self) -> dict[str, Any]:
+        """As fields of a result."""
+        return {
+            "cpu": self.cpu,
+            "peak_mb": self.peak_mb,
+            "longest_transaction": self.longest,
+            "others": self.others,
+        }
 
 
 class House:
@@ -102,8 +114,10 @@ class House:
         ours = {name: self.pid(name) for name in self.running}
         async with Watch.over(self.database_url) as watch:
             cpu = Cpu({**ours, **self.servers.pids, self.sink.name: self.sink.pid})
+            began = time.monotonic()
             yield found
             found.cpu = cpu.spent()
+            found.others = found.cpu.pop("others") / (time.monotonic() - began) / (os.cpu_count() or 1)
         found.longest = watch.longest
         found.peak_mb = {name: memory_mb(pid) for name, pid in ours.items()}
 

@@ -26,6 +26,8 @@ from benchmarks.targets import TUNED, USUAL
 
 DATABASE = "peerbench_{size}"
 LIMIT = 1800.0  # seconds for one of them
+BESIDES = "sqlalchemy<2.1"
+"""What the peers' requirements leave open: `postgresql://` means psycopg2 to them, as it did before SQLAlchemy 2.1."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Peers:
     def __init__(self, folder: Path, servers: Servers) -> None:
         self._folder = folder.absolute()
         self._servers = servers
-        wanted = hashlib.sha256((self._folder / "requirements.txt").read_bytes()).hexdigest()[:12]
+        wanted = hashlib.sha256((self._folder / "requirements.txt").read_bytes() + BESIDES.encode()).hexdigest()[:12]
         self._venv = Path(tempfile.gettempdir()) / f"taskbell-peers-{os.getuid()}-{wanted}"
 
     def install(self) -> None:
@@ -72,7 +74,9 @@ class Peers:
         if not done.exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", self._venv], check=True)
             wanted = str(self._folder / "requirements.txt")
-            subprocess.run([self._venv / "bin/python", "-m", "pip", "install", "-q", "-r", wanted], check=True)
+            subprocess.run(
+                [self._venv / "bin/python", "-m", "pip", "install", "-qq", BESIDES, "-r", wanted], check=True
+            )
             done.touch()
 
     async def run(self, peer: Peer) -> Result:
@@ -140,6 +144,7 @@ def of_peer(peer: Peer, told: Mapping[str, Any]) -> Result:
         cpu={names.get(name, name): value for name, value in run["cpu_s"].items() if name not in IGNORED},
         peak_mb={"workers": float(run["peak_rss_process_mb"])},
         longest_transaction=run.get("longest_transaction_s"),
+        others=run["others_share"],
         figures={"MB PSS, all workers": run["peak_pss_tree_mb"]},
     )
 

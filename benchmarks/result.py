@@ -29,6 +29,8 @@ class Result:
     """By process, the kernel's own peak of its resident memory."""
     longest_transaction: float | None = None
     """Seconds, by a look every 20 ms."""
+    others: float = 0.0
+    """The share of the machine that processes took which had no part in it."""
     figures: Mapping[str, float] = field(default_factory=dict)
     """The case's own, by a name that has its unit."""
 
@@ -59,8 +61,8 @@ class Result:
         return cls(**{name: value for name, value in told.items() if name not in derived})
 
 
-NOT_THE_WORKERS = ("postgresql", "rabbitmq", "sink", "smtp-sink", "benchmark", "publisher", "others")
-"""In `cpu`, what is not the services: servers, this program, and what had no part in it."""
+NOT_THE_WORKERS = ("postgresql", "rabbitmq", "sink", "smtp-sink", "benchmark", "publisher")
+"""In `cpu`, what is not the services: servers, and what publishes and measures."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:

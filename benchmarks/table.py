@@ -6,6 +6,10 @@ from benchmarks.result import Result, Run
 from benchmarks.targets import Judged, judge
 
 
+NOTEWORTHY = 0.1
+"""The share of the machine that others may take, before figures are said to suffer from it."""
+
+
 def number(value: float) -> str:
     """With three significant digits, thousands set apart."""
     if abs(value) >= 100:
@@ -29,6 +33,8 @@ def told(result: Result) -> Iterator[str]:
         yield "  peak MB: " + ", ".join(f"{name} {number(value)}" for name, value in result.peak_mb.items())
     if result.longest_transaction is not None:
         yield f"  longest transaction {number(result.longest_transaction)} s"
+    if result.others > NOTEWORTHY:
+        yield f"  {result.others:.0%} of the machine went to processes that had no part in it"
     for name, value in result.figures.items():
         yield f"  {name}: {number(value)}"
 

@@ -35,7 +35,5 @@ async def cleanup(bench: Bench, size: str | None) -> Result:
         units=archived,
         unit="tasks",
         seconds=seconds,
-        cpu=measured.cpu,
-        peak_mb=measured.peak_mb,
-        longest_transaction=measured.longest,
+        **measured.told(),
     )

@@ -64,9 +64,7 @@ async def commands(bench: Bench, size: str | None) -> Result:
         unit="commands",
         seconds=seconds,
         first=max(0.0, first),
-        cpu=measured.cpu,
-        peak_mb=measured.peak_mb,
-        longest_transaction=measured.longest,
+        **measured.told(),
     )
 
 

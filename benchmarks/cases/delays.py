@@ -42,9 +42,7 @@ async def commands_under_mailing(bench: Bench, size: str | None) -> Result:
         units=len(busy),
         unit="commands",
         seconds=sum(busy),
-        cpu=measured.cpu,
-        peak_mb=measured.peak_mb,
-        longest_transaction=measured.longest,
+        **measured.told(),
         figures={
             "p50 without, ms": 1000 * percentile(quiet, 0.5),
             "p99 without, ms": 1000 * percentile(quiet, 0.99),

@@ -44,7 +44,6 @@ async def first_mail(bench: Bench, size: str | None) -> Result:
         unit="mailings",
         seconds=sum(firsts),
         first=median(firsts),
-        peak_mb=measured.peak_mb,
-        longest_transaction=measured.longest,
+        **{**measured.told(), "cpu": {}},
         figures={"fastest, s": min(firsts), "slowest, s": max(firsts)},
     )

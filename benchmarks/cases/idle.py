@@ -36,5 +36,6 @@ async def idle(bench: Bench, size: str | None) -> Result:
         unit="",
         seconds=LOOKED_AT,
         peak_mb=peaks,
+        others=measured.others,
         figures=figures,
     )

@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.dataset import OVERDUE, DataSet
-from benchmarks.house import Bench, House, Measured
+from benchmarks.house import Bench, House
 from benchmarks.result import Result
 from taskbell.contracts import OverdueDue
 
@@ -59,7 +59,15 @@ async def mail(bench: Bench, case: str, size: str, notifiers: int, *, delay: flo
     assert taken.first is not None
     assert taken.last is not None
     words = f"{size}: {expected:,} mails" + (f", {delay * 1000:g} ms" if delay else "")
-    return result(case, words, expected, measured, taken.first - began, taken.last - began)
+    return Result(
+        case=case,
+        what=words,
+        units=expected,
+        unit="mails",
+        seconds=taken.last - began,
+        first=taken.first - began,
+        **measured.told(),
+    )
 
 
 async def all_taken(house: House, expected: int) -> None:
@@ -69,18 +77,3 @@ async def all_taken(house: House, expected: int) -> None:
         return (await house.sink.taken()).taken >= expected
 
     await house.until(f"{expected} mails", enough)
-
-
-def result(case: str, what: str, mails: int, measured: Measured, first: float, seconds: float) -> Result:
-    """Of a mailing."""
-    return Result(
-        case=case,
-        what=what,
-        units=mails,
-        unit="mails",
-        seconds=seconds,
-        first=first,
-        cpu=measured.cpu,
-        peak_mb=measured.peak_mb,
-        longest_transaction=measured.longest,
-    )

@@ -58,8 +58,6 @@ async def _plan(bench: Bench, users: int) -> Result:
         units=row["planned"],
         unit="recipients",
         seconds=seconds,
-        cpu=measured.cpu,
-        peak_mb=measured.peak_mb,
-        longest_transaction=measured.longest,
+        **measured.told(),
         figures={"messages that wait for the broker": waiting},
     )

@@ -31,8 +31,6 @@ async def report(bench: Bench, size: str | None) -> Result:
         units=1,
         unit="reports",
         seconds=median(seconds),
-        cpu={name: spent / TIMES for name, spent in measured.cpu.items()},
-        peak_mb=measured.peak_mb,
-        longest_transaction=measured.longest,
+        **{**measured.told(), "cpu": {name: spent / TIMES for name, spent in measured.cpu.items()}},
         figures={"slowest, s": max(seconds), "fastest, s": min(seconds)},
     )

@@ -56,9 +56,7 @@ async def scheduler(bench: Bench, size: str | None) -> Result:
         units=expected,
         unit="occurrences",
         seconds=seconds,
-        cpu=measured.cpu,
-        peak_mb=measured.peak_mb,
-        longest_transaction=measured.longest,
+        **measured.told(),
         figures={
             "late at p50, s": percentile(late, 0.5),
             "late at p99, s": percentile(late, 0.99),
