@@ -42,6 +42,7 @@ async def measure(given: argparse.Namespace) -> Run:
                 if peers:
                     results += [_shown(await peers.run(peer)) for peer in PEERS if peer.case == case]
                 results.append(await quietly(bench, case, given.size))
+                keep(given.json, Run(machine, results))  # whatever becomes of the next one
         return Run(machine, results)
     finally:
         servers.down()
@@ -66,6 +67,12 @@ def _shown(result: Result) -> Result:
 
 def _say(*lines: str) -> None:
     print(*lines, sep="\n", flush=True)
+
+
+def keep(file: Path | None, run: Run) -> None:
+    """Writes all figures there."""
+    if file:
+        file.write_text(json.dumps(run.to_json(), indent=1) + "\n")
 
 
 def setting(text: str) -> tuple[str, str]:
@@ -119,8 +126,7 @@ def main() -> int:
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
         run = asyncio.run(measure(given))
     _say(*summary(run))
-    if given.json:
-        given.json.write_text(json.dumps(run.to_json(), indent=1) + "\n")
+    keep(given.json, run)
     if given.draw:
         given.draw.write_text(svg(run))
     return 0

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from benchmarks.result import Result, Run
 from benchmarks.targets import Judged, judge
 
-
 NOTEWORTHY = 0.1
 """The share of the machine that others may take, before figures are said to suffer from it."""
 
