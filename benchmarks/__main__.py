@@ -33,7 +33,7 @@ async def measure(given: argparse.Namespace) -> Run:
         peers = Peers(given.peers, servers) if given.peers else None
         if peers:
             peers.install()
-        machine = await servers.machine() | {"command": " ".join(["python -m benchmarks", *given.words])}
+        machine = await servers.machine() | {"command": command(given.words)}
         _say(f"load {machine['load']:.2f}, {machine['cores']} cores, {machine['processor']}")
         bench = Bench(servers, dict(given.set), own_sink=given.own_sink)
         results: list[Result] = []
@@ -49,8 +49,8 @@ async def measure(given: argparse.Namespace) -> Run:
 
 
 async def quietly(bench: Bench, case: str, size: str | None) -> Result:
-    """Runs a case, again where other processes took too much of the machine meanwhile."""
-    for last in (False, False, True):
+    """Runs a case, once more where other processes took too much of the machine meanwhile."""
+    for last in (False, True):
         began = time.monotonic()
         result = _shown(await CASES[case](bench, size))
         _say(f"  ({time.monotonic() - began:.0f} s with making its data)")
@@ -67,6 +67,15 @@ def _shown(result: Result) -> Result:
 
 def _say(*lines: str) -> None:
     print(*lines, sep="\n", flush=True)
+
+
+def command(words: Sequence[str]) -> str:
+    """The command line, without where things lie on this machine."""
+    shown = [
+        "DIR" if before == "--peers" else "FILE" if before == "--json" else word
+        for before, word in zip(["", *words], words, strict=False)
+    ]
+    return " ".join(["python -m benchmarks", *shown])
 
 
 def keep(file: Path | None, run: Run) -> None:

@@ -8,7 +8,7 @@ from benchmarks.result import Result, percentile
 from taskbell.zones import resolve_zone
 
 SCHEDULES = 200
-MINUTES = 3
+MINUTES = 2
 ZONES = words(
     """
     Africa/Cairo Africa/Johannesburg Africa/Lagos Africa/Nairobi America/Anchorage

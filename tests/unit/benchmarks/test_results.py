@@ -4,7 +4,7 @@ import json
 from xml.etree import ElementTree
 
 import pytest
-from benchmarks.__main__ import arguments, setting
+from benchmarks.__main__ import arguments, command, setting
 from benchmarks.chart import LONGEST, bars, length, svg
 from benchmarks.chart import PANELS as PANELS_DRAWN
 from benchmarks.peers import Peer, of_peer
@@ -139,3 +139,8 @@ def test_all_stands_for_every_case() -> None:
     assert len(arguments(["all"]).cases) == 11
     with pytest.raises(SystemExit):
         arguments([])
+
+
+def test_the_command_that_is_kept_names_no_place_of_this_machine() -> None:
+    words = ["all", "--peers", "/somewhere/peers", "--json", "/tmp/x.json", "--rounds", "3"]
+    assert command(words) == "python -m benchmarks all --peers DIR --json FILE --rounds 3"
