@@ -41,22 +41,21 @@ async def measure(given: argparse.Namespace) -> Run:
             for _ in range(given.rounds):
                 if peers:
                     results += [_shown(await peers.run(peer)) for peer in PEERS if peer.case == case]
-                results.append(await quietly(bench, case, given.size))
+                results.append(await run_case(bench, case, given.size, twice=given.patient))
                 keep(given.json, Run(machine, results))  # whatever becomes of the next one
         return Run(machine, results)
     finally:
         servers.down()
 
 
-async def quietly(bench: Bench, case: str, size: str | None) -> Result:
-    """Runs a case, once more where other processes took too much of the machine meanwhile."""
-    for last in (False, True):
-        began = time.monotonic()
-        result = _shown(await CASES[case](bench, size))
-        _say(f"  ({time.monotonic() - began:.0f} s with making its data)")
-        if last or result.others <= NOTEWORTHY:
-            break
+async def run_case(bench: Bench, case: str, size: str | None, *, twice: bool) -> Result:
+    """Runs a case; if wanted once more, where other processes took too much of the machine meanwhile."""
+    began = time.monotonic()
+    result = _shown(await CASES[case](bench, size))
+    _say(f"  ({time.monotonic() - began:.0f} s with making its data)")
+    if twice and result.others > NOTEWORTHY:
         _say("  once more:")
+        return await run_case(bench, case, size, twice=False)
     return result
 
 
@@ -103,6 +102,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("cases", nargs="*", metavar="CASE", choices=[*CASES, "all", []], help="or all")
     parser.add_argument("--size", choices=SIZES, help="of the data, for all cases")
     parser.add_argument("--rounds", type=int, default=1, help="run each case so many times; the median counts")
+    parser.add_argument("--patient", action="store_true", help="run a case again if the machine was busy otherwise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="run these in turn with ours, and tell the ratios")
     parser.add_argument(
