@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 PACKAGES := libs/common libs/devstack services/scheduler services/notifier services/maintenance
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test test-unit test-stack chaos check clean
+.PHONY: help setup demo down test test-unit test-stack chaos bench check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ chaos: $(INSTALLED) ## Attack the guarantee at full size; SEED=… ROUNDS=… re
 	@SEED="$(SEED)" ROUNDS="$(ROUNDS)" $(BIN)/python -m pytest --timeout 900 \
 		--numprocesses 4 --dist loadfile --no-loadscope-reorder tests/chaos
 
+bench: $(INSTALLED) ## Measure speed and memory, under 10 minutes; docs/performance.md tells what it means
+	@$(BIN)/python -m benchmarks all --json .dev/bench.json
+
 check: $(INSTALLED) ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -46,5 +49,6 @@ check: $(INSTALLED) ## Run ruff, mypy and import-linter
 
 clean: ## Stop what runs, delete its data, .venv and all caches
 	@test ! -x $(BIN)/python || $(BIN)/python -m taskbell_devstack down --remove-data
+	@test ! -d .dev/benchmarks || $(BIN)/python -m benchmarks --clean
 	@rm -rf $(VENV) .dev .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

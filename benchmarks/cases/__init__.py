@@ -1,0 +1,27 @@
+"""The cases, one a module: `CASES` names them in the order of docs/performance.md."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+
+from benchmarks.cases import cleanup, commands, delays, first_mail, idle, mailing, planning, report, scheduler
+from benchmarks.house import Bench
+from benchmarks.result import Result
+
+Case = Callable[[Bench, str | None], Awaitable[Result]]
+"""Takes the size that was asked for, None: its own."""
+
+CASES: Mapping[str, Case] = MappingProxyType(
+    {
+        "mailing": mailing.overdue,
+        "slow-smtp": mailing.slow_smtp,
+        "commands": commands.commands,
+        "cleanup": cleanup.cleanup,
+        "report": report.report,
+        "planning": planning.planning,
+        "first-mail": first_mail.first_mail,
+        "idle": idle.idle,
+        "scheduler": scheduler.scheduler,
+        "two-notifiers": mailing.two_notifiers,
+        "commands-under-mailing": delays.commands_under_mailing,
+    }
+)

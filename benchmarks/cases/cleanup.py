@@ -1,0 +1,39 @@
+"""C: old completed tasks leave the app's table, each kept whole in the archive."""
+
+import time
+
+from benchmarks.dataset import DataSet
+from benchmarks.house import Bench
+from benchmarks.result import Result
+from taskbell.contracts import CleanupCompletedTasks
+
+LEFT = "SELECT count(*) FROM tasks WHERE status = 'done' AND completed_at < now() - interval '31 days'"
+ARCHIVED = "SELECT count(*) FROM taskbell.archived_task"
+
+
+async def cleanup(bench: Bench, size: str | None) -> Result:
+    """From the command to its outcome.
+
+    Raises:
+        AssertionError: a task is neither where it was nor in the archive.
+    """
+    name = size or "L"
+    async with bench.house(DataSet.of(name)) as house, house.database() as database:
+        before = await database.fetchval("SELECT count(*) FROM tasks")
+        await house.start("maintenance")
+        async with house.client() as client, house.measured() as measured:
+            began = time.monotonic()
+            outcome = await client.request(CleanupCompletedTasks(), timeout=900)
+            seconds = time.monotonic() - began
+        assert outcome.state == "done", outcome
+        archived = await database.fetchval(ARCHIVED)
+        assert archived + await database.fetchval("SELECT count(*) FROM tasks") == before
+        assert not await database.fetchval(LEFT)
+    return Result(
+        case="cleanup",
+        what=f"{name}: {archived:,} of {before:,} tasks",
+        units=archived,
+        unit="tasks",
+        seconds=seconds,
+        **measured.told(),
+    )

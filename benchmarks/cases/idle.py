@@ -1,0 +1,41 @@
+"""G: what Taskbell takes while there is nothing to do, as three processes and as one."""
+
+import asyncio
+
+from benchmarks.dataset import DataSet
+from benchmarks.house import TOGETHER, Bench
+from benchmarks.measure import pss_mb
+from benchmarks.result import NOT_THE_WORKERS, Result
+
+LOOKED_AT = 30.0  # seconds
+RESTS = 5.0  # seconds after the start
+SERVICES = ("scheduler", "notifier", "maintenance")
+
+
+async def idle(bench: Bench, size: str | None) -> Result:
+    """Share of a core and memory, both ways."""
+    name = size or "S"
+    figures: dict[str, float] = {}
+    peaks: dict[str, float] = {}
+    async with bench.house(DataSet.of(name)) as house:
+        for words, services in (("three processes", SERVICES), ("run all", (TOGETHER,))):
+            await house.start(*services)
+            await asyncio.sleep(RESTS)
+            async with house.measured() as measured:
+                await asyncio.sleep(LOOKED_AT)
+            spent = sum(value for who, value in measured.cpu.items() if who not in NOT_THE_WORKERS)
+            figures[f"% of a core, {words}"] = 100 * spent / LOOKED_AT
+            figures[f"MB PSS, {words}"] = sum(pss_mb(house.pid(it)) for it in services)
+            figures[f"% of a core, PostgreSQL beside {words}"] = 100 * measured.cpu["postgresql"] / LOOKED_AT
+            peaks |= measured.peak_mb
+            await house.stop()
+    return Result(
+        case="idle",
+        what=f"{LOOKED_AT:g} s each",
+        units=0,
+        unit="",
+        seconds=LOOKED_AT,
+        peak_mb=peaks,
+        others=measured.others,
+        figures=figures,
+    )

@@ -1,0 +1,79 @@
+"""A, A' and the second notifier: an overdue mailing, from the event to the last mail that the mail server took."""
+
+import time
+
+from benchmarks.dataset import OVERDUE, DataSet
+from benchmarks.house import Bench, House
+from benchmarks.result import Result
+from taskbell.contracts import OverdueDue
+
+DELAY = 0.05
+SESSIONS = 64
+COMPLETED = "SELECT completed_at IS NOT NULL FROM taskbell.mailing WHERE message_id = $1"
+SENT = """
+    SELECT count(*) FROM taskbell.delivery AS d JOIN taskbell.mailing AS m ON m.id = d.mailing_id
+    WHERE m.message_id = $1 AND d.state = 'sent' AND d.attempts = 1
+"""
+
+
+async def overdue(bench: Bench, size: str | None) -> Result:
+    """A: as many mails as the mail server is sent, by one notifier."""
+    return await mail(bench, "mailing", size or "M", 1)
+
+
+async def slow_smtp(bench: Bench, size: str | None) -> Result:
+    """A': the same with every answer of the mail server 50 ms late, over at most 64 sessions."""
+    return await mail(bench, "slow-smtp", size or "S", 1, delay=DELAY, MAIL_POOL_SIZE=str(SESSIONS))
+
+
+async def two_notifiers(bench: Bench, size: str | None) -> Result:
+    """One notifier, and then two, on the same work."""
+    one = await mail(bench, "two-notifiers", size or "M", 1)
+    two = await mail(bench, "two-notifiers", size or "M", 2)
+    figures = {"times the rate of one": two.rate / one.rate, "mails/s of one": one.rate}
+    return Result(**{**vars(two), "figures": figures})
+
+
+async def mail(bench: Bench, case: str, size: str, notifiers: int, *, delay: float = 0.0, **settings: str) -> Result:
+    """Runs one mailing to its end.
+
+    Raises:
+        AssertionError: a mail was not taken, or was taken more than once.
+    """
+    async with bench.house(DataSet.of(size), delay=delay, **settings) as house, house.database() as database:
+        expected = await database.fetchval(OVERDUE)
+        await house.start(*(f"notifier-{number}" for number in range(1, notifiers + 1)))
+        async with house.client() as client, house.measured() as measured:
+            began = time.monotonic()
+            message_id = await client.publish(OverdueDue())
+            await all_taken(house, expected)
+
+            async def completed() -> bool:
+                return bool(await database.fetchval(COMPLETED, message_id))
+
+            await house.until("the mailing's end", completed)
+        taken = await house.sink.taken()
+        assert await database.fetchval(SENT, message_id) == expected, "not every row ended sent at its first try"
+        assert taken.taken == expected, f"{taken.taken} mails were taken instead of {expected}"
+        assert taken.distinct in (None, expected), f"{taken.distinct} different mails instead of {expected}"
+    assert taken.first is not None
+    assert taken.last is not None
+    words = f"{size}: {expected:,} mails" + (f", {delay * 1000:g} ms" if delay else "")
+    return Result(
+        case=case,
+        what=words,
+        units=expected,
+        unit="mails",
+        seconds=taken.last - began,
+        first=taken.first - began,
+        **measured.told(),
+    )
+
+
+async def all_taken(house: House, expected: int) -> None:
+    """Waits until the mail server has taken so many."""
+
+    async def enough() -> bool:
+        return (await house.sink.taken()).taken >= expected
+
+    await house.until(f"{expected} mails", enough)

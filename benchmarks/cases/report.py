@@ -1,0 +1,36 @@
+"""D: the daily report over all tasks, with all its figures."""
+
+import time
+
+from benchmarks.dataset import DataSet
+from benchmarks.house import Bench
+from benchmarks.result import Result, median
+from taskbell.contracts import GenerateTaskReport
+
+TIMES = 5
+
+
+async def report(bench: Bench, size: str | None) -> Result:
+    """From the command to its outcome, the median of several."""
+    name = size or "L"
+    async with bench.house(DataSet.of(name)) as house, house.database() as database:
+        tasks = await database.fetchval("SELECT count(*) FROM tasks")
+        await house.start("maintenance")
+        seconds = []
+        async with house.client() as client:
+            await client.request(GenerateTaskReport(), timeout=300)  # opens all connections
+            async with house.measured() as measured:
+                for _ in range(TIMES):
+                    began = time.monotonic()
+                    outcome = await client.request(GenerateTaskReport(), timeout=300)
+                    seconds.append(time.monotonic() - began)
+                    assert outcome.state == "done", outcome
+    return Result(
+        case="report",
+        what=f"{name}: {tasks:,} tasks",
+        units=1,
+        unit="reports",
+        seconds=median(seconds),
+        **{**measured.told(), "cpu": {name: spent / TIMES for name, spent in measured.cpu.items()}},
+        figures={"slowest, s": max(seconds), "fastest, s": min(seconds)},
+    )

@@ -1,0 +1,123 @@
+"""PostgreSQL and RabbitMQ of the benchmarks' own, kept with their templates from run to run."""
+
+import os
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+import httpx
+
+from benchmarks.dataset import Databases
+from taskbell.setup.broker import declare
+from taskbell_devstack.stack import Stack
+
+FOLDER = Path(__file__).resolve().parents[1] / ".dev" / "benchmarks"
+MUST_BE_ON = ("fsync", "synchronous_commit", "full_page_writes")
+PACKAGES = ("taskbell", "asyncpg", "aio-pika", "aiosmtplib", "uvloop", "sqlalchemy")
+
+
+class Servers:
+    """Both, as the development stack runs them."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self.folder = folder
+        self._stack = Stack(folder, servers=("postgresql", "rabbitmq"), say=lambda words: print(words, flush=True))
+
+    async def up(self) -> None:
+        """Starts them.
+
+        Raises:
+            RuntimeError: PostgreSQL runs without what makes a commit last.
+        """
+        state = self._stack.up()
+        assert state.postgresql is not None
+        assert state.rabbitmq is not None
+        self.database_url = state.postgresql.url
+        self.broker_url = state.rabbitmq.url
+        self.management_url = state.rabbitmq.management_url
+        self.pids = {name: state.processes[name].pid for name in ("postgresql", "rabbitmq")}
+        self.databases = Databases(self.database_url)
+        settings = await self.settings()
+        if off := [name for name in MUST_BE_ON if settings[name] != "on"]:
+            msg = f"PostgreSQL runs with {', '.join(off)} off: its figures would mean nothing"
+            raise RuntimeError(msg)
+
+    def down(self) -> None:
+        """Stops them; their data stay."""
+        self._stack.down()
+
+    def remove(self) -> None:
+        """Stops them, and removes all of it."""
+        self._stack.down(at_once=True, remove_data=True)
+
+    async def settings(self) -> dict[str, str]:
+        """Of PostgreSQL."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            return {row[0]: row[1] for row in await connection.fetch("SELECT name, setting FROM pg_settings")}
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def vhost(self) -> AsyncIterator[tuple[str, str]]:
+        """A virtual host with our topology, and its name; it is deleted at the end."""
+        name = f"bench-{uuid.uuid4().hex[:8]}"
+        user = quote(urlsplit(self.broker_url).username or "", safe="")
+        async with httpx.AsyncClient(base_url=f"{self.management_url}/api", timeout=60, trust_env=False) as api:
+            (await api.put(f"/vhosts/{name}", json={})).raise_for_status()
+            rights = {"configure": ".*", "write": ".*", "read": ".*"}
+            (await api.put(f"/permissions/{name}/{user}", json=rights)).raise_for_status()
+            url = urlsplit(self.broker_url)._replace(path=f"/{name}").geturl()
+            try:
+                await declare(url)
+                yield url, name
+            finally:
+                (await api.delete(f"/vhosts/{name}")).raise_for_status()
+
+    async def ready(self, vhost: str, queue: str) -> int:
+        """Messages in a queue that nobody has been given; the management API is some seconds behind."""
+        async with httpx.AsyncClient(base_url=f"{self.management_url}/api", timeout=60, trust_env=False) as api:
+            told = (await api.get(f"/queues/{vhost}/{queue}")).json()
+            return int(told.get("messages_ready", 0))
+
+    async def machine(self) -> dict[str, Any]:
+        """What the figures were measured on."""
+        async with httpx.AsyncClient(base_url=f"{self.management_url}/api", timeout=60, trust_env=False) as api:
+            overview = (await api.get("/overview")).json()
+        settings = await self.settings()
+        names = ("shared_buffers", "max_wal_size", *MUST_BE_ON)
+        return {
+            "cores": os.cpu_count(),
+            "processor": processor(),
+            "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+            "system": " ".join(os.uname()[i] for i in (0, 2)),
+            "load": os.getloadavg()[0],
+            "python": sys.version.split()[0],
+            "postgresql": settings["server_version"],
+            "rabbitmq": overview["rabbitmq_version"],
+            "erlang": overview["erlang_version"],
+            "commit": commit(),
+            "settings": {name: settings[name] for name in names},
+            "packages": {name: version(name) for name in PACKAGES},
+        }
+
+
+def processor() -> str:
+    """Its name."""
+    found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else os.uname().machine
+
+
+def commit() -> str:
+    """What is checked out, with a mark where something was changed since."""
+    argv = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(argv, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
