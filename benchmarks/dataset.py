@@ -16,9 +16,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from taskbell.setup import schema
+from taskbell_devstack.databases import migrate
 
 HALF_A_DAY = 12 * 3600
 PREFIX = "bench"
@@ -239,12 +239,3 @@ class Databases:
             await admin.execute(statement)
         finally:
             await admin.close()
-
-
-async def migrate(url: str) -> None:
-    """Brings a database to this version, with the web app's tables."""
-    engine = create_async_engine(urlsplit(url)._replace(scheme="postgresql+asyncpg").geturl())
-    async with engine.begin() as connection:
-        await schema.migrate(connection)
-        await schema.create_app_tables(connection, "public")
-    await engine.dispose()

@@ -19,7 +19,8 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
-from tests.support.databases import database_name, fresh_database, migrate
+from taskbell_devstack.databases import migrate
+from tests.support.databases import database_name, fresh_database
 from tests.support.inbox import Inbox
 from tests.support.management import Management
 from tests.support.servers import Run, ServerUrls, choose

@@ -24,6 +24,7 @@ from taskbell_devstack.stack import Stack
 from tests.support import containers
 from tests.support.management import Management
 from tests.support.servers import OWNER_VARIABLE, Run, choose
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -92,10 +93,8 @@ class Ground(ABC):
     async def returned(self, server: Server) -> float:
         """Waits until it accepts clients; the monotonic time of that."""
         accepts = greets if server == "rabbitmq" else lets_in
-        deadline = time.monotonic() + RETURNS
-        while not await asyncio.to_thread(accepts, HOST, self.ports[server]):
-            assert time.monotonic() < deadline, f"{server} did not come back within {RETURNS:g} s"
-            await asyncio.sleep(0.05)
+        port = self.ports[server]
+        await eventually(lambda: asyncio.to_thread(accepts, HOST, port), limit=RETURNS, what=f"the return of {server}")
         return time.monotonic()
 
     async def run_short_of_memory(self, short: bool) -> None:

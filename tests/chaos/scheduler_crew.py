@@ -105,6 +105,5 @@ class SchedulerCrew:
         self._working.add(name)
 
     def _signal(self, name: str, number: signal.Signals) -> None:
-        # The record stays: starting anew looks for itself whether the process is gone, and nothing is written here that
-        # another worker of this run could be writing.
+        # The record stays: starting anew looks for itself whether the process is gone.
         send(self._stack.state.processes[name], number)

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from tests.support.databases import fresh_database, migrate
+from taskbell_devstack.databases import migrate
+from tests.support.databases import fresh_database
 from tests.support.management import Management
 
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata")
@@ -93,9 +94,11 @@ class Town:
         while True:
             try:
                 return await self.rows(query, *values)
-            except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, TimeoutError):
-                await asyncio.sleep(0.2)
             except (
+                OSError,
+                TimeoutError,
+                asyncpg.PostgresConnectionError,
+                asyncpg.CannotConnectNowError,
                 asyncpg.AdminShutdownError,
                 asyncpg.CrashShutdownError,
                 asyncpg.InterfaceError,

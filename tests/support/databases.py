@@ -6,9 +6,6 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import asyncpg
-from sqlalchemy.ext.asyncio import create_async_engine
-
-from taskbell.setup import schema
 
 
 @contextlib.asynccontextmanager
@@ -34,15 +31,6 @@ def database_url(admin_url: str, name: str) -> str:
 def database_name(url: str) -> str:
     """The name of the database that the URL leads to."""
     return urlsplit(url).path.removeprefix("/")
-
-
-async def migrate(url: str) -> None:
-    """Bring the database to this version, with the web app's tables."""
-    engine = create_async_engine(urlsplit(url)._replace(scheme="postgresql+asyncpg").geturl())
-    async with engine.begin() as connection:
-        await schema.migrate(connection)
-        await schema.create_app_tables(connection, "public")
-    await engine.dispose()
 
 
 async def _execute(url: str, statement: str) -> None:
