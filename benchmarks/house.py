@@ -21,7 +21,7 @@ from taskbell_devstack.services import Service
 from taskbell_devstack.stack import Stack
 
 SETTLES = 1.5  # seconds for services that have just become ready to come to rest
-LOOK = 0.02  # seconds between looks
+LOOK = 0.1  # seconds between looks; what is timed has its end from the server that saw it
 TOGETHER = "together"
 """The three services in one process."""
 

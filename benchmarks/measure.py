@@ -13,7 +13,7 @@ from typing import Self
 import asyncpg
 
 TICK = os.sysconf("SC_CLK_TCK")
-EVERY = 0.02  # seconds between looks at the transactions
+EVERY = 0.05  # seconds between looks at the transactions
 LONGEST = """
     SELECT max(extract(epoch FROM clock_timestamp() - xact_start))::float8 FROM pg_stat_activity
     WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
@@ -91,7 +91,7 @@ class Watch:
     @classmethod
     @contextlib.asynccontextmanager
     async def over(cls, database_url: str) -> AsyncIterator[Self]:
-        """Looks every 20 ms until the end."""
+        """Looks every EVERY seconds until the end."""
         watch = cls()
         connection = await asyncpg.connect(database_url, server_settings={"application_name": "benchmark watch"})
         task = asyncio.create_task(watch._look(connection))

@@ -1,4 +1,4 @@
-"""PostgreSQL through SQLAlchemy on asyncpg. Only `Database.transaction()` commits."""
+"""PostgreSQL through SQLAlchemy on asyncpg. Only `Database.transaction()` and `Database.statement()` commit."""
 
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -96,11 +96,27 @@ class Transaction:
         self.callbacks.append(callback)
 
 
+class _Statement(Transaction):
+    """One whose only statement commits itself."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        super().__init__(connection)
+        self._done = False
+
+    async def execute(self, statement: str | Executable, parameters: Parameters | None = None) -> CursorResult[Any]:
+        if self._done:
+            msg = "a second statement would not be in the transaction of the first"
+            raise RuntimeError(msg)
+        self._done = True
+        return await super().execute(statement, parameters)
+
+
 class Database:
     """A pool of connections."""
 
     def __init__(self, engine: AsyncEngine, app_schema: str) -> None:
         self.engine = engine
+        self._committing = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.app = quoted(app_schema)
         """The quoted schema of the web app's tables, for SQL text."""
 
@@ -163,9 +179,28 @@ class Database:
         for callback in transaction.callbacks:
             callback()
 
-    async def _open(self) -> AsyncConnection:
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[Transaction]:
+        """A transaction of one statement, which PostgreSQL commits with it: one round trip instead of three.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL does not answer or refuses; unless the statement was under way, it has not
+                taken effect.
+            RuntimeError: a second statement, which would be a transaction of its own.
+        """
+        connection = await self._open(self._committing)
+        transaction = _Statement(connection)
         try:
-            return await self.engine.connect()
+            with _translated():
+                yield transaction
+        finally:
+            await connection.close()
+        for callback in transaction.callbacks:
+            callback()
+
+    async def _open(self, engine: AsyncEngine | None = None) -> AsyncConnection:
+        try:
+            return await (engine or self.engine).connect()
         except (OSError, TimeoutError, PoolTimeoutError, PostgresError, InterfaceError, DBAPIError) as error:
             # Whatever it says: without a connection there is nothing to be done. A wrong password, too many clients, a
             # database that is not there yet are mended from outside, while we wait and say so.

@@ -11,7 +11,6 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from sqlalchemy import Row
-from sqlalchemy.dialects.postgresql import insert
 
 from taskbell.concurrency import first_of
 from taskbell.contracts import CATALOGUE, Contract, message_of
@@ -23,7 +22,6 @@ from taskbell.logs import logger
 from taskbell.messaging.properties import TRACEPARENT
 from taskbell.messaging.publisher import Outgoing, Publisher
 from taskbell.metrics import Metrics
-from taskbell.models import Outbox as OutboxRow
 
 Owner = Literal["scheduler", "notifier", "maintenance", "app"]
 
@@ -47,6 +45,17 @@ class OutboxMessage:
     correlation_id: str | None = None
 
 
+_ADD = """
+    INSERT INTO taskbell.outbox (owner, routing_key, body, message_id, correlation_id)
+    SELECT :owner, m.routing_key, m.body, m.message_id, m.correlation_id
+    FROM unnest(
+        CAST(:keys AS text[]), CAST(:bodies AS jsonb[]), CAST(:ids AS text[]), CAST(:correlations AS text[])
+    ) WITH ORDINALITY AS m (routing_key, body, message_id, correlation_id, place)
+    ORDER BY m.place
+    ON CONFLICT (message_id) DO NOTHING
+"""
+
+
 class Outbox:
     """Writes rows of one owner, and wakes the relay when they are committed."""
 
@@ -58,17 +67,16 @@ class Outbox:
         """Adds messages; one whose message_id is already there is left out, it is the same message."""
         if not messages:
             return
-        rows = [
+        await transaction.execute(
+            _ADD,
             {
                 "owner": self.owner,
-                "routing_key": message_of(message.body).routing_key,
-                "body": message.body.model_dump(mode="json", exclude_unset=True),
-                "message_id": message.message_id or str(uuid4()),
-                "correlation_id": message.correlation_id,
-            }
-            for message in messages
-        ]
-        await transaction.execute(insert(OutboxRow).on_conflict_do_nothing(index_elements=["message_id"]), rows)
+                "keys": [message_of(message.body).routing_key for message in messages],
+                "bodies": [message.body.to_bytes().decode() for message in messages],
+                "ids": [message.message_id or str(uuid4()) for message in messages],
+                "correlations": [message.correlation_id for message in messages],
+            },
+        )
         self.wake_after(transaction)
 
     def wake_after(self, transaction: Transaction) -> None:

@@ -146,6 +146,7 @@ def _post(house: House, renderer: Renderer, links: UnsubscribeLinks | None) -> P
         data=timedelta(seconds=smtp.data_timeout),
         domain=writer.sender.domain,
         hold=hold,
+        sessions=lambda: pool.busy,
         on_ended=house.completion.wanted.set,
     )
     sender = Sender(

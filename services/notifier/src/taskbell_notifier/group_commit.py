@@ -1,12 +1,12 @@
 """Group commit: what concurrent callers want written goes into one statement, and one commit answers them all.
 
-While one group is being written, the next one gathers; it is written as soon as the first is done. So a lone caller
-waits for nobody, and a hundred callers pay for one commit.
+While one group is being written, the next one gathers; it is written as soon as the first is done and nobody is about
+to join it. So a lone caller waits for nobody, and a hundred callers pay for one commit.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -14,57 +14,139 @@ Answer = TypeVar("Answer")
 LARGEST = 500
 """Items in one statement."""
 
+LINGER = 0.005
+"""Seconds that a group waits for those who are about to join it."""
+
+
+class Later:
+    """In place of an answer: the item could not be written, and is to be tried again."""
+
+
+LATER: Final = Later()
+
 
 class GroupCommit(Generic[Item, Answer]):
     """Writes items in groups.
 
     Args:
-        write: commits a group, and returns one answer for each item, in their order. What it raises, each of its
-            callers gets; the groups after it are tried all the same.
+        write: commits a group, and returns for each item, in their order, its answer, the exception that its caller
+            gets, or LATER. What it raises, each of its callers gets; the groups after it are tried all the same.
+        pause: waited for before items that are to be written LATER are tried again.
+        complete: told how many callers wait in a group, says whether there is nobody else who may soon.
     """
 
-    def __init__(self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception | Later]]],
+        *,
+        pause: Callable[[], Awaitable[None]],
+        complete: Callable[[int], bool],
+    ) -> None:
         self._write = write
-        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._pause = pause
+        self._complete = complete
+        self._waiting: list[_Entry[Item, Answer]] = []
+        self._callers = 0
+        self._gathering: asyncio.Future[None] | None = None
         self._writing: asyncio.Task[None] | None = None
+
+    async def ask(self, item: Item) -> Answer:
+        """Has the item written, and waits for that; cancelled before its group is, it is left out."""
+        self._callers += 1
+        entry = self._add(item, asked=True)
+        return await entry.answer
 
     def add(self, item: Item) -> "asyncio.Future[Answer]":
         """Has the item written, whether or not anybody still waits for the answer; returns at once."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write_all())
-        return answer
+        return self._add(item, asked=False).answer
 
-    async def finish(self, timeout: float) -> int:
-        """Waits until everything is written; returns how many items are left when the time is up."""
+    async def finish(self, timeout: float) -> list[Item]:
+        """Waits until everything is written; returns what is left when the time is up."""
         if self._writing is not None:
             await asyncio.wait({self._writing}, timeout=timeout)
         if self._writing is None:
-            return 0
+            return []
         self._writing.cancel()
         await asyncio.wait({self._writing})
-        return len(self._waiting)
+        return [entry.item for entry in self._waiting if entry.is_wanted]
+
+    def _add(self, item: Item, *, asked: bool) -> "_Entry[Item, Answer]":
+        entry: _Entry[Item, Answer] = _Entry(item, asyncio.get_running_loop().create_future(), asked=asked)
+        self._waiting.append(entry)
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_all())
+        elif self._gathering is not None and self._complete(self._callers):
+            _end(self._gathering)
+        return entry
 
     async def _write_all(self) -> None:
-        group: list[tuple[Item, asyncio.Future[Answer]]] = []
+        group: list[_Entry[Item, Answer]] = []
         try:
             while self._waiting:
-                group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
-                await self._write_group(group)
-                group = []
+                await self._gather()
+                group = self._take()
+                later = await self._write_group(group) if group else []
+                self._waiting, group = later + self._waiting, []
+                if later:
+                    await self._pause()
         finally:
             self._waiting = group + self._waiting
             self._writing = None
 
-    async def _write_group(self, group: "Sequence[tuple[Item, asyncio.Future[Answer]]]") -> None:
-        try:
-            answers = await self._write([item for item, _ in group])
-        except Exception as error:  # noqa: BLE001 - it is the callers' to handle
-            for _, answer in group:
-                if not answer.done():
-                    answer.set_exception(error)
+    async def _gather(self) -> None:
+        """Waits a moment for callers who are about to join, unless there are none."""
+        if self._complete(self._callers):
             return
-        for (_, answer), found in zip(group, answers, strict=True):
-            if not answer.done():
-                answer.set_result(found)
+        loop = asyncio.get_running_loop()
+        self._gathering = loop.create_future()
+        timer = loop.call_later(LINGER, _end, self._gathering)
+        try:
+            await self._gathering
+        finally:
+            timer.cancel()
+            self._gathering = None
+
+    def _take(self) -> "list[_Entry[Item, Answer]]":
+        group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
+        self._callers -= sum(entry.asked for entry in group)
+        return [entry for entry in group if entry.is_wanted]
+
+    async def _write_group(self, group: "Sequence[_Entry[Item, Answer]]") -> "list[_Entry[Item, Answer]]":
+        """Returns those that are to be written later."""
+        try:
+            answers = await self._write([entry.item for entry in group])
+        except Exception as error:  # noqa: BLE001 - it is the callers' to handle
+            answers = [error] * len(group)
+        later = []
+        for entry, answer in zip(group, answers, strict=True):
+            if isinstance(answer, Later):
+                self._callers += entry.asked
+                later.append(entry)
+            elif entry.answer.done():
+                continue
+            elif isinstance(answer, Exception):
+                entry.answer.set_exception(answer)
+            else:
+                entry.answer.set_result(answer)
+        return later
+
+
+class _Entry(Generic[Item, Answer]):
+    """An item that waits."""
+
+    __slots__ = ("answer", "asked", "item")
+
+    def __init__(self, item: Item, answer: "asyncio.Future[Answer]", *, asked: bool) -> None:
+        self.item = item
+        self.answer = answer
+        self.asked = asked
+
+    @property
+    def is_wanted(self) -> bool:
+        """Is it still to be written?"""
+        return not (self.asked and self.answer.done())
+
+
+def _end(gathering: "asyncio.Future[None]") -> None:
+    if not gathering.done():
+        gathering.set_result(None)

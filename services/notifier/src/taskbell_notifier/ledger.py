@@ -16,7 +16,7 @@ from taskbell.errors import DatabaseUnavailable
 from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.outbox import Outbox
-from taskbell_notifier.group_commit import GroupCommit
+from taskbell_notifier.group_commit import LATER, GroupCommit, Later
 from taskbell_notifier.lifecycle import Change, Claimed, State
 from taskbell_notifier.measures import Measures
 from taskbell_notifier.repository import deliveries
@@ -39,6 +39,7 @@ class Ledger:
         data: how long the server may take from the first byte of a message to its reply.
         domain: of the sender, for Message-IDs.
         hold: rows of unknown outcome are not sent again.
+        sessions: tells how many mails are being handed over, each of which will ask for its marker.
         on_ended: called when rows have ended.
     """
 
@@ -53,6 +54,7 @@ class Ledger:
         data: timedelta,
         domain: str,
         hold: bool,
+        sessions: Callable[[], int],
         on_ended: Callable[[], None],
     ) -> None:
         self.name = "leases"
@@ -66,8 +68,10 @@ class Ledger:
         self._hold = hold
         self._on_ended = on_ended
         self._held: dict[int, Claimed] = {}
-        self._markers: GroupCommit[Claimed, bool] = GroupCommit(self._write_markers)
-        self._outcomes: GroupCommit[Change, bool] = GroupCommit(self._write_outcomes)
+        # Markers are asked for, and somebody waits for them with an open transaction; outcomes go with them.
+        self._writes: GroupCommit[Claimed | Change, bool] = GroupCommit(
+            self._write, pause=self._pause, complete=lambda asked: asked >= sessions()
+        )
         self._log = logger("ledger")
 
     async def claim(self, ids: Sequence[int]) -> Sequence[Claimed]:
@@ -76,7 +80,7 @@ class Ledger:
         Raises:
             DatabaseUnavailable: nothing was taken, as far as we know; what was after all is left to its lease.
         """
-        async with self._database.transaction() as tx:
+        async with self._database.statement() as tx:
             rows = await deliveries.claim(tx, ids, lease=self._lease, domain=self._domain, hold=self._hold)
         for row in rows:
             self._held[row.id] = row
@@ -88,14 +92,14 @@ class Ledger:
         Raises:
             DatabaseUnavailable: it is not known to be committed: the message must not go.
         """
-        return await self._markers.add(row)
+        return await self._writes.ask(row)
 
     def record(self, change: Change) -> "asyncio.Future[bool]":
         """Has an outcome written, shielded from whatever happens to the caller.
 
         The answer says whether it was: False where the claim had been lost.
         """
-        return self._outcomes.add(change)
+        return self._writes.add(change)
 
     def forget(self, changes: Iterable[Change]) -> None:
         """No longer renews the leases that these ended; a row claimed again since, after a stall, is still held."""
@@ -116,46 +120,47 @@ class Ledger:
 
     async def close(self, timeout: float = 2.0) -> None:
         """Writes what is left; outcomes that cannot be written are lost, and their rows the sweeper's."""
-        left = await self._outcomes.finish(timeout)
+        left = [it for it in await self._writes.finish(timeout) if isinstance(it, Change)]
         if left:
-            self._measures.outcomes_lost.inc(left)
-            self._log.error("outcomes.lost", rows=left)
+            self._measures.outcomes_lost.inc(len(left))
+            self._log.error("outcomes.lost", rows=len(left))
 
-    async def _write_markers(self, rows: Sequence[Claimed]) -> Sequence[bool]:
+    async def _write(self, items: Sequence[Claimed | Change]) -> Sequence[bool | Exception | Later]:
+        """Markers fail with their statement, and their messages do not go; outcomes are written LATER."""
+        marks = [it for it in items if isinstance(it, Claimed)]
+        changes = [it for it in items if isinstance(it, Change)]
         try:
-            async with self._database.transaction() as tx:
-                marked = await deliveries.mark_data(tx, rows, lease=self._data)
+            async with self._database.statement() as tx:
+                marked, changed = await deliveries.write(tx, marks, changes, lease=self._data)
+                if any(it.state in (State.FAILED, State.EXPIRED) for it in changes):
+                    self._outbox.wake_after(tx)
         except DatabaseUnavailable as error:
             self._gate.trip(error)
-            raise
-        self._measures.resends.inc(sum(row.suspect and row.id in marked for row in rows))
-        return [row.id in marked for row in rows]
+            return [error if isinstance(it, Claimed) else LATER for it in items]
+        except DBAPIError as error:
+            if len(items) > 1:  # one of them is at fault, and it alone shall fail
+                return [answer for it in items for answer in await self._write([it])]
+            return [self._refused(items[0], error)]
+        self._measures.resends.inc(sum(row.suspect and row.id in marked for row in marks))
+        self._note(changes, changed)
+        done = marked.union(it.id for it in changed)
+        return [it.id in done for it in items]
 
-    async def _write_outcomes(self, changes: Sequence[Change]) -> Sequence[bool]:
-        while True:
-            try:
-                async with self._database.transaction() as tx:
-                    written = await deliveries.change(tx, changes)
-                    if any(it.state in (State.FAILED, State.EXPIRED) for it in changes):
-                        self._outbox.wake_after(tx)
-                break
-            except DatabaseUnavailable as error:
-                self._gate.trip(error)
-                await first_of(self._gate.wait_open(), timeout=PAUSE)
-            except DBAPIError as error:
-                if is_passing(error):
-                    self._log.warning("outcomes.wait", rows=len(changes), reason=str(error.orig).partition("\n")[0])
-                    await asyncio.sleep(PAUSE)
-                    continue
-                if len(changes) == 1:
-                    # What PostgreSQL refuses to store cannot be mended here: its lease runs out, a sweeper judges.
-                    self.forget(changes)
-                    raise
-                # One of them is at fault, and it alone shall fail.
-                return [done for change in changes for done in await self._write_outcomes([change])]
-        self._note(changes, written)
-        done = {it.id for it in written}
-        return [change.id in done for change in changes]
+    def _refused(self, item: Claimed | Change, error: DBAPIError) -> Exception | Later:
+        if isinstance(item, Claimed):
+            return error
+        if is_passing(error):
+            self._log.warning("outcome.waits", delivery_id=item.id, reason=str(error.orig).partition("\n")[0])
+            return LATER
+        # What PostgreSQL refuses to store cannot be mended here: its lease runs out, a sweeper judges.
+        self.forget([item])
+        return error
+
+    async def _pause(self) -> None:
+        if self._gate.is_open:
+            await asyncio.sleep(PAUSE)
+        else:
+            await first_of(self._gate.wait_open(), timeout=PAUSE)
 
     def _note(self, changes: Sequence[Change], written: Sequence[deliveries.Changed]) -> None:
         self.forget(changes)

@@ -90,6 +90,7 @@ class Rooms:
             data=timedelta(seconds=settings.data_timeout),
             domain="example.org",
             hold=self.settings.unknown_policy == "hold",
+            sessions=lambda: self.pool.busy,
             on_ended=self.completion.wanted.set,
         )
         self.sender = Sender(

@@ -9,13 +9,13 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.integration.notifier.ledger.house import DAY, HOUR, Town, received
+from tests.integration.notifier.ledger.house import DAY, HOUR, Town, received, settings_for
 from tests.integration.notifier.ledger.rooms import Rooms
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
 from taskbell.contracts import MailKind, OverdueDue, ReminderDue, SendBatch, WeeklyDue
-from taskbell.database import Transaction
+from taskbell.database import Database, Transaction
 from taskbell.errors import DatabaseUnavailable
 from taskbell_notifier import ledger
 from taskbell_notifier.domain import Overdue, Weekly
@@ -311,12 +311,15 @@ async def test_without_a_committed_marker_no_byte_of_the_message_goes(
     await planned(town, rooms, server)
     await rooms.open_gate()
 
-    async def away(*_: Any, **__: Any) -> set[int]:
-        raise DatabaseUnavailable("gone")
+    real = deliveries.write
 
-    with monkeypatch.context() as patched:
-        patched.setattr(deliveries, "mark_data", away)
-        await rooms.send()
+    async def away_for_marks(tx: Transaction, marks: Any, changes: Any, **lease: Any) -> Any:
+        if marks:
+            raise DatabaseUnavailable("gone")
+        return await real(tx, marks, changes, **lease)
+
+    monkeypatch.setattr(deliveries, "write", away_for_marks)
+    await rooms.send()
     assert server.accepted == []
     row = await town.delivery()
     assert (row["state"], row["attempts"]) == ("planned", 0)
@@ -345,15 +348,16 @@ async def test_an_outcome_that_cannot_be_written_is_written_when_postgresql_is_b
 ) -> None:
     await planned(town, rooms, server)
     await rooms.open_gate()
-    real, tries = deliveries.change, []
+    real, tries = deliveries.write, []
 
-    async def away_twice(*args: Any, **kwargs: Any) -> Any:
-        tries.append(args)
-        if len(tries) < 3:
-            raise DatabaseUnavailable("gone")
-        return await real(*args, **kwargs)
+    async def away_twice(tx: Transaction, marks: Any, changes: Any, **lease: Any) -> Any:
+        if changes:
+            tries.append(changes)
+            if len(tries) < 3:
+                raise DatabaseUnavailable("gone")
+        return await real(tx, marks, changes, **lease)
 
-    monkeypatch.setattr(deliveries, "change", away_twice)
+    monkeypatch.setattr(deliveries, "write", away_twice)
     await rooms.send()
     assert (await town.delivery())["state"] == "sent"
     assert len(server.accepted) == 1
@@ -362,16 +366,16 @@ async def test_an_outcome_that_cannot_be_written_is_written_when_postgresql_is_b
 async def test_an_outcome_whose_row_is_locked_for_longer_than_a_statement_may_take_is_written_after_it(
     town: Town, rooms: Rooms, server: ScriptedSmtp, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rooms.database = Database.connect(settings_for(database_url), name="impatient", statement_timeout=0.5)
     await planned(town, rooms, server)
     monkeypatch.setattr(ledger, "PAUSE", 0.01)
-    real, tries = deliveries.change, []
+    real, tries = deliveries.write, []
 
-    async def impatient(tx: Transaction, changes: Any) -> Any:
-        tries.append(changes)
-        await tx.execute("SET LOCAL statement_timeout = 50")
-        return await real(tx, changes)
+    async def counted(*given: Any, **lease: Any) -> Any:
+        tries.append(given)
+        return await real(*given, **lease)
 
-    monkeypatch.setattr(deliveries, "change", impatient)
+    monkeypatch.setattr(deliveries, "write", counted)
     server.rule("DOT", hold=True)
     sending = asyncio.create_task(rooms.send())
     await server.until(lambda: any(connection.messages for connection in server.connections))
@@ -380,10 +384,11 @@ async def test_an_outcome_whose_row_is_locked_for_longer_than_a_statement_may_ta
         async with somebody.transaction():
             await somebody.execute("LOCK TABLE taskbell.delivery IN SHARE MODE")  # as CREATE INDEX does
             server.clear()
-            await eventually(lambda: len(tries) >= 3)
+            await eventually(lambda: len(tries) >= 4)  # the marker's is one of them
     finally:
         await somebody.close()
     await sending
+    await rooms.database.close()
     row = await town.delivery()
     assert (row["state"], row["resends"]) == ("sent", 0)
     assert len(server.accepted) == 1

@@ -21,7 +21,7 @@ CLAIM = """
         SELECT d.id, d.state
         FROM taskbell.delivery AS d
         JOIN taskbell.mailing AS m ON m.id = d.mailing_id
-        WHERE d.id = ANY(CAST(:ids AS bigint[])) AND d.ended_at IS NULL AND d.expires_at > now()
+        WHERE d.id = ANY(CAST(:ids AS bigint[])) AND (d.ended_at IS NULL) IS TRUE AND d.expires_at > now()
             AND m.state <> 'cancelled'
             AND (d.state = 'planned'
                 OR (d.state = 'retry' AND d.next_attempt_at <= now())
@@ -38,6 +38,8 @@ CLAIM = """
         d.attempts, d.unknown_at IS NOT NULL AS suspect, d.mail_message_id
 """
 # SKIP LOCKED: who has the row locked is claiming or judging it; this message is only a hint.
+# "IS TRUE" keeps PostgreSQL from the index of open rows: beside the rows of many days it expects next to none of them,
+# and would read every row of a mailing under way for each batch of it.
 
 RENEW = """
     UPDATE taskbell.delivery AS d
@@ -57,7 +59,7 @@ MARK = """
     UPDATE taskbell.delivery AS d
     SET phase = 'data', lease_until = now() + make_interval(secs => :lease),
         resends = d.resends + CASE WHEN d.unknown_at IS NULL THEN 0 ELSE 1 END
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:claims AS uuid[])) AS m (id, claim)
+    FROM unnest(CAST(:marked AS bigint[]), CAST(:marked_claims AS uuid[])) AS m (id, claim)
     WHERE d.id = m.id AND d.claim = m.claim AND d.state = 'sending' AND d.phase = 'envelope'
         AND d.lease_until > now() AND d.expires_at > now() AND (d.unknown_at IS NULL OR d.resends = 0)
     RETURNING d.id
@@ -87,7 +89,7 @@ CHANGE = """
                 ELSE least(now() + make_interval(secs => w.wait), d.expires_at) END,
             ended_at = CASE WHEN w.state = ANY(CAST(:ended AS text[])) THEN now() END
         FROM wanted AS w
-        WHERE d.id = w.id AND d.ended_at IS NULL AND d.claim IS NOT DISTINCT FROM w.claim
+        WHERE d.id = w.id AND (d.ended_at IS NULL) IS TRUE AND d.claim IS NOT DISTINCT FROM w.claim
         RETURNING d.id, d.mailing_id, d.user_id, d.kind, d.state, d.reason, d.ended_at, w.address, w.suppress
     ), told AS (
         INSERT INTO taskbell.outbox (owner, routing_key, body, message_id)
@@ -105,6 +107,15 @@ CHANGE = """
     SELECT id, mailing_id, kind, state, ended_at IS NOT NULL AS ended FROM changed
 """
 # An unknown row keeps its claim until it is claimed again: an outcome that arrives late still counts.
+
+def _together(mark: str, change: str) -> str:
+    """Both in one statement. They never meet on a row: it has one claim, and its sender asks for one at a time."""
+    return f"""
+        WITH marked AS ({mark}),
+        {change.strip().removeprefix("WITH")}
+        UNION ALL SELECT id, NULL, NULL, NULL, NULL FROM marked
+    """
+
 
 SWEEP = """
     SELECT d.*, m.at, m.state = 'cancelled' AS cancelled, now() AS now
@@ -181,31 +192,45 @@ async def renew(tx: Transaction, held: Iterable[Claimed], *, lease: timedelta) -
     await tx.execute(RENEW, parameters | {"lease": lease.total_seconds()})
 
 
-async def mark_data(tx: Transaction, rows: Sequence[Claimed], *, lease: timedelta) -> set[int]:
-    """The data marker; returns the ids of the rows whose message may now go."""
-    parameters = {"ids": [row.id for row in rows], "claims": [row.claim for row in rows]}
-    marked = await tx.rows(MARK, parameters | {"lease": lease.total_seconds()})
-    return {row.id for row in marked}
+async def write(
+    tx: Transaction, marks: Sequence[Claimed], changes: Sequence[Change], *, lease: timedelta
+) -> tuple[set[int], list[Changed]]:
+    """Data markers, and changes to other rows as `change` writes them, in one statement.
+
+    Returns:
+        the ids of the rows whose message may now go, and the changes that took effect.
+    """
+    parameters = {
+        "marked": [row.id for row in marks],
+        "marked_claims": [row.claim for row in marks],
+        "lease": lease.total_seconds(),
+    }
+    rows = await tx.rows(_together(MARK, CHANGE), _columns(changes) | parameters)
+    return {row.id for row in rows if row.state is None}, [_changed(row) for row in rows if row.state is not None]
 
 
 async def change(tx: Transaction, changes: Sequence[Change]) -> list[Changed]:
     """Writes changes to rows that still carry their claims, tells of failures, suppresses dead addresses."""
-    rows = await tx.rows(
-        CHANGE,
-        {
-            "ids": [it.id for it in changes],
-            "claims": [it.claim for it in changes],
-            "states": [it.state.value for it in changes],
-            "reasons": [it.reason for it in changes],
-            "waits": [it.wait.total_seconds() for it in changes],
-            "untried": [it.untried for it in changes],
-            "cut_off": [it.cut_off for it in changes],
-            "addresses": [it.address for it in changes],
-            "suppress": [it.suppress for it in changes],
-            "ended": [state.value for state in ENDED],
-        },
-    )
-    return [Changed(row.id, row.mailing_id, MailKind(row.kind), State(row.state), row.ended) for row in rows]
+    return [_changed(row) for row in await tx.rows(CHANGE, _columns(changes))]
+
+
+def _columns(changes: Sequence[Change]) -> dict[str, Any]:
+    return {
+        "ids": [it.id for it in changes],
+        "claims": [it.claim for it in changes],
+        "states": [it.state.value for it in changes],
+        "reasons": [it.reason for it in changes],
+        "waits": [it.wait.total_seconds() for it in changes],
+        "untried": [it.untried for it in changes],
+        "cut_off": [it.cut_off for it in changes],
+        "addresses": [it.address for it in changes],
+        "suppress": [it.suppress for it in changes],
+        "ended": [state.value for state in ENDED],
+    }
+
+
+def _changed(row: Row[Any]) -> Changed:
+    return Changed(row.id, row.mailing_id, MailKind(row.kind), State(row.state), row.ended)
 
 
 async def due_rows(tx: Transaction, limit: int) -> tuple[datetime | None, list[Open]]:

@@ -67,6 +67,11 @@ class SmtpPool:
         """Sessions that are open now, in use or waiting."""
         return len(self._used) + len(self._shelf)
 
+    @property
+    def busy(self) -> int:
+        """Sessions on which a mail is being handed over."""
+        return len(self._used)
+
     async def submit(self, envelope: Envelope, before_data: BeforeData) -> Submission:
         """Hands one mail over and says how that ended. Who waits longest for a session gets the next one.
 
