@@ -90,7 +90,7 @@ class Letters:
         message = self._writer.write(
             row.kind, rendered, to=letter.to, message_id=row.message_id, date=now, unsubscribe_url=url
         )
-        return Envelope(self._sender, letter.to.addr_spec, message)
+        return Envelope(self._sender, letter.to.addr_spec, message, is_ready=True)
 
 
 def report_date(row: Claimed) -> date:

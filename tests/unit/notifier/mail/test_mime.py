@@ -25,6 +25,7 @@ from taskbell_notifier.domain import MAILINGS
 from taskbell_notifier.mail import headers, mime
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Rendered, Renderer
+from taskbell_notifier.smtp.envelope import with_crlf, with_dots
 
 body = st.text(st.characters(exclude_categories=["Cs"]), max_size=400) | st.lists(
     st.sampled_from(
@@ -58,6 +59,7 @@ def test_what_the_standard_librarys_parser_reads_is_what_was_written(subject: st
     assert message.get_content_type() == "multipart/alternative"
     assert bodies(raw) == (newlines(text), "".join(map(newlines, html)))
     assert max(map(len, raw.split(b"\r\n"))) <= 78
+    assert with_dots(with_crlf(raw)) == raw  # nothing is left to the transport
 
 
 @pytest.mark.parametrize("length", [24, 25, 26, 37, 38, 74, 75, 76])
@@ -87,6 +89,17 @@ def test_a_piece_of_any_length_ends_with_a_soft_break_in_a_line_of_at_most_76(le
     assert encoded.endswith(b"=\r\n")
     assert max(map(len, encoded.split(b"\r\n"))) <= 76
     assert quopri.decodestring(encoded + b"end") == text.encode() + b"end"
+
+
+@pytest.mark.parametrize("end", ["", "é", "=", ".", "é.", ".."])
+@pytest.mark.parametrize("length", range(66, 80))
+def test_no_line_begins_with_a_dot_however_long_it_is(length: int, end: str):
+    for text in (f".{'x' * length}{end}", f"a\n.{'x' * length}{end}\n..\n."):
+        for encoded in (mime.quoted_printable(text), mime.quoted_printable_part(text)):
+            lines = encoded.split(b"\r\n")
+            assert not any(line.startswith(b".") for line in lines)
+            assert max(map(len, lines)) <= 76
+            assert quopri.decodestring(encoded).decode().replace("\r\n", "\n") == text
 
 
 @given(body)

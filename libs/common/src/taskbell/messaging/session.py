@@ -16,9 +16,10 @@ from typing import Any, cast
 import aio_pika
 import aiormq
 import aiormq.channel
-from aiormq.abc import AbstractConnection
+from aio_pika.abc import AbstractChannel
+from aiormq.abc import AbstractConnection, DeliveredMessage
 from faststream import AckPolicy
-from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
+from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
 from faststream.rabbit.subscriber import RabbitSubscriber
 
 from taskbell.concurrency import first_of
@@ -95,6 +96,7 @@ class Session:
         self.lanes = [Lane(each, publisher, gates, metrics, self._ending) for each in subscriptions]
         self._workers: list[asyncio.Task[None]] = []
         self._consumers: list[tuple[str, str, aiormq.channel.Channel]] = []
+        self._channels: list[AbstractChannel] = []
         self._catching_up: list[asyncio.Task[None]] = []
         self._asking = asyncio.Lock()
         self._leaving = False
@@ -114,19 +116,12 @@ class Session:
             self._subscribe(lane)
 
     def _subscribe(self, lane: Lane[Any]) -> None:
-        subscriber = self._broker.subscriber(
+        """Tells FastStream of the queue and of the channel that it is to be consumed on; messages come past it."""
+        self._broker.subscriber(
             RabbitQueue(lane.subscription.queue, durable=True, declare=False),
             channel=Channel(prefetch_count=lane.subscription.prefetch),
             ack_policy=AckPolicy.MANUAL,
-            no_reply=True,
-            parser=_parsed,
-            decoder=_undecoded,
         )
-
-        async def handle(message: RabbitMessage) -> None:
-            lane.deliver(message.raw_message)
-
-        subscriber(handle)
 
     async def start(self) -> None:
         """Starts consuming, once all that its messages may need is there.
@@ -205,20 +200,24 @@ class Session:
     async def _begin(self, lane: Lane[Any]) -> bool:
         """Takes a queue's first message and, unless that is suspect, consumes. Says whether it does."""
         (subscriber,) = (each for each in self._subscribers() if each.queue.name == lane.subscription.queue)
+        queue = await subscriber._outer_config.declarer.declare_queue(subscriber.queue, channel=subscriber.channel)
         if lane.subscription.prefetch > 1:  # else each is alone
-            queue = await subscriber._outer_config.declarer.declare_queue(subscriber.queue, channel=subscriber.channel)
             first = await queue.get(fail=False, timeout=None)
             if first is not None:
                 lane.deliver(first)
                 if lane.is_suspect(envelope_of(queue.name, first)):
                     return False
         lane.consuming = True
-        await subscriber.start()
-        started, tag = subscriber._queue_obj, subscriber._consumer_tag
-        if started is None or tag is None:
+
+        async def deliver(message: DeliveredMessage) -> None:
+            lane.deliver(aio_pika.IncomingMessage(message))
+
+        channel = cast(aiormq.channel.Channel, await queue.channel.get_underlay_channel())
+        tag = (await channel.basic_consume(queue.name, deliver)).consumer_tag
+        if tag is None:
             raise BrokerUnavailable("the connection to RabbitMQ was lost")
-        channel = cast(aiormq.channel.Channel, await started.channel.get_underlay_channel())
-        self._consumers.append((started.name, tag, channel))
+        self._consumers.append((queue.name, tag, channel))
+        self._channels.append(queue.channel)
         return True
 
     async def _catch_up(self, lane: Lane[Any]) -> None:
@@ -288,7 +287,7 @@ class Session:
         return [subscriber for subscriber in self._broker.subscribers if isinstance(subscriber, RabbitSubscriber)]
 
     async def _cancel_consumers(self) -> None:
-        """Takes nothing new. Cancelled at the broker before FastStream is told: it drops what arrives in between."""
+        """Takes nothing new."""
         self._leaving = True
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -296,7 +295,7 @@ class Session:
                 async with self._asking:  # a message that was asked for is ours, too
                     await self._cancel_begun()
         for _ in range(5):
-            await asyncio.sleep(0)  # what arrived before the answer is still on its way through aio-pika and FastStream
+            await asyncio.sleep(0)  # what arrived before the answer is still on its way through aiormq
         for lane in self.lanes:
             lane.return_suspects()
 
@@ -309,24 +308,12 @@ class Session:
         try:
             with losses_named():
                 async with asyncio.timeout(CLOSE_TIMEOUT):
-                    for subscriber in self._subscribers():
-                        if (queue := subscriber._queue_obj) is not None:
-                            # The channel's farewell goes out after all acknowledgements, and is answered after them.
-                            await queue.channel.close()
-                        subscriber._consumer_tag = None
+                    for channel in self._channels:
+                        # Its farewell goes out after all acknowledgements, and is answered after them.
+                        await channel.close()
                     await self._broker.stop()
         except (*LOSSES, ExceptionGroup) as error:
             self._log.info("session.unclean", reason=repr(error))
-
-
-async def _parsed(message: aio_pika.IncomingMessage) -> RabbitMessage:
-    """FastStream's word for a message. Its own parser invents ids where there are none; we read the raw ones."""
-    return RabbitMessage(raw_message=message, body=message.body, correlation_id="-", message_id="-")
-
-
-async def _undecoded(message: RabbitMessage) -> RabbitMessage:
-    """Bodies are validated from their raw bytes, whatever content_type says."""
-    return message
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@
 or more into encoded words, which silently breaks one-click unsubscribe (RFC 8058). This writer knows its one shape:
 multipart/alternative of two quoted-printable texts. Property tests hold it to what the standard library's parser reads.
 
-Lines end with CRLF; dots at their beginning are not doubled, that is the transport's part (RFC 5321 §4.5.2).
+Lines end with CRLF, and none begins with a dot (RFC 2049 §3 (8)), so that the transport has nothing left to do.
 """
 
 from binascii import b2a_qp
@@ -65,7 +65,7 @@ class MailWriter:
         date: datetime,
         unsubscribe_url: str | None = None,
     ) -> bytes:
-        """The whole message.
+        """The whole message: every line ends with CRLF, none begins with a dot.
 
         Args:
             to: the one recipient, from `headers.valid_address`.
@@ -103,7 +103,7 @@ def _short(text: str) -> bytes | None:
     """What most values look like is encoded faster than a cache finds it; None where the text is not like that."""
     if len(text) < _QP_LINE and text.isascii() and text.isprintable():
         encoded = text.encode("ascii").replace(b"=", b"=3D")
-        if len(encoded) < _QP_LINE:
+        if len(encoded) < _QP_LINE and not encoded.startswith(b"."):
             return encoded + b"=\r\n"
     return None
 
@@ -140,7 +140,22 @@ def quoted_printable(text: str) -> bytes:
     for blank in (b"=20\r\n", b"=09\r\n"):
         if blank in encoded:
             encoded = _mended(encoded, blank)
+    if encoded.startswith(b".") or b"\r\n." in encoded:
+        encoded = b"\r\n".join([_without_dot(line) for line in encoded.split(b"\r\n")])
     return encoded[:-2]
+
+
+def _without_dot(line: bytes) -> bytes:
+    """The line with "=2E" for a dot that it begins with; where it becomes too long, the rest moves to lines below."""
+    if not line.startswith(b"."):
+        return line
+    line = b"=2E" + line[1:]
+    if len(line) <= _QP_LINE:
+        return line
+    end = _QP_LINE - 1
+    escape = line.rfind(b"=", end - 2, end)  # it must not be cut in two
+    end = end if escape < 0 else escape
+    return line[:end] + b"=\r\n" + _without_dot(line[end:])
 
 
 def _mended(encoded: bytes, blank: bytes) -> bytes:
@@ -166,5 +181,5 @@ def quoted_printable_part(text: str) -> bytes:
     last = encoded[encoded.rfind(b"\n") + 1 :]
     if len(last) == _QP_LINE:  # no room for the "=" of a soft break: the last character moves to a line of its own
         width = 3 if last[-3:-2] == b"=" else 1
-        encoded = encoded[:-width] + b"=\r\n" + encoded[-width:]
+        encoded = encoded[:-width] + b"=\r\n" + _without_dot(encoded[-width:])
     return encoded + b"=\r\n"

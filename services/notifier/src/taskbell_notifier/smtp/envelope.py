@@ -21,6 +21,8 @@ class Envelope:
     sender: str
     recipient: str
     message: bytes
+    is_ready: bool = False
+    """Every line of the message ends with CRLF and none begins with a dot: whoever wrote it has seen to that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def lay_out(envelope: Envelope, abilities: Abilities) -> Order | Submission:
     sender, recipient = mailbox(envelope.sender), mailbox(envelope.recipient)
     assert sender is not None
     assert recipient is not None
-    message = with_crlf(envelope.message)
+    message = envelope.message if envelope.is_ready else with_crlf(envelope.message)
     parameters = b""
     if abilities.size:
         parameters = b" SIZE=%d" % len(message)  # RFC 1870 counts neither doubled dots nor the final one
@@ -101,7 +103,7 @@ def lay_out(envelope: Envelope, abilities: Abilities) -> Order | Submission:
     return Order(
         mail=b"MAIL FROM:<%b>%b\r\n" % (sender, parameters),
         rcpt=b"RCPT TO:<%b>\r\n" % recipient,
-        message=with_dots(message) + b".\r\n",
+        message=(message if envelope.is_ready else with_dots(message)) + b".\r\n",
     )
 
 
