@@ -28,7 +28,7 @@ class Result:
     peak_mb: Mapping[str, float] = field(default_factory=dict)
     """By process, the kernel's own peak of its resident memory."""
     longest_transaction: float | None = None
-    """Seconds, by a look every 20 ms."""
+    """Seconds, by a look every 50 ms."""
     others: float = 0.0
     """The share of the machine that processes took which had no part in it."""
     figures: Mapping[str, float] = field(default_factory=dict)

@@ -108,6 +108,7 @@ CHANGE = """
 """
 # An unknown row keeps its claim until it is claimed again: an outcome that arrives late still counts.
 
+
 def _together(mark: str, change: str) -> str:
     """Both in one statement. They never meet on a row: it has one claim, and its sender asks for one at a time."""
     return f"""
