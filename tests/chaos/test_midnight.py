@@ -82,7 +82,7 @@ async def all_over(post: Post, mailings: int) -> None:
         assert (row["open"], row["unpublished"]) == (0, 0), row
         return not any((await depths(post.house.management, *QUEUES)).values())
 
-    # Rows whose message came while their claim was still the dead one's are looked at again IN_QUEUE after it was written.
+    # A row whose message came while its claim was still the dead one's is looked at again IN_QUEUE after that.
     await eventually(look, limit=90 + IN_QUEUE.total_seconds())
 
 
