@@ -167,29 +167,30 @@ class Database:
             DatabaseUnavailable: PostgreSQL does not answer or refuses; nothing of the block has taken effect, unless
                 the commit itself was under way.
         """
-        connection = await self._open()
-        transaction = Transaction(connection)
-        try:
-            with _translated():
-                yield transaction
-                async with _answered(connection):
-                    await connection.commit()
-        finally:
-            await connection.close()
-        for callback in transaction.callbacks:
-            callback()
+        async with self._on(self.engine, Transaction) as transaction:
+            yield transaction
+            async with _answered(transaction.connection):
+                await transaction.connection.commit()
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[Transaction]:
         """A transaction of one statement, which PostgreSQL commits with it: one round trip instead of three.
+
+        What the block raises after its statement takes nothing back.
 
         Raises:
             DatabaseUnavailable: PostgreSQL does not answer or refuses; unless the statement was under way, it has not
                 taken effect.
             RuntimeError: a second statement, which would be a transaction of its own.
         """
-        connection = await self._open(self._committing)
-        transaction = _Statement(connection)
+        async with self._on(self._committing, _Statement) as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def _on(self, engine: AsyncEngine, kind: type[Transaction]) -> AsyncIterator[Transaction]:
+        """A connection for one transaction; its callbacks are called where the block does not raise."""
+        connection = await self._open(engine)
+        transaction = kind(connection)
         try:
             with _translated():
                 yield transaction
@@ -198,9 +199,9 @@ class Database:
         for callback in transaction.callbacks:
             callback()
 
-    async def _open(self, engine: AsyncEngine | None = None) -> AsyncConnection:
+    async def _open(self, engine: AsyncEngine) -> AsyncConnection:
         try:
-            return await (engine or self.engine).connect()
+            return await engine.connect()
         except (OSError, TimeoutError, PoolTimeoutError, PostgresError, InterfaceError, DBAPIError) as error:
             # Whatever it says: without a connection there is nothing to be done. A wrong password, too many clients, a
             # database that is not there yet are mended from outside, while we wait and say so.

@@ -52,13 +52,11 @@ class GroupCommit(Generic[Item, Answer]):
 
     async def ask(self, item: Item) -> Answer:
         """Has the item written, and waits for that; cancelled before its group is, it is left out."""
-        self._callers += 1
-        entry = self._add(item, asked=True)
-        return await entry.answer
+        return await self._add(item, asked=True)
 
     def add(self, item: Item) -> "asyncio.Future[Answer]":
         """Has the item written, whether or not anybody still waits for the answer; returns at once."""
-        return self._add(item, asked=False).answer
+        return self._add(item, asked=False)
 
     async def finish(self, timeout: float) -> list[Item]:
         """Waits until everything is written; returns what is left when the time is up."""
@@ -70,14 +68,15 @@ class GroupCommit(Generic[Item, Answer]):
         await asyncio.wait({self._writing})
         return [entry.item for entry in self._waiting if entry.is_wanted]
 
-    def _add(self, item: Item, *, asked: bool) -> "_Entry[Item, Answer]":
+    def _add(self, item: Item, *, asked: bool) -> "asyncio.Future[Answer]":
         entry: _Entry[Item, Answer] = _Entry(item, asyncio.get_running_loop().create_future(), asked=asked)
         self._waiting.append(entry)
+        self._callers += asked
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_all())
         elif self._gathering is not None and self._complete(self._callers):
             _end(self._gathering)
-        return entry
+        return entry.answer
 
     async def _write_all(self) -> None:
         group: list[_Entry[Item, Answer]] = []

@@ -68,7 +68,7 @@ class Ledger:
         self._hold = hold
         self._on_ended = on_ended
         self._held: dict[int, Claimed] = {}
-        # Markers are asked for, and somebody waits for them with an open transaction; outcomes go with them.
+        # A marker holds up its SMTP session; outcomes hold up nobody, and go along.
         self._writes: GroupCommit[Claimed | Change, bool] = GroupCommit(
             self._write, pause=self._pause, complete=lambda asked: asked >= sessions()
         )

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tests.integration.notifier.ledger.house import SENDER, received, settings_for
+from tests.integration.notifier.ledger.house import SENDER, Town, received, settings_for
 from tests.support.scripted_smtp import ScriptedSmtp
 
 from taskbell.clock import SystemClock
@@ -145,3 +145,10 @@ class Rooms:
             await self.pool.close(0)
             await self.sender.close()
             await self.ledger.close()
+
+
+async def planned(town: Town, rooms: Rooms, server: ScriptedSmtp, *users: int, **smtp: Any) -> None:
+    """These people are to be told that a task is overdue."""
+    await town.late_people(*(users or (1,)))
+    await rooms.plan()
+    rooms.hires_sender(server, **smtp)

@@ -3,23 +3,19 @@
 import asyncio
 import email
 import email.policy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import asyncpg
 import pytest
-from tests.integration.notifier.ledger.house import DAY, HOUR, Town, received, settings_for
-from tests.integration.notifier.ledger.rooms import Rooms
+from tests.integration.notifier.ledger.house import DAY, HOUR, Town, received
+from tests.integration.notifier.ledger.rooms import Rooms, planned
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
 from taskbell.contracts import MailKind, OverdueDue, ReminderDue, SendBatch, WeeklyDue
-from taskbell.database import Database, Transaction
 from taskbell.errors import DatabaseUnavailable
-from taskbell_notifier import ledger
 from taskbell_notifier.domain import Overdue, Weekly
-from taskbell_notifier.lifecycle import Claimed, returned
 from taskbell_notifier.repository import deliveries
 from taskbell_notifier.repository.material import Material
 
@@ -31,13 +27,6 @@ def body_of(server: ScriptedSmtp) -> str:
     part = message.get_body(("plain",))
     assert part is not None
     return str(part.get_content())
-
-
-async def planned(town: Town, rooms: Rooms, server: ScriptedSmtp, *users: int, **smtp: Any) -> None:
-    """These people are to be told that a task is overdue."""
-    await town.late_people(*(users or (1,)))
-    await rooms.plan()
-    rooms.hires_sender(server, **smtp)
 
 
 async def test_a_mail_that_is_taken_is_sent_under_its_stored_message_id(
@@ -236,180 +225,6 @@ async def test_under_mail_suppress_send_everything_happens_but_the_sending(
     assert server.connections == []
 
 
-async def test_two_senders_with_the_same_message_send_each_mail_once(
-    town: Town, make_rooms: Callable[..., Rooms], server: ScriptedSmtp
-) -> None:
-    one, other = make_rooms(), make_rooms()
-    await planned(town, one, server, *range(1, 41))
-    other.hires_sender(server)
-    await asyncio.gather(one.send(), other.send(), one.send(), other.send())
-    assert len(server.accepted) == 40
-    assert len({mail.recipients for mail in server.accepted}) == 40
-    assert set((await town.states()).values()) == {"sent"}
-
-
-@pytest.mark.parametrize("phase", ["envelope", "data"])
-async def test_what_one_process_has_claimed_no_other_claims(
-    town: Town, make_rooms: Callable[..., Rooms], server: ScriptedSmtp, phase: str
-) -> None:
-    one, other = make_rooms(), make_rooms()
-    await planned(town, one, server)
-    other.hires_sender(server)
-    ids = [(await town.delivery())["id"]]
-    assert len(await one.ledger.claim(ids)) == 1
-    await town.execute("UPDATE taskbell.delivery SET phase = :phase, lease_until = now()", phase=phase)
-    assert await other.ledger.claim(ids) == []
-
-
-async def test_a_row_whose_claim_was_lost_before_the_data_is_not_sent(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
-) -> None:
-    await planned(town, rooms, server)
-    server.rule("RCPT", hold=True)
-    sending = asyncio.create_task(rooms.send())
-    await server.until(lambda: any("RCPT" in connection.verbs for connection in server.connections))
-    # Another process judged it and took it: as after a stall that outlasted the lease.
-    await town.execute("UPDATE taskbell.delivery SET claim = gen_random_uuid()")
-    server.clear()
-    await sending
-    assert server.accepted == []
-    assert all(connection.messages == 0 for connection in server.connections)
-    assert (await town.delivery())["state"] == "sending"
-
-
-async def test_a_row_whose_lease_ran_out_before_the_data_is_not_sent(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
-) -> None:
-    await planned(town, rooms, server)
-    server.rule("RCPT", hold=True)
-    sending = asyncio.create_task(rooms.send())
-    await server.until(lambda: any("RCPT" in connection.verbs for connection in server.connections))
-    await town.execute("UPDATE taskbell.delivery SET lease_until = now() - interval '1 second'")
-    server.clear()
-    await sending
-    assert server.accepted == []
-    row = await town.delivery()
-    assert (row["state"], row["attempts"]) == ("planned", 0)
-
-
-async def test_a_mail_that_expires_while_the_server_hesitates_is_not_sent(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
-) -> None:
-    await planned(town, rooms, server)
-    server.rule("RCPT", hold=True)
-    sending = asyncio.create_task(rooms.send())
-    await server.until(lambda: any("RCPT" in connection.verbs for connection in server.connections))
-    await town.execute("UPDATE taskbell.delivery SET expires_at = now()")
-    server.clear()
-    await sending
-    assert server.accepted == []
-
-
-async def test_without_a_committed_marker_no_byte_of_the_message_goes(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await planned(town, rooms, server)
-    await rooms.open_gate()
-
-    real = deliveries.write
-
-    async def away_for_marks(tx: Transaction, marks: Any, changes: Any, **lease: Any) -> Any:
-        if marks:
-            raise DatabaseUnavailable("gone")
-        return await real(tx, marks, changes, **lease)
-
-    monkeypatch.setattr(deliveries, "write", away_for_marks)
-    await rooms.send()
-    assert server.accepted == []
-    row = await town.delivery()
-    assert (row["state"], row["attempts"]) == ("planned", 0)
-
-
-async def test_the_marker_is_committed_before_the_message_is_on_its_way(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
-) -> None:
-    await planned(town, rooms, server)
-    server.rule("BODY", hold=True)
-    sending = asyncio.create_task(rooms.send())
-    await server.until(lambda: any("DATA" in connection.verbs for connection in server.connections))
-
-    async def marked() -> bool:
-        row = await town.delivery()
-        return bool(row["phase"] == "data" and row["lease_until"] > town.now + timedelta(minutes=10))
-
-    await eventually(marked)
-    server.clear()
-    await sending
-    assert (await town.delivery())["state"] == "sent"
-
-
-async def test_an_outcome_that_cannot_be_written_is_written_when_postgresql_is_back(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await planned(town, rooms, server)
-    await rooms.open_gate()
-    real, tries = deliveries.write, []
-
-    async def away_twice(tx: Transaction, marks: Any, changes: Any, **lease: Any) -> Any:
-        if changes:
-            tries.append(changes)
-            if len(tries) < 3:
-                raise DatabaseUnavailable("gone")
-        return await real(tx, marks, changes, **lease)
-
-    monkeypatch.setattr(deliveries, "write", away_twice)
-    await rooms.send()
-    assert (await town.delivery())["state"] == "sent"
-    assert len(server.accepted) == 1
-
-
-async def test_an_outcome_whose_row_is_locked_for_longer_than_a_statement_may_take_is_written_after_it(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rooms.database = Database.connect(settings_for(database_url), name="impatient", statement_timeout=0.5)
-    await planned(town, rooms, server)
-    monkeypatch.setattr(ledger, "PAUSE", 0.01)
-    real, tries = deliveries.write, []
-
-    async def counted(*given: Any, **lease: Any) -> Any:
-        tries.append(given)
-        return await real(*given, **lease)
-
-    monkeypatch.setattr(deliveries, "write", counted)
-    server.rule("DOT", hold=True)
-    sending = asyncio.create_task(rooms.send())
-    await server.until(lambda: any(connection.messages for connection in server.connections))
-    somebody = await asyncpg.connect(database_url)
-    try:
-        async with somebody.transaction():
-            await somebody.execute("LOCK TABLE taskbell.delivery IN SHARE MODE")  # as CREATE INDEX does
-            server.clear()
-            await eventually(lambda: len(tries) >= 4)  # the marker's is one of them
-    finally:
-        await somebody.close()
-    await sending
-    await rooms.database.close()
-    row = await town.delivery()
-    assert (row["state"], row["resends"]) == ("sent", 0)
-    assert len(server.accepted) == 1
-
-
-async def test_an_outcome_that_comes_after_the_row_was_called_unknown_still_counts(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
-) -> None:
-    await planned(town, rooms, server)
-    server.rule("DOT", hold=True)
-    sending = asyncio.create_task(rooms.send())
-    await server.until(lambda: any(connection.messages for connection in server.connections))
-    await town.execute("UPDATE taskbell.delivery SET lease_until = now(), due_at = now()")
-    await rooms.sweeper().sweep()
-    assert (await town.delivery())["state"] == "unknown"
-    server.clear()
-    await sending
-    row = await town.delivery()
-    assert (row["state"], row["resends"]) == ("sent", 0)
-
-
 async def test_a_cancelled_handler_breaks_off_no_mail(town: Town, rooms: Rooms, server: ScriptedSmtp) -> None:
     await planned(town, rooms, server, 1, 2)
     server.rule("DOT", hold=True)
@@ -488,31 +303,6 @@ async def test_what_waits_for_its_turn_keeps_its_lease(town: Town, rooms: Rooms,
         await deliveries.renew(tx, rows, lease=timedelta(seconds=30))
     (row,) = await town.rows("SELECT lease_until > now() + interval '25 seconds' AS held FROM taskbell.delivery")
     assert row["held"]
-
-
-async def test_the_late_end_of_a_lost_claim_leaves_a_newer_one_of_the_same_process_its_lease(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await planned(town, rooms, server)
-    ids = [(await town.delivery())["id"]]
-    (lost,) = await rooms.ledger.claim(ids)
-    await town.execute("UPDATE taskbell.delivery SET state = 'planned', claim = NULL")  # swept while it stalled
-    (newer,) = await rooms.ledger.claim(ids)
-    assert not await rooms.ledger.record(returned(lost, "not allowed to send"))
-    renewed: list[Claimed] = []
-
-    async def renew(_: Transaction, held: Iterable[Claimed], **__: Any) -> None:
-        renewed.extend(held)
-
-    monkeypatch.setattr(deliveries, "renew", renew)
-    monkeypatch.setattr(rooms.ledger, "_lease", timedelta(0))
-    await rooms.open_gate()
-    stop = asyncio.Event()
-    running = asyncio.create_task(rooms.ledger.run(stop))
-    await eventually(lambda: renewed)
-    stop.set()
-    await running
-    assert renewed[0] == newer
 
 
 async def test_nothing_is_claimed_of_a_cancelled_mailing_nor_what_is_too_late(

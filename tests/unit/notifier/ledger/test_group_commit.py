@@ -163,10 +163,14 @@ async def test_an_item_of_many_may_fail_alone() -> None:
 async def test_what_is_put_off_is_written_after_the_pause_and_before_what_came_meanwhile() -> None:
     desk = Desk()
     desk.puzzled = True
+    desk.open.clear()
     commit = desk.commit()
     odd, even = commit.add(3), commit.add(2)
+    await desk.called.wait()
+    meanwhile = commit.add(5)
+    desk.open.set()
     assert await odd == 9
-    later = commit.add(5)
+    assert not even.done()
     desk.hint.set()
-    assert await asyncio.gather(even, later) == [4, 25]
+    assert await asyncio.gather(even, meanwhile) == [4, 25]
     assert desk.groups == [[3, 2], [2, 5]]

@@ -7,6 +7,7 @@ and only where claim and lease still hold; an outcome is written only where the 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -109,6 +110,7 @@ CHANGE = """
 # An unknown row keeps its claim until it is claimed again: an outcome that arrives late still counts.
 
 
+@lru_cache(maxsize=1)
 def _together(mark: str, change: str) -> str:
     """Both in one statement. They never meet on a row: it has one claim, and its sender asks for one at a time."""
     return f"""
