@@ -348,7 +348,7 @@ def _counted(rig: Rig, count: int) -> bool:
 
 
 async def test_a_database_that_is_away_is_not_taken_for_a_refusal(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def away(_: Database) -> Any:
+    async def away(*_: object) -> Any:
         raise DatabaseUnavailable("connection refused")
 
     monkeypatch.setattr(Database, "_open", away)

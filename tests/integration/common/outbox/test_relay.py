@@ -423,7 +423,7 @@ async def test_while_the_database_is_away_the_relay_waits_at_the_gate(
     asked = 0
     open_ = Database._open
 
-    async def away(_: Database) -> Any:
+    async def away(*_: object) -> Any:
         nonlocal asked
         asked += 1
         raise DatabaseUnavailable("connection refused")
