@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from taskbell.database import Database
+from taskbell.database import Database, Transaction
 from taskbell.errors import Retry
 from taskbell.settings import DatabaseAccess, load
-from taskbell_maintenance.repository import statuses
 from tests.chaos import fences
 from tests.integration.common.database.conftest import connected
 from tests.integration.common.messaging.rig import QUEUE
@@ -90,32 +89,52 @@ async def test_without_the_confirm_it_loses_all_of_it(
 
 
 @pytest_asyncio.fixture
-async def processes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sequence[Shop]]:
-    """Three processes of the maintenance service, patient where somebody else has locked a task."""
-    monkeypatch.setattr(statuses, "LOCK_TIMEOUT", "60s")
+async def processes(database_url: str) -> AsyncIterator[Sequence[Shop]]:
+    """Three processes of the maintenance service."""
     async with contextlib.AsyncExitStack() as stack:
         yield [await stack.enter_async_context(open_shop(database_url)) for _ in range(3)]
 
 
-async def deliver_twice_at_once(processes: Sequence[Shop]) -> tuple[list[str], str | None]:
+class Gate:
+    """Holds a process's set of commands between its look at what ran before and its lock on the tasks."""
+
+    def __init__(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached, self.opened = asyncio.Event(), asyncio.Event()
+        lock_statuses = shop.statuses._tasks.lock_statuses
+
+        async def held(transaction: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
+            self.reached.set()
+            await self.opened.wait()
+            return await lock_statuses(transaction, ids)
+
+        monkeypatch.setattr(shop.statuses._tasks, "lock_statuses", held)
+
+
+async def deliver_twice_at_once(
+    processes: Sequence[Shop], monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[str], str | None]:
     """One command comes to two processes, with another one for the same task between them.
 
-    The app has the task locked, so that all three wait, in their order, for the moment at which it lets go.
+    All three begin before one of them has changed anything, unless a lock keeps them from it; then each goes on to
+    its end, in their order.
 
     Returns:
         the statuses of which events tell, and the one that the task has in the end.
     """
     first, second, third = processes
     task = await first.task()
-    app = first.connection
     done, reopened = wish(task, "done", "m-done"), wish(task, "pending", "m-reopened")
+    gates = [Gate(shop, monkeypatch) for shop in processes]
     updates: list[asyncio.Task[None]] = []
-    async with app.transaction():
-        await app.execute("UPDATE tasks SET title = 'Busy' WHERE id = $1", task)
-        for process, command in ((first, done), (second, reopened), (third, done)):
-            updates.append(asyncio.create_task(process.statuses.update([command])))
-            await eventually(lambda: all_wait(second, len(updates)))
-    for update in updates:
+    for shop, gate, command in zip(processes, gates, (done, reopened, done), strict=True):
+        updates.append(asyncio.create_task(shop.statuses.update([command])))
+
+        async def arrived(gate: Gate = gate) -> bool:
+            return gate.reached.is_set() or await waits_for_a_lock(second)
+
+        await eventually(arrived)
+    for gate, update in zip(gates, updates, strict=True):
+        gate.opened.set()
         with contextlib.suppress(Retry):  # what a retry does, comes next
             await update
     await third.statuses.update([done])
@@ -123,10 +142,10 @@ async def deliver_twice_at_once(processes: Sequence[Shop]) -> tuple[list[str], s
     return [event["new_status"] for event in events], await first.status(task)
 
 
-async def all_wait(shop: Shop, count: int) -> bool:
-    """Do so many transactions wait for a lock?"""
+async def waits_for_a_lock(shop: Shop) -> bool:
+    """Does a transaction wait for another one?"""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return bool(await shop.value(waiting) == count)
+    return bool(await shop.value(waiting))
 
 
 @pytest.mark.parametrize("missing", ["nothing", "the lock", "the key"])
@@ -137,7 +156,7 @@ async def test_a_command_delivered_twice_at_once_takes_effect_once_by_its_key_or
         fences.take_out_command_lock(monkeypatch)
     if missing == "the key":
         await fences.take_out_command_key(processes[0].database, monkeypatch)
-    assert await deliver_twice_at_once(processes) == (["done", "pending"], "pending")
+    assert await deliver_twice_at_once(processes, monkeypatch) == (["done", "pending"], "pending")
     assert await processes[0].value("SELECT count(*) FROM taskbell.command") == 2
 
 
@@ -146,7 +165,7 @@ async def test_without_key_and_lock_it_takes_effect_twice(
 ) -> None:
     fences.take_out_command_lock(monkeypatch)
     await fences.take_out_command_key(processes[0].database, monkeypatch)
-    assert await deliver_twice_at_once(processes) == (["done", "pending", "done"], "done")
+    assert await deliver_twice_at_once(processes, monkeypatch) == (["done", "pending", "done"], "done")
 
 
 # --- occurrence key
