@@ -7,7 +7,7 @@ the caller, who still holds the message (outbox row, unacknowledged delivery), s
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -111,64 +111,99 @@ class Publisher:
             The channel that it went out on: a direct reply to it comes in on the same one.
         """
         limit = self._timeout if timeout is None else timeout
-        confirms = self._confirms
-        channel: Channel | None = None
-        late: type[BrokerUnavailable] = PublishTimeout
-        why = f"did not confirm within {limit:g} s"
-        try:
-            with losses_named():
-                async with asyncio.timeout(limit), self._alone(message.message_id):
-                    late, why = BrokerUnavailable, f"did not answer within {limit:g} s"
-                    opened = await self._open()
-                    why = f"takes no messages for {limit:g} s now: it is short of memory or disk"
-                    await self._unblocked()
-                    channel, late, why = opened, PublishTimeout, f"did not confirm within {limit:g} s"
-                    await _basic_publish(channel, message)
-        except TimeoutError:
-            # What waits in the client's buffer must not pile up behind a silent broker, nor arrive hours later. Where
-            # it says that it is blocked, or others were confirmed meanwhile, it is not: they keep their connection.
-            if channel is not None and self._confirms == confirms and not await self._is_blocked():
-                self._discard(channel)
-            raise late(f"RabbitMQ {why}") from None
-        except aiormq.exceptions.PublishError:
-            msg = f"no queue is bound for {message.routing_key!r} at exchange {message.exchange!r}"
-            raise Unroutable(msg) from None
-        except aiormq.exceptions.DeliveryError as error:
-            msg = f"RabbitMQ refused the message: {type(error.frame).__name__}"
-            raise BrokerUnavailable(msg) from error
-        except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
-            raise self._of_closed_channel(channel, message, error) from error
-        except LOSSES as error:
-            self._discard(channel)
-            raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
-        self._confirms += 1
+        channel, (error,) = await self._publish_window([message], limit)
+        if error is not None:
+            raise error
+        assert channel is not None  # it was confirmed on one
         return channel
-
-    @asynccontextmanager
-    async def _alone(self, message_id: str) -> AsyncIterator[None]:
-        """Waits for another publish of the same message_id: aiormq knows a returned message by it alone.
-
-        Side by side, one of the two would be taken for confirmed when both were returned.
-        """
-        while (other := self._under_way.get(message_id)) is not None:
-            await other.wait()
-        self._under_way[message_id] = done = asyncio.Event()
-        try:
-            yield
-        finally:
-            del self._under_way[message_id]
-            done.set()
 
     async def publish_all(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         """Publishes many, WINDOW at a time; for each None, or the error that `publish` would have raised."""
         errors: list[Exception | None] = []
-        for start in range(0, len(messages), WINDOW):
-            window = messages[start : start + WINDOW]
-            for result in await asyncio.gather(*map(self.publish, window), return_exceptions=True):
-                if isinstance(result, BaseException) and not isinstance(result, Exception):
-                    raise result
-                errors.append(result)
+        for window in _windows(messages):
+            _, answers = await self._publish_window(window, self._timeout)
+            errors += answers
         return errors
+
+    async def _publish_window(
+        self, window: Sequence[Outgoing], limit: float
+    ) -> tuple[Channel | None, list[Exception | None]]:
+        """Publishes messages of different ids side by side, with one time limit for all.
+
+        Returns:
+            The channel, if it came to that; for each message None, or the error for whoever published it.
+        """
+        deadline = asyncio.get_running_loop().time() + limit
+        late: BrokerUnavailable = PublishTimeout(_unconfirmed(limit))
+        try:
+            with losses_named():
+                async with asyncio.timeout_at(deadline) as timer, self._alone([it.message_id for it in window]):
+                    late = BrokerUnavailable(f"RabbitMQ did not answer within {limit:g} s")
+                    channel = await self._open()
+                    late = BrokerUnavailable(
+                        f"RabbitMQ takes no messages for {limit:g} s now: it is short of memory or disk"
+                    )
+                    await self._unblocked()
+                    timer.reschedule(None)  # from here on each is late by itself
+                    return channel, await self._confirmed(channel, window, deadline, limit)
+        except TimeoutError:
+            return None, [late] * len(window)
+        except LOSSES as error:
+            return None, [_lost(error)] * len(window)
+
+    async def _confirmed(
+        self, channel: Channel, window: Sequence[Outgoing], deadline: float, limit: float
+    ) -> list[Exception | None]:
+        loop = asyncio.get_running_loop()
+        confirms = self._confirms
+        tasks = [loop.create_task(self._publish_on(channel, message)) for message in window]
+        try:
+            await asyncio.wait(tasks, timeout=deadline - loop.time())
+        finally:
+            late = {task for task in tasks if task.cancel()}
+        if late:
+            await asyncio.wait(late)
+            # What waits in the client's buffer must not pile up behind a silent broker, nor arrive hours later. Where
+            # it says that it is blocked, or others were confirmed meanwhile, it is not: they keep their connection.
+            if self._confirms == confirms and not await self._is_blocked():
+                self._discard(channel)
+        return [PublishTimeout(_unconfirmed(limit)) if task in late else task.result() for task in tasks]
+
+    async def _publish_on(self, channel: Channel, message: Outgoing) -> Exception | None:
+        """Waits for the broker's answer without a limit; None: confirmed."""
+        try:
+            with losses_named():
+                await _basic_publish(channel, message)
+        except aiormq.exceptions.PublishError:
+            return Unroutable(f"no queue is bound for {message.routing_key!r} at exchange {message.exchange!r}")
+        except aiormq.exceptions.DeliveryError as error:
+            return BrokerUnavailable(f"RabbitMQ refused the message: {type(error.frame).__name__}")
+        except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
+            return self._of_closed_channel(channel, message, error)
+        except LOSSES as error:
+            self._discard(channel)
+            return _lost(error)
+        except ValueError as error:
+            return error
+        self._confirms += 1
+        return None
+
+    @asynccontextmanager
+    async def _alone(self, message_ids: Sequence[str]) -> AsyncIterator[None]:
+        """Waits for others' publishes of the same message_ids: aiormq knows a returned message by it alone.
+
+        Side by side, one of the two would be taken for confirmed when both were returned.
+        """
+        while others := [other for it in message_ids if (other := self._under_way.get(it)) is not None]:
+            await others[0].wait()
+        done = asyncio.Event()
+        self._under_way |= dict.fromkeys(message_ids, done)
+        try:
+            yield
+        finally:
+            for message_id in message_ids:
+                del self._under_way[message_id]
+            done.set()
 
     async def connect(self) -> None:
         """Sees to it that the connection is open, and that the broker takes messages.
@@ -186,7 +221,7 @@ class Publisher:
         except TimeoutError:
             raise BrokerUnavailable(f"RabbitMQ {why}") from None
         except LOSSES as error:
-            raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
+            raise _lost(error) from error
 
     async def close(self) -> None:
         """Closes the connection; a later publish would open it again."""
@@ -253,6 +288,26 @@ class Publisher:
         if isinstance(error, aiormq.exceptions.ChannelNotFoundEntity):
             return TopologyMissing(f"exchange {message.exchange!r} is missing: run `taskbell setup`")
         return TopologyMissing(f"RabbitMQ: {error}: run `taskbell setup` for its rights, or publish as a user who may")
+
+
+def _windows(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """The messages in their order; none has an id twice."""
+    window: dict[str, Outgoing] = {}
+    for message in messages:
+        if len(window) == WINDOW or message.message_id in window:
+            yield list(window.values())
+            window = {}
+        window[message.message_id] = message
+    if window:
+        yield list(window.values())
+
+
+def _unconfirmed(limit: float) -> str:
+    return f"RabbitMQ did not confirm within {limit:g} s"
+
+
+def _lost(error: BaseException) -> BrokerUnavailable:
+    return BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}")
 
 
 async def _basic_publish(channel: Channel, message: Outgoing) -> None:

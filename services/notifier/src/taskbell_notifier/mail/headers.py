@@ -32,7 +32,10 @@ _ATOMS = re.compile(rf"{_ATEXT}+(?: {_ATEXT}+)*\Z")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]+@[!-;=?-~]+>\Z")
 
 # Of the printable characters those that an encoded word may hold as they are, also inside a display name (§5 (3)).
-_PLAIN_IN_Q = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
+_PLAIN_IN_Q = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
+_ONE_IN_Q = _PLAIN_IN_Q + b" "
+"""What takes one character; all else takes three."""
+_Q = ["_" if byte == 0x20 else chr(byte) if byte in _PLAIN_IN_Q else f"={byte:02X}" for byte in range(256)]
 
 
 def valid_address(text: str | None, name: str | None = None) -> Address | None:
@@ -134,15 +137,15 @@ def mailbox(name: str, address: Address) -> bytes:
 def encoded_words(text: str, column: int) -> list[bytes]:
     """The text as encoded words, the first of which begins at that column; none splits a character (§5)."""
     data = text.encode("utf-8")
-    q_length = sum(1 if byte in _PLAIN_IN_Q or byte == 0x20 else 3 for byte in data)
-    quoted = q_length <= (len(data) + 2) // 3 * 4
-    encode = _q if quoted else _b
+    encode, length = (_q, _q_length) if _q_length(data) <= _b_length(data) else (_b, _b_length)
     room = min(_ENCODED_WORD, _ENCODED_LINE - column) - _WRAPPING
+    if length(data) <= room:
+        return [encode(data)]
     words = []
     chunk = b""
     for character in text:
         longer = chunk + character.encode("utf-8")
-        if chunk and _length(longer, quoted=quoted) > room:
+        if chunk and length(longer) > room:
             words.append(encode(chunk))
             room = _ENCODED_WORD - _WRAPPING
             longer = character.encode("utf-8")
@@ -151,15 +154,16 @@ def encoded_words(text: str, column: int) -> list[bytes]:
     return words
 
 
-def _length(data: bytes, *, quoted: bool) -> int:
-    if quoted:
-        return sum(1 if byte in _PLAIN_IN_Q or byte == 0x20 else 3 for byte in data)
+def _q_length(data: bytes) -> int:
+    return len(data) + 2 * len(data.translate(None, delete=_ONE_IN_Q))
+
+
+def _b_length(data: bytes) -> int:
     return (len(data) + 2) // 3 * 4
 
 
 def _q(data: bytes) -> bytes:
-    letters = [chr(byte) if byte in _PLAIN_IN_Q else "_" if byte == 0x20 else f"={byte:02X}" for byte in data]
-    return f"=?utf-8?q?{''.join(letters)}?=".encode("ascii")
+    return f"=?utf-8?q?{''.join(map(_Q.__getitem__, data))}?=".encode("ascii")
 
 
 def _b(data: bytes) -> bytes:
