@@ -10,7 +10,6 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from aio_pika.message import IncomingMessage
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
@@ -136,7 +135,7 @@ def test_any_properties_are_read_and_carried_on(plan: Plan, seed: int) -> None:
         header.unmarshal(frame[wire._HEAD.size : -1])
         deliver = Basic.Deliver("tag", 1, redelivered, "taskbell.commands", key)
         message = DeliveredMessage(delivery=deliver, header=header, body=b"{}", channel=None)  # type: ignore[arg-type]
-        read = envelope_of(QUEUE, IncomingMessage(message))
+        read = envelope_of(QUEUE, message)
         assert read.message_id
         fits(dead(read, b"{}", "why"))
         if (rung := retry(read, b"{}")) is not None:

@@ -4,6 +4,9 @@ import asyncio
 from typing import Any, cast
 
 import pytest
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 from taskbell.contracts import UpdateTaskStatus
 from taskbell.errors import DatabaseUnavailable
@@ -11,15 +14,14 @@ from taskbell.messaging.lane import Lane, Subscription
 from taskbell.metrics import Metrics
 
 
-class Message:
-    """As much of a delivery as a lane looks at."""
-
-    headers: dict[str, Any] | None = None
-    message_id = exchange = routing_key = correlation_id = reply_to = type = content_type = timestamp = None
-
-    def __init__(self, number: int, redelivered: bool) -> None:
-        self.body = f'{{"task_id": {number}, "new_status": "done"}}'.encode()
-        self.redelivered = redelivered
+def delivery(number: int, redelivered: bool) -> DeliveredMessage:
+    """A command for that task, as it comes from the broker."""
+    return DeliveredMessage(
+        delivery=Basic.Deliver("tag", 1, redelivered, "taskbell.commands", "maintenance.update_task_status"),
+        header=ContentHeader(),
+        body=f'{{"task_id": {number}, "new_status": "done"}}'.encode(),
+        channel=cast(Any, None),
+    )
 
 
 def lane_of(*numbers: int, batch: int = 10, **more: Any) -> Lane[UpdateTaskStatus]:
@@ -31,7 +33,7 @@ def lane_of(*numbers: int, batch: int = 10, **more: Any) -> Lane[UpdateTaskStatu
     subscription = Subscription("maintenance.update_task_status", UpdateTaskStatus, batch=batch, **given)
     lane = Lane(subscription, cast(Any, None), [], Metrics(), asyncio.Event())
     for number in numbers:
-        lane.deliver(cast(Any, Message(abs(number), redelivered=number < 0)))
+        lane.deliver(delivery(abs(number), redelivered=number < 0))
     return lane
 
 

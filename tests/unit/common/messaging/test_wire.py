@@ -47,14 +47,23 @@ def deliver(routing_key: bytes) -> bytes:
 
 
 async def frames_of(data: bytes) -> list[bytes]:
-    """Reads as aiormq does: one byte, six, the rest; until the end."""
     reader = asyncio.StreamReader()
     reader.feed_data(data)
     reader.feed_eof()
+    return await frames_from(reader)
+
+
+async def frames_from(reader: asyncio.StreamReader) -> list[bytes]:
+    """Reads as aiormq does: one byte, six, the rest; until the end."""
     frames = Frames(reader)
     found = []
     while not frames.at_eof():
-        head = await frames.readexactly(1) + await frames.readexactly(6)
+        try:
+            head = await frames.readexactly(1) + await frames.readexactly(6)
+        except asyncio.IncompleteReadError as error:
+            if error.partial or error.expected != 7:
+                raise
+            break  # the end came between two frames
         found.append(head + await frames.readexactly(struct.unpack(">BHI", head)[2] + 1))
     return found
 
@@ -87,6 +96,37 @@ async def test_readable_frames_pass_as_they_are() -> None:
         frame(8, b""),
     ]
     assert await frames_of(b"".join(sent)) == sent
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 8, 1000])
+async def test_frames_come_whole_however_their_bytes_come_in(piece: int) -> None:
+    sent = [header(message_id=short(b"abc")), frame(3, b"x" * 5_000), frame(8, b""), deliver(b"a.key")]
+    data = b"".join(sent)
+    reader = asyncio.StreamReader()
+    reading = asyncio.create_task(frames_from(reader))
+    for start in range(0, len(data), piece):
+        reader.feed_data(data[start : start + piece])
+        await asyncio.sleep(0)
+    reader.feed_eof()
+    assert await reading == sent
+
+
+@pytest.mark.parametrize("cut", [1, 6, 7, 20])
+async def test_a_connection_that_ends_within_a_frame_says_how_far_it_came(cut: int) -> None:
+    whole, torn = frame(8, b""), header(message_id=short(b"abc"))
+    with pytest.raises(asyncio.IncompleteReadError) as caught:
+        await frames_of(whole + torn[:cut])
+    assert caught.value.partial == (torn[:cut] if cut < 7 else torn[7:cut])
+
+
+async def test_a_server_of_another_version_is_read_to_its_end() -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(b"AMQP\x00\x00\x09\x01 and more")
+    reader.feed_eof()
+    frames = Frames(reader)
+    assert await frames.readexactly(1) + await frames.readexactly(6) == b"AMQP\x00\x00\x09"
+    assert await frames.read() == b"\x01 and more"
+    assert frames.at_eof()
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Collection, Sequence
 
-from aio_pika.abc import AbstractIncomingMessage
-from aiormq.abc import AbstractChannel
+from aiormq.abc import AbstractChannel, DeliveredMessage
 
 
 class Tally:
@@ -41,7 +40,7 @@ class Acks:
         self._tally = Tally()
         self._turn = asyncio.Lock()  # one that overtook another would acknowledge a tag that is not open any more
 
-    async def done(self, messages: Sequence[AbstractIncomingMessage]) -> None:
+    async def done(self, messages: Sequence[DeliveredMessage]) -> None:
         """They are dealt with. Raises what aiormq raises where their channel is lost."""
         async with self._turn:
             channel, tags = self._of(messages)
@@ -51,7 +50,7 @@ class Acks:
             for tag in others:
                 await channel.basic_ack(tag, wait=False)
 
-    async def back(self, messages: Sequence[AbstractIncomingMessage]) -> None:
+    async def back(self, messages: Sequence[DeliveredMessage]) -> None:
         """They return to their queue. Raises what aiormq raises where their channel is lost."""
         async with self._turn:
             channel, tags = self._of(messages)
@@ -59,7 +58,7 @@ class Acks:
                 await channel.basic_nack(tag, requeue=True, wait=False)
             self._tally.settle(tags)
 
-    def _of(self, messages: Sequence[AbstractIncomingMessage]) -> tuple[AbstractChannel, list[int]]:
+    def _of(self, messages: Sequence[DeliveredMessage]) -> tuple[AbstractChannel, list[int]]:
         channel = messages[0].channel
         if channel is not self._channel:
             # Another channel begins at 1 again; one tally for both would acknowledge what is still being handled.

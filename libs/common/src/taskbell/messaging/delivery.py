@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import DeliveredMessage
 
 from taskbell.contracts import Contract
 from taskbell.messaging import properties
@@ -58,29 +58,30 @@ class Received(Generic[Body]):
         return self.envelope.message_id
 
 
-def envelope_of(queue: str, message: AbstractIncomingMessage) -> Envelope:
+def envelope_of(queue: str, message: DeliveredMessage) -> Envelope:
     """Reads the envelope; whatever anybody put into it, this does not fail."""
-    headers = properties.own_headers(message.headers) if message.headers else {}
-    own_id = text_of(message.message_id)
+    given = message.header.properties
+    headers = properties.own_headers(given.headers) if given.headers else {}
+    own_id = text_of(given.message_id)
+    redelivered = bool(message.redelivered)
     return Envelope(
         queue=queue,
         exchange=text_of(headers.get(properties.EXCHANGE)) or text_of(message.exchange) or "",
         routing_key=text_of(headers.get(properties.ROUTING_KEY)) or text_of(message.routing_key) or "",
         message_id=own_id or str(uuid4()),
         anonymous=own_id is None or headers.get(properties.ANONYMOUS) is True,
-        redelivered=bool(message.redelivered),
-        returns=_returns(message),
+        redelivered=redelivered,
+        # Anybody may write such a header into a new message.
+        returns=_count((given.headers or {}).get("x-delivery-count")) if redelivered else 0,
         attempt=properties.attempt_of(headers),
-        correlation_id=text_of(message.correlation_id),
-        reply_to=text_of(message.reply_to),
-        type=text_of(message.type),
-        content_type=text_of(message.content_type),
+        correlation_id=text_of(given.correlation_id),
+        reply_to=text_of(given.reply_to),
+        type=text_of(given.message_type),
+        content_type=text_of(given.content_type),
         headers=headers,
-        timestamp=message.timestamp,
+        timestamp=given.timestamp,
     )
 
 
-def _returns(message: AbstractIncomingMessage) -> int:
-    # Anybody may write such a header into a new message.
-    count = message.headers.get("x-delivery-count") if message.redelivered and message.headers else 0
-    return count if isinstance(count, int) else 0
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import DeliveredMessage
 
 from taskbell.concurrency import first_of
 from taskbell.errors import BrokerUnavailable, InvalidMessage, Never, Unavailable, Unroutable
@@ -71,7 +71,7 @@ class Subscription(Generic[Body]):
 class _Delivery:
     """A message that we hold unacknowledged."""
 
-    message: AbstractIncomingMessage
+    message: DeliveredMessage
     since: float
 
 
@@ -131,7 +131,7 @@ class Lane(Generic[Body]):
         """May it be what ends the process? Where only one is held at a time, none uses up another's deliveries."""
         return envelope.returns >= SUSPECT and self.subscription.prefetch > 1
 
-    def deliver(self, message: AbstractIncomingMessage) -> None:
+    def deliver(self, message: DeliveredMessage) -> None:
         """Takes one delivery; nothing that is in it makes this fail."""
         delivery = _Delivery(message, time.perf_counter())
         self._held += 1

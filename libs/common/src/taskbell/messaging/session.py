@@ -21,6 +21,7 @@ from aiormq.abc import AbstractConnection, DeliveredMessage
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
 from faststream.rabbit.subscriber import RabbitSubscriber
+from pamqp.commands import Basic
 
 from taskbell.concurrency import first_of
 from taskbell.errors import BrokerUnavailable, TopologyMissing
@@ -201,18 +202,18 @@ class Session:
         """Takes a queue's first message and, unless that is suspect, consumes. Says whether it does."""
         (subscriber,) = (each for each in self._subscribers() if each.queue.name == lane.subscription.queue)
         queue = await subscriber._outer_config.declarer.declare_queue(subscriber.queue, channel=subscriber.channel)
+        channel = cast(aiormq.channel.Channel, await queue.channel.get_underlay_channel())
         if lane.subscription.prefetch > 1:  # else each is alone
-            first = await queue.get(fail=False, timeout=None)
-            if first is not None:
+            first = await channel.basic_get(queue.name)
+            if not isinstance(first.delivery, Basic.GetEmpty):
                 lane.deliver(first)
                 if lane.is_suspect(envelope_of(queue.name, first)):
                     return False
         lane.consuming = True
 
         async def deliver(message: DeliveredMessage) -> None:
-            lane.deliver(aio_pika.IncomingMessage(message))
+            lane.deliver(message)
 
-        channel = cast(aiormq.channel.Channel, await queue.channel.get_underlay_channel())
         tag = (await channel.basic_consume(queue.name, deliver)).consumer_tag
         if tag is None:
             raise BrokerUnavailable("the connection to RabbitMQ was lost")

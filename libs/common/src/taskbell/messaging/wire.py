@@ -23,6 +23,7 @@ _HARD = 1 << 13 | 1 << 8 | 1 << 6 | 3  # headers, expiration, timestamp, and wha
 _NUMBERS = _MODE, _PRIORITY = 1 << 12, 1 << 11
 _PLAIN = tuple(bit for bit in (1 << number for number in range(15, 1, -1)) if not bit & _HARD)  # in their order
 _MODES = (0, 1, 2)
+_CHUNK = 1 << 16
 
 
 class Wire(TransportFactory):
@@ -45,20 +46,27 @@ class Wire(TransportFactory):
 
 
 class Frames:
-    """What aiormq needs of a StreamReader, made of whole frames that it can decode."""
+    """What aiormq needs of a StreamReader, made of whole frames that it can decode.
+
+    It takes what has come in at once: to ask a StreamReader for a frame costs as much as to decode it.
+    """
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
+        self._chunk = b""
+        self._from = 0
+        """So much of the chunk has become frames."""
         self._frame = b""
         self._at = 0
 
     def at_eof(self) -> bool:
         """Has everything been read?"""
-        return self._at == len(self._frame) and self._reader.at_eof()
+        return self._at == len(self._frame) and self._from == len(self._chunk) and self._reader.at_eof()
 
     async def read(self, n: int = -1) -> bytes:
         """What is left, unlooked-at; aiormq only does this to name a server that does not speak AMQP."""
-        return await self._reader.read(n)
+        left, self._from = self._chunk[self._from :], len(self._chunk)
+        return left or await self._reader.read(n)
 
     async def readexactly(self, n: int) -> bytes:
         """The next bytes of the frame under way; aiormq asks for 1, 6 and the rest."""
@@ -68,12 +76,31 @@ class Frames:
         self._at += len(piece)
         return piece
 
+    async def _take(self, n: int) -> bytes:
+        if len(self._chunk) - self._from < n:
+            await self._fill(n)
+        piece = self._chunk[self._from : self._from + n]
+        self._from += n
+        return piece
+
+    async def _fill(self, n: int) -> None:
+        """Reads until there are n bytes. Raises IncompleteReadError where the connection ends before."""
+        pieces = [self._chunk[self._from :]]
+        there = len(pieces[0])
+        while there < n:
+            piece = await self._reader.read(_CHUNK)
+            if not piece:
+                raise asyncio.IncompleteReadError(b"".join(pieces), n)
+            pieces.append(piece)
+            there += len(piece)
+        self._chunk, self._from = b"".join(pieces), 0
+
     async def _next(self) -> bytes:
-        head = await self._reader.readexactly(_HEAD.size)
+        head = await self._take(_HEAD.size)
         if head.startswith(b"AMQP"):
             return head  # the server speaks another version: aiormq says so
         kind, channel, size = _HEAD.unpack(head)
-        rest = await self._reader.readexactly(size + 1)
+        rest = await self._take(size + 1)
         if kind == _HEADER and not _is_plain(rest):
             return _readable(channel, head, rest)
         if kind == _METHOD and rest.startswith(_DELIVER) and not rest.isascii():
@@ -147,7 +174,7 @@ def _readable(channel: int, head: bytes, rest: bytes) -> bytes:
             float(expiration)
         if (mode := header.properties.delivery_mode or 0) not in _MODES:
             msg = f"delivery_mode {mode}"
-            raise ValueError(msg)  # noqa: TRY301 - one word for all that aio-pika would fail on
+            raise ValueError(msg)  # noqa: TRY301 - told as what a decoder raises
     except Exception as error:  # noqa: BLE001 - decoders of foreign bytes fail in their own ways, RecursionError among them
         header = ContentHeader(body_size=int.from_bytes(rest[4:12], "big"))
         header.properties.headers = {UNREADABLE: f"properties cannot be read: {error}"[:500]}
