@@ -3,7 +3,7 @@
 Sizes S, M, L, XL have 1,000 to 1,000,000 users, ten tasks each: 25 % open and overdue, 10 % open and due within 24 h,
 30 % done (half of them more than 30 days ago), 35 % open and due later. Assignees are random, so that open overdue
 tasks a user are Poisson(2.5) and 92 % of the users have one. The ledger has five earlier days in it, for the planner's
-statistics. Crowds have one overdue task a user, so that everybody is mailed.
+statistics; the last of them is over in every zone. Crowds have one overdue task a user, so that everybody is mailed.
 
 Data are good for half a day: nothing falls due meanwhile, as the next due date is 12.5 h away.
 """
@@ -88,7 +88,7 @@ HISTORY = """
         INSERT INTO taskbell.mailing (message_id, kind, at, body_digest, state, planned, inserted_at, planned_at,
             completed_at)
         SELECT 'history ' || d, 'overdue', d, 'none', 'completed', $1, d, d, d
-        FROM generate_series(now() - interval '5 days', now() - interval '1 day', interval '1 day') AS d
+        FROM generate_series(now() - interval '6 days', now() - interval '2 days', interval '1 day') AS d
         RETURNING id, at
     )
     INSERT INTO taskbell.delivery (mailing_id, kind, recipient, user_id, period, state, attempts, due_at, expires_at,

@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.dataset import OVERDUE, DataSet
-from benchmarks.house import Bench, House
+from benchmarks.house import Bench
 from benchmarks.result import Result
 from taskbell.contracts import OverdueDue
 
@@ -46,7 +46,6 @@ async def mail(bench: Bench, case: str, size: str, notifiers: int, *, delay: flo
         async with house.client() as client, house.measured() as measured:
             began = time.monotonic()
             message_id = await client.publish(OverdueDue())
-            await all_taken(house, expected)
 
             async def completed() -> bool:
                 return bool(await database.fetchval(COMPLETED, message_id))
@@ -68,12 +67,3 @@ async def mail(bench: Bench, case: str, size: str, notifiers: int, *, delay: flo
         first=taken.first - began,
         **measured.told(),
     )
-
-
-async def all_taken(house: House, expected: int) -> None:
-    """Waits until the mail server has taken so many."""
-
-    async def enough() -> bool:
-        return (await house.sink.taken()).taken >= expected
-
-    await house.until(f"{expected} mails", enough)
