@@ -5,7 +5,10 @@ import re
 
 import css_inline
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jinja2 import UndefinedError
+from markupsafe import Markup, escape
 from tests.unit.notifier.mail import reading
 from tests.unit.notifier.mail.samples import FRIDAY_EIGHT, ana, due_in
 
@@ -76,6 +79,14 @@ def test_a_missing_value_is_an_error_and_not_an_empty_place():
 def test_html_templates_escape_whatever_they_are_called():
     assert Compiler("en", ENGLISH).html("{{ mail }}").render(mail="<&\"'>") == "&lt;&amp;&#34;&#39;&gt;"
     assert Compiler("en", ENGLISH).text("{{ mail }}").render(mail="<&\"'>") == "<&\"'>"
+
+
+ESCAPING = Compiler("en", ENGLISH).html("<p title='{{ mail }}'>{{ mail }}</p>")
+
+
+@given(st.text() | st.text("&<>\"'a", max_size=8) | st.integers() | st.none() | st.text().map(Markup))
+def test_values_are_escaped_as_jinja_itself_does_it(value: object):
+    assert ESCAPING.render(mail=value) == f"<p title='{escape(value)}'>{escape(value)}</p>"
 
 
 def test_words_become_constants_and_are_escaped():

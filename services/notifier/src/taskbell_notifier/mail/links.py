@@ -1,8 +1,12 @@
 """Where the links of a mail lead; every one of them is absolute."""
 
+import re
 from urllib.parse import urlsplit
 
 TASK_URL_PATTERN = "{app_url}/tasks/{id}"
+
+_ORDINARY = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9/._~%?=&+-]*)?\Z")
+"""What nearly every URL looks like; the others are looked at more closely."""
 
 
 class Links:
@@ -41,6 +45,8 @@ def absolute(url: str, name: str) -> str:
         ValueError: where it is not absolute http(s), or holds blanks, quotes, controls or non-ASCII characters, which
             would have to be escaped to stand in a header or a text part.
     """
+    if _ORDINARY.match(url):
+        return url
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         msg = f"{name} must look like https://host: {url!r}"

@@ -96,12 +96,15 @@ class MailWriter:
 
     def _html(self, parts: Iterable[str]) -> bytes:
         part = self._part
-        return b"".join([_short(text) or part(text) for text in parts])
+        return b"".join([part(text) if len(text) >= _QP_LINE else _short(text) or part(text) for text in parts])
 
 
 def _short(text: str) -> bytes | None:
-    """What most values look like is encoded faster than a cache finds it; None where the text is not like that."""
-    if len(text) < _QP_LINE and text.isascii() and text.isprintable():
+    """What most values look like is encoded faster than a cache finds it; None where the text is not like that.
+
+    It must have fewer than 76 characters.
+    """
+    if text.isascii() and text.isprintable():
         encoded = text.encode("ascii").replace(b"=", b"=3D")
         if len(encoded) < _QP_LINE and not encoded.startswith(b"."):
             return encoded + b"=\r\n"
@@ -134,7 +137,9 @@ def _date(moment: datetime) -> bytes:
 
 def quoted_printable(text: str) -> bytes:
     """The text as quoted-printable UTF-8 (RFC 2045 §6.7) in lines of at most 76 characters, with CRLF."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.replace("\n", "\r\n")
     # The encoder takes its line ends from the first one that it sees; the CRLF added here is taken off again.
     encoded = b2a_qp(f"{lines}\r\n".encode(), istext=True)
     for blank in (b"=20\r\n", b"=09\r\n"):

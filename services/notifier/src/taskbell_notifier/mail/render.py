@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from jinja2 import Template
+from jinja2.runtime import Context
 
 from taskbell.contracts import MailKind
 from taskbell_notifier.domain import Overdue, Recipient, Reminder, Selection, Weekly
@@ -108,8 +109,9 @@ class Renderer:
 
 
 def _pieces(template: Template, mail: Mail) -> Iterator[str]:
-    # What Template.generate does, less a copy of Jinja's global functions, which no template of ours calls.
-    return template.root_render_func(template.new_context({"frame": mail.frame, "mail": mail}, shared=True))
+    # What Template.generate does, less Jinja's global functions, which no template of ours calls.
+    known = {"frame": mail.frame, "mail": mail}
+    return template.root_render_func(Context(template.environment, known, template.name, template.blocks))
 
 
 def folded(text: str, wrapped: Callable[[str], str]) -> str:

@@ -18,11 +18,13 @@ from babel import Locale
 from jinja2 import Environment, StrictUndefined, Template
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
+from markupsafe import escape
 
 from taskbell.contracts import MailKind
 
 _INCLUDE = re.compile(r"(?:<!--%|\{%) include \"([\w.]+)\" (?:%-->|%\})")
 _INDENT = re.compile(r"\n\s*")
+_SPECIAL = re.compile("[&<>\"']")
 
 
 class Constants(Extension):
@@ -99,11 +101,21 @@ class Compiler:
 
     def html(self, source: str) -> Template:
         """An HTML template; every value in it is escaped."""
-        return self._html.from_string(source)
+        template = self._html.from_string(source)
+        # Compiled code finds `escape` here. Jinja's makes Markup of every value, which took 7 % of the time of a mail.
+        template.root_render_func.__globals__["escape"] = escaped
+        return template
 
     def text(self, source: str) -> Template:
         """A template of plain text."""
         return self._text.from_string(source)
+
+
+def escaped(value: object) -> str:
+    """The value as HTML text, as Jinja's `escape` writes it; most have nothing that needs escaping."""
+    if type(value) is str and _SPECIAL.search(value) is None:
+        return value
+    return str(escape(value))
 
 
 def html_environment() -> Environment:
