@@ -13,6 +13,7 @@ Case = Callable[[Bench, str | None], Awaitable[Result]]
 CASES: Mapping[str, Case] = MappingProxyType(
     {
         "mailing": mailing.overdue,
+        "one-notifier": mailing.one_notifier,
         "slow-smtp": mailing.slow_smtp,
         "commands": commands.commands,
         "cleanup": cleanup.cleanup,

@@ -9,6 +9,8 @@ from taskbell.contracts import TaskStatus, UpdateTaskStatus, message_of
 from taskbell.messaging.publisher import Outgoing, Publisher
 
 COMMANDS = 20_000
+COPIES = 2
+"""Processes, one for each core; the tuned peer has four."""
 CHOSEN = "SELECT id FROM tasks WHERE status = 'pending' ORDER BY md5(id::text) LIMIT $1"
 DONE = """
     SELECT (SELECT count(*) FROM taskbell.command WHERE state = 'done') AS rows,
@@ -34,13 +36,16 @@ async def commands(bench: Bench, size: str | None) -> Result:
         assert len(tasks) == number, "too few pending tasks"
         publisher = Publisher(house.broker_url, name="benchmark", timeout=60)
         await publisher.connect()
-        await house.start("maintenance")
-        house.pause("maintenance")
+        copies = [f"maintenance-{number}" for number in range(1, COPIES + 1)]
+        await house.start(*copies)
+        for copy in copies:
+            house.pause(copy)
         try:
             errors = await publisher.publish_all([_message(task) for task in tasks])
             assert not any(errors), errors[0]
         finally:
-            house.resume("maintenance")
+            for copy in copies:
+                house.resume(copy)
         began = time.monotonic()
         async with house.measured() as measured:
 
