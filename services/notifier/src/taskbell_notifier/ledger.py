@@ -86,6 +86,15 @@ class Ledger:
             self._held[row.id] = row
         return rows
 
+    async def passed_over(self, ids: Sequence[int]) -> Sequence[int]:
+        """Those of the rows that may be sent now, and were left out by a claim only because somebody had them locked.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL is away.
+        """
+        async with self._database.statement() as tx:
+            return await deliveries.takable(tx, ids, hold=self._hold)
+
     async def mark_data(self, row: Claimed) -> bool:
         """Commits the data marker; only where this returns True may the first byte of the message go.
 

@@ -29,6 +29,9 @@ SUPPRESSED_SENDING = "MAIL_SUPPRESS_SEND is set"
 AHEAD = 2
 """Mails for each SMTP session that are rendered or on their way; the others wait as rows."""
 
+LOCKED_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds between tries for rows that somebody has locked, mostly a sweeper that looks at those which wait long; it may
+leave them as they are, and this message is then the one that sends them. What stays locked is left to the sweeper."""
 
 CLOSE = 1.0
 """Seconds that batches under way have when the service ends and every submission has its verdict."""
@@ -65,6 +68,7 @@ class Sender:
         self._room = asyncio.Semaphore(AHEAD * sessions)
         self._suppress = suppress
         self._batches: set[asyncio.Task[None]] = set()
+        self._closing = False
         self._worked: float | None = None
         self._log = logger("sender")
 
@@ -92,6 +96,7 @@ class Sender:
 
         What still waits then waits for PostgreSQL; the ledger, closed next, counts it.
         """
+        self._closing = True
         if self._batches:
             await asyncio.wait(set(self._batches), timeout=CLOSE)
 
@@ -102,7 +107,17 @@ class Sender:
             self._log.debug("batch.unfinished", reason=repr(error))  # the caller has it too, if there is one left
 
     async def _send(self, ids: Sequence[int]) -> None:
-        rows = await self._ledger.claim(ids)
+        for pause in LOCKED_PAUSES:
+            rows = await self._ledger.claim(ids)
+            await self._send_claimed(rows)
+            taken = {row.id for row in rows}
+            left = [it for it in ids if it not in taken]
+            ids = await self._ledger.passed_over(left) if left else []
+            if not ids or self._closing:
+                break
+            await asyncio.sleep(pause)
+
+    async def _send_claimed(self, rows: Sequence[Claimed]) -> None:
         try:
             loaded = await self._load(rows)
         except (DatabaseUnavailable, ProgrammingError) as error:

@@ -1,7 +1,8 @@
 """Claims, markers and outcomes of senders: what one may write, and what stands in its way."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +15,21 @@ from tests.support.waiting import eventually
 
 from taskbell.database import Database, Transaction
 from taskbell.errors import DatabaseUnavailable
-from taskbell_notifier import ledger
+from taskbell_notifier import ledger, sender
 from taskbell_notifier.lifecycle import Claimed, returned
 from taskbell_notifier.repository import deliveries
+
+
+@asynccontextmanager
+async def locked(database_url: str, *recipients: str) -> AsyncIterator[None]:
+    """Somebody has these people's rows locked, as a sweeper has those it looks at."""
+    somebody = await asyncpg.connect(database_url)
+    try:
+        async with somebody.transaction():
+            await somebody.fetch("SELECT FROM taskbell.delivery WHERE recipient = ANY($1) FOR UPDATE", recipients)
+            yield
+    finally:
+        await somebody.close()
 
 
 async def test_two_senders_with_the_same_message_send_each_mail_once(
@@ -42,6 +55,50 @@ async def test_what_one_process_has_claimed_no_other_claims(
     assert len(await one.ledger.claim(ids)) == 1
     await town.execute("UPDATE taskbell.delivery SET phase = :phase, lease_until = now()", phase=phase)
     assert await other.ledger.claim(ids) == []
+
+
+async def test_rows_that_somebody_looks_at_just_then_are_sent_by_the_same_message(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, database_url: str
+) -> None:
+    await planned(town, rooms, server, 1, 2, 3)
+    async with locked(database_url, "user:2", "user:3"):
+        sending = asyncio.create_task(rooms.send())
+        await eventually(lambda: len(server.accepted) == 1)
+        assert not sending.done()
+    await sending
+    assert sorted(mail.recipients for mail in server.accepted) == [(f"user{n}@example.org",) for n in (1, 2, 3)]
+    assert set((await town.states()).values()) == {"sent"}
+
+
+async def test_rows_that_stay_locked_are_left_to_the_sweeper(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "LOCKED_PAUSES", (0.01, 0.01))
+    await planned(town, rooms, server, 1, 2)
+    async with locked(database_url, "user:2"):
+        await rooms.send()
+        assert await town.states() == {"user:1": "sent", "user:2": "planned"}
+
+
+async def test_rows_that_nobody_may_send_now_are_asked_for_once(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await planned(town, rooms, server, 1, 2)
+    await town.execute(
+        "UPDATE taskbell.delivery SET state = 'retry', next_attempt_at = now() + interval '1 hour'"
+        " WHERE recipient = 'user:2'"
+    )
+    asked: list[Any] = []
+    claim = rooms.ledger.claim
+
+    async def counted(ids: Any) -> Any:
+        asked.append(ids)
+        return await claim(ids)
+
+    monkeypatch.setattr(rooms.ledger, "claim", counted)
+    await rooms.send()
+    assert len(asked) == 1
+    assert await town.states() == {"user:1": "sent", "user:2": "retry"}
 
 
 async def test_a_row_whose_claim_was_lost_before_the_data_is_not_sent(

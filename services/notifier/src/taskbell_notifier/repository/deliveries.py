@@ -17,8 +17,7 @@ from taskbell.contracts import MailKind
 from taskbell.database import Transaction
 from taskbell_notifier.lifecycle import ENDED, Change, Claimed, Look, Open, Phase, State
 
-CLAIM = """
-    WITH takable AS (
+_TAKABLE = """
         SELECT d.id, d.state
         FROM taskbell.delivery AS d
         JOIN taskbell.mailing AS m ON m.id = d.mailing_id
@@ -27,6 +26,13 @@ CLAIM = """
             AND (d.state = 'planned'
                 OR (d.state = 'retry' AND d.next_attempt_at <= now())
                 OR (d.state = 'unknown' AND d.next_attempt_at <= now() AND d.resends = 0 AND NOT :hold))
+"""
+# "IS TRUE" keeps PostgreSQL from the index of open rows: beside the rows of many days it expects next to none of them,
+# and would read every row of a mailing under way for each batch of it.
+
+CLAIM = f"""
+    WITH takable AS (
+        {_TAKABLE.strip()}
         FOR UPDATE OF d SKIP LOCKED
     )
     UPDATE taskbell.delivery AS d
@@ -38,9 +44,7 @@ CLAIM = """
     RETURNING d.id, d.mailing_id, d.kind, d.user_id, d.address, m.at, m.props::text AS props, t.state AS before,
         d.attempts, d.unknown_at IS NOT NULL AS suspect, d.mail_message_id
 """
-# SKIP LOCKED: who has the row locked is claiming or judging it; this message is only a hint.
-# "IS TRUE" keeps PostgreSQL from the index of open rows: beside the rows of many days it expects next to none of them,
-# and would read every row of a mailing under way for each batch of it.
+# SKIP LOCKED: who has the row locked is claiming it, or looks at it and may leave it as it is; `takable` tells which.
 
 RENEW = """
     UPDATE taskbell.delivery AS d
@@ -186,6 +190,11 @@ async def claim(tx: Transaction, ids: Sequence[int], *, lease: timedelta, domain
         {"ids": list(ids), "claim": token, "lease": lease.total_seconds(), "domain": domain, "hold": hold},
     )
     return [_claimed(row, token) for row in rows]
+
+
+async def takable(tx: Transaction, ids: Sequence[int], *, hold: bool) -> list[int]:
+    """Those of the rows that a claim would take, if nobody had them locked."""
+    return [row.id for row in await tx.rows(_TAKABLE, {"ids": list(ids), "hold": hold})]
 
 
 async def renew(tx: Transaction, held: Iterable[Claimed], *, lease: timedelta) -> None:
