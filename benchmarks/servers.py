@@ -15,7 +15,6 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 import httpx
 
-from benchmarks.cluster import Cluster
 from benchmarks.dataset import Databases
 from taskbell.setup.broker import declare
 from taskbell_devstack.stack import Stack
@@ -26,17 +25,11 @@ PACKAGES = ("taskbell", "asyncpg", "aio-pika", "aiosmtplib", "uvloop", "sqlalche
 
 
 class Servers:
-    """Both, as the development stack runs them.
+    """Both, as the development stack runs them."""
 
-    Args:
-        nodes: of RabbitMQ; with more than one it is a cluster made for this run.
-    """
-
-    def __init__(self, folder: Path = FOLDER, *, nodes: int = 1) -> None:
+    def __init__(self, folder: Path = FOLDER) -> None:
         self.folder = folder
-        self._cluster = Cluster(folder / "cluster", nodes) if nodes > 1 else None
-        kinds = ("postgresql",) if self._cluster else ("postgresql", "rabbitmq")
-        self._stack = Stack(folder, servers=kinds, say=lambda words: print(words, flush=True))
+        self._stack = Stack(folder, servers=("postgresql", "rabbitmq"), say=lambda words: print(words, flush=True))
 
     async def up(self) -> None:
         """Starts them.
@@ -45,15 +38,12 @@ class Servers:
             RuntimeError: PostgreSQL runs without what makes a commit last.
         """
         state = self._stack.up()
-        broker = self._cluster.up() if self._cluster else state.rabbitmq
         assert state.postgresql is not None
-        assert broker is not None
+        assert state.rabbitmq is not None
         self.database_url = state.postgresql.url
-        self.broker_url = broker.url
-        self.management_url = broker.management_url
-        self.pids = {name: it.pid for name, it in state.processes.items() if name in ("postgresql", "rabbitmq")}
-        if self._cluster:
-            self.pids |= self._cluster.pids()
+        self.broker_url = state.rabbitmq.url
+        self.management_url = state.rabbitmq.management_url
+        self.pids = {name: state.processes[name].pid for name in ("postgresql", "rabbitmq")}
         self.databases = Databases(self.database_url)
         settings = await self.settings()
         if off := [name for name in MUST_BE_ON if settings[name] != "on"]:
@@ -61,9 +51,7 @@ class Servers:
             raise RuntimeError(msg)
 
     def down(self) -> None:
-        """Stops them; their data stay, but for a cluster's."""
-        if self._cluster:
-            self._cluster.down()
+        """Stops them; their data stay."""
         self._stack.down()
 
     def remove(self) -> None:
