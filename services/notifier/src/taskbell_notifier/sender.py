@@ -29,8 +29,8 @@ SUPPRESSED_SENDING = "MAIL_SUPPRESS_SEND is set"
 AHEAD = 2
 """Mails for each SMTP session that are rendered or on their way; the others wait as rows."""
 
-LOCKED_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""Seconds between tries for rows that somebody has locked, mostly a sweeper that looks at those which wait long; it may
+LOCKED_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds before each try for rows that somebody has locked, mostly a sweeper that looks at those which wait long. It may
 leave them as they are, and this message is then the one that sends them. What stays locked is left to the sweeper."""
 
 CLOSE = 1.0
@@ -108,6 +108,7 @@ class Sender:
 
     async def _send(self, ids: Sequence[int]) -> None:
         for pause in LOCKED_PAUSES:
+            await asyncio.sleep(pause)
             rows = await self._ledger.claim(ids)
             await self._send_claimed(rows)
             taken = {row.id for row in rows}
@@ -115,7 +116,6 @@ class Sender:
             ids = await self._ledger.passed_over(left) if left else []
             if not ids or self._closing:
                 break
-            await asyncio.sleep(pause)
 
     async def _send_claimed(self, rows: Sequence[Claimed]) -> None:
         try:
