@@ -30,8 +30,9 @@ AHEAD = 2
 """Mails for each SMTP session that are rendered or on their way; the others wait as rows."""
 
 LOCKED_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""Seconds before each try for rows that somebody has locked, mostly a sweeper that looks at those which wait long. It may
-leave them as they are, and this message is then the one that sends them. What stays locked is left to the sweeper."""
+"""Seconds before each try for rows that somebody has locked, mostly a sweeper that looks at those which wait long.
+
+It may leave them as they are, and this message is then the one that sends them. What stays locked is left to it."""
 
 CLOSE = 1.0
 """Seconds that batches under way have when the service ends and every submission has its verdict."""
