@@ -27,7 +27,7 @@ from benchmarks.table import NOTEWORTHY, markdown, summary, told
 
 async def measure(given: argparse.Namespace) -> Run:
     """Runs what was asked for, on servers that are stopped at the end."""
-    servers = Servers()
+    servers = Servers(nodes=given.nodes)
     try:
         await servers.up()
         peers = Peers(given.peers, servers) if given.peers else None
@@ -111,6 +111,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--own-sink", action="store_true", help="our own mail server, also where smtp-sink is installed"
     )
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="of RabbitMQ, in a cluster; default 1")
     parser.add_argument("--from", dest="former", type=Path, metavar="FILE", help="measure nothing, show that JSON")
     parser.add_argument("--draw", type=Path, metavar="FILE", help="draw the figures there, as SVG")
     parser.add_argument("--clean", action="store_true", help="remove the servers with their data, and end")

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 import httpx
 
+from benchmarks.cluster import Cluster
 from benchmarks.dataset import Databases
 from taskbell.setup.broker import declare
 from taskbell_devstack.stack import Stack
@@ -25,11 +26,18 @@ PACKAGES = ("taskbell", "asyncpg", "aio-pika", "aiosmtplib", "uvloop", "sqlalche
 
 
 class Servers:
-    """Both, as the development stack runs them."""
+    """Both, as the development stack runs them.
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    Args:
+        nodes: of RabbitMQ; with more than one it is a cluster made for this run.
+    """
+
+    def __init__(self, folder: Path = FOLDER, *, nodes: int = 1) -> None:
         self.folder = folder
-        self._stack = Stack(folder, servers=("postgresql", "rabbitmq"), say=lambda words: print(words, flush=True))
+        self._cluster = Cluster(folder / "cluster", nodes)
+        self._clustered = nodes > 1
+        kinds = ("postgresql",) if self._clustered else ("postgresql", "rabbitmq")
+        self._stack = Stack(folder, servers=kinds, say=lambda words: print(words, flush=True))
 
     async def up(self) -> None:
         """Starts them.
@@ -38,12 +46,17 @@ class Servers:
             RuntimeError: PostgreSQL runs without what makes a commit last.
         """
         state = self._stack.up()
+        if self._clustered and self._stack.runs("rabbitmq"):  # an earlier run's single one
+            self._stack.stop("rabbitmq")
+        broker = self._cluster.up() if self._clustered else state.rabbitmq
         assert state.postgresql is not None
-        assert state.rabbitmq is not None
+        assert broker is not None
         self.database_url = state.postgresql.url
-        self.broker_url = state.rabbitmq.url
-        self.management_url = state.rabbitmq.management_url
-        self.pids = {name: state.processes[name].pid for name in ("postgresql", "rabbitmq")}
+        self.broker_url = broker.url
+        self.management_url = broker.management_url
+        self.pids = {name: it.pid for name, it in state.processes.items() if name in ("postgresql", "rabbitmq")}
+        if self._clustered:
+            self.pids |= self._cluster.pids()
         self.databases = Databases(self.database_url)
         settings = await self.settings()
         if off := [name for name in MUST_BE_ON if settings[name] != "on"]:
@@ -51,11 +64,14 @@ class Servers:
             raise RuntimeError(msg)
 
     def down(self) -> None:
-        """Stops them; their data stay."""
+        """Stops them; their data stay, but for a cluster's."""
+        if self._clustered:
+            self._cluster.down()
         self._stack.down()
 
     def remove(self) -> None:
-        """Stops them, and removes all of it."""
+        """Stops them, and removes all of it, also what a run that was cut off has left of a cluster."""
+        self._cluster.down()
         self._stack.down(at_once=True, remove_data=True)
 
     async def settings(self) -> dict[str, str]:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, Protocol
-from uuid import uuid4
 
 from asyncpg.exceptions import InterfaceError, PostgresError
 from sqlalchemy import CursorResult, Executable, Row, RowMapping, TextClause, text
@@ -145,7 +144,10 @@ class Database:
         if not settings.database_prepared_statements:
             arguments["statement_cache_size"] = 0
             arguments["prepared_statement_cache_size"] = 0
-            arguments["prepared_statement_name_func"] = lambda: f"__taskbell_{uuid4().hex}__"
+            # asyncpg sends a statement without a name once more with its arguments: PgBouncer gives each statement that
+            # stands alone another connection, where one with a name was never prepared. One in a transaction would be
+            # closed in the next, again elsewhere, and stay.
+            arguments["prepared_statement_name_func"] = str
             arguments["server_settings"] = {"application_name": name}  # PgBouncer refuses the others
         engine = create_async_engine(
             settings.database_url.get_secret_value(),

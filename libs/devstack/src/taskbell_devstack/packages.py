@@ -29,15 +29,25 @@ def ensure(say: Callable[[str], None], *, policy: Path = POLICY) -> None:
     packages = missing_packages()
     if not packages:
         return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+    if not can_install():
         raise ProgramsMissing(how_to_install(packages))
     say(f"Installing {' and '.join(packages)} (their own services are kept from starting)")
+    complaint = install(packages, policy=policy)
+    if missing_packages():
+        raise ProgramsMissing(f"{how_to_install(packages)}\napt-get could not install them:\n{complaint}")
+
+
+def can_install() -> bool:
+    """Whether we are root on Debian."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def install(packages: list[str], *, policy: Path = POLICY) -> str:
+    """Install Debian packages, whose services do not start; returns apt-get's last lines where it fails."""
     with services_kept_from_starting(policy):
         # Old lists still do when an index cannot be had: the installation itself then says what is missing.
         _apt_get("update")
-        complaint = _apt_get("install", "--yes", "--no-install-recommends", *packages)
-    if missing_packages():
-        raise ProgramsMissing(f"{how_to_install(packages)}\napt-get could not install them:\n{complaint}")
+        return _apt_get("install", "--yes", "--no-install-recommends", *packages)
 
 
 def missing_packages() -> list[str]:
