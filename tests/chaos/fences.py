@@ -4,11 +4,16 @@ A fence is in place when nothing here was called. Each function takes one out fo
 constraints are dropped in the test's own database, statements and methods are patched until its monkeypatch ends.
 """
 
+from collections.abc import Mapping
+
 import pytest
+from aiormq.abc import ChannelFrame
+from aiormq.channel import Channel
 from aiormq.connection import Connection
 
 from taskbell import commands
 from taskbell.database import Database
+from taskbell.messaging import publisher
 from taskbell_notifier.ledger import Ledger
 from taskbell_notifier.lifecycle import Claimed
 from taskbell_notifier.repository import deliveries, planning
@@ -57,13 +62,18 @@ def take_out_lease(patch: Patch) -> None:
 
 
 def take_out_confirm(patch: Patch) -> None:
-    """Channels are opened without publisher confirms: a publish is over when its bytes are in the socket's buffer."""
+    """Channels are opened without publisher confirms: a publish is over when its bytes are in the client's buffer."""
     channel = Connection.channel
 
     async def unconfirmed(self: Connection, *_: object, **__: object) -> object:
         return await channel(self, publisher_confirms=False)
 
+    async def written(channel: Channel, messages: Mapping[str, bytes], _: float) -> Mapping[str, None]:
+        await channel.write_queue.put(ChannelFrame(b"".join(messages.values()), should_close=False))
+        return dict.fromkeys(messages)
+
     patch.setattr(Connection, "channel", unconfirmed)
+    patch.setattr(publisher, "confirmed", written)
 
 
 async def take_out_command_key(database: Database, patch: Patch) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import aiormq
 import pytest
 import pytest_asyncio
+from aiormq.channel import Channel
 from tests.integration.common.messaging.rig import DEAD, QUEUE, command
 from tests.support.management import Management
 from tests.support.proxy import Proxy, silent_server
@@ -16,6 +17,7 @@ from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 
 from taskbell.errors import BrokerUnavailable, PublishTimeout, TopologyMissing, Unroutable
+from taskbell.messaging.confirms import confirmed
 from taskbell.messaging.publisher import WINDOW, Outgoing, Publisher
 from taskbell.setup.broker import declare
 
@@ -239,10 +241,12 @@ async def test_a_rejection_from_within_the_client_is_no_cancellation_of_ours(
     await publisher.connect()
     assert publisher._channel is not None
 
-    async def basic_publish(*_: object, **__: object) -> None:
-        raise asyncio.CancelledError
+    def rejected() -> asyncio.Future[None]:
+        link: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        link.cancel()
+        return link
 
-    monkeypatch.setattr(publisher._channel, "basic_publish", basic_publish)
+    monkeypatch.setattr(publisher._channel, "create_future", rejected)
     with pytest.raises(BrokerUnavailable, match="the connection was lost"):
         await publisher.publish(message("m-1"))
     await publisher.publish(message("m-2"))
@@ -314,21 +318,18 @@ async def test_many_are_published_in_windows_and_each_gets_its_own_answer(
 
 
 async def test_never_more_than_a_window_is_under_way(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    await publisher.connect()
-    assert publisher._channel is not None
-    publish = publisher._channel.basic_publish
     now = most = 0
 
-    async def counted(*given: object, **more: object) -> object:
+    async def counted(channel: Channel, messages: Mapping[str, bytes], deadline: float) -> object:
         nonlocal now, most
-        now += 1
+        now += len(messages)
         most = max(most, now)
         try:
-            return await publish(*given, **more)  # type: ignore[arg-type]
+            return await confirmed(channel, messages, deadline)
         finally:
-            now -= 1
+            now -= len(messages)
 
-    monkeypatch.setattr(publisher._channel, "basic_publish", counted)
+    monkeypatch.setattr("taskbell.messaging.publisher.confirmed", counted)
     await publisher.publish_all([message(f"m-{number}") for number in range(3 * WINDOW)])
     assert most == WINDOW
 
@@ -336,6 +337,7 @@ async def test_never_more_than_a_window_is_under_way(publisher: Publisher, monke
 @pytest.mark.parametrize(
     "more",
     [
+        {"message_id": ""},
         {"message_id": "x" * 256},
         {"correlation_id": "ü" * 128},
         {"routing_key": "x" * 256},

@@ -1,27 +1,43 @@
 """A publish that gives up: whom it leaves the connection."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
 
 from taskbell.errors import PublishTimeout
+from taskbell.messaging.confirms import Unanswered
 from taskbell.messaging.publisher import Outgoing, Publisher
 
 
-class Channel:
+class Broker:
     """Confirms what it is told to; the rest waits."""
 
-    is_closed = False
-
     def __init__(self) -> None:
-        self.confirmed: dict[bytes, asyncio.Event] = {}
+        self._told: dict[str, asyncio.Event] = {}
 
-    async def basic_publish(self, body: bytes, **_: Any) -> None:
-        await self.confirmed.setdefault(body, asyncio.Event()).wait()
+    async def confirmed(
+        self, _: object, messages: Mapping[str, bytes], deadline: float
+    ) -> dict[str, BaseException | None]:
+        (name,) = messages
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._told.setdefault(name, asyncio.Event()).wait()
+        except TimeoutError:
+            return {name: Unanswered()}
+        return {name: None}
 
-    def confirm(self, body: bytes) -> None:
-        self.confirmed.setdefault(body, asyncio.Event()).set()
+    def confirm(self, name: str) -> None:
+        self._told.setdefault(name, asyncio.Event()).set()
+
+
+class Channel:
+    """One that was opened and has not ended."""
+
+    number = 1
+    max_content_size = 1024
+    is_closed = False
 
 
 def message(name: str) -> Outgoing:
@@ -29,14 +45,16 @@ def message(name: str) -> Outgoing:
 
 
 @pytest.fixture
-def channel() -> Channel:
-    return Channel()
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    broker = Broker()
+    monkeypatch.setattr("taskbell.messaging.publisher.confirmed", broker.confirmed)
+    return broker
 
 
 @pytest.fixture
-def publisher(channel: Channel) -> Publisher:
+def publisher(broker: Broker) -> Publisher:
     publisher = Publisher("amqp://127.0.0.1/", name="test")
-    publisher._channel = cast(Any, channel)
+    publisher._channel = cast(Any, Channel())
     return publisher
 
 
@@ -46,21 +64,22 @@ async def test_where_nothing_was_confirmed_meanwhile_the_connection_is_given_up(
     assert publisher._channel is None
 
 
-async def test_where_others_were_confirmed_meanwhile_they_keep_it(publisher: Publisher, channel: Channel) -> None:
+async def test_where_others_were_confirmed_meanwhile_they_keep_it(publisher: Publisher, broker: Broker) -> None:
+    channel = publisher._channel
     slow = asyncio.create_task(publisher.send(message("slow"), timeout=0.05))
-    channel.confirm(b"quick")
+    broker.confirm("quick")
     await asyncio.sleep(0)  # the slow one goes first
     await publisher.publish(message("quick"))
     with pytest.raises(PublishTimeout):
         await slow
-    assert publisher._channel is cast(Any, channel)
+    assert publisher._channel is channel
 
 
-async def test_a_message_waits_for_another_publish_of_itself(publisher: Publisher, channel: Channel) -> None:
+async def test_a_message_waits_for_another_publish_of_itself(publisher: Publisher, broker: Broker) -> None:
     first = asyncio.create_task(publisher.publish(message("same")))
     await asyncio.sleep(0)
     with pytest.raises(PublishTimeout):
         await publisher.send(message("same"), timeout=0.01)
-    channel.confirm(b"same")
+    broker.confirm("same")
     await first
     await publisher.publish(message("same"))

@@ -17,9 +17,15 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import aiormq
 from aiormq.abc import AbstractConnection
 from aiormq.channel import Channel
+from pamqp import frame
+from pamqp.base import Frame
+from pamqp.body import ContentBody
 from pamqp.commands import Basic
+from pamqp.exceptions import PAMQPException
+from pamqp.header import ContentHeader
 
 from taskbell.errors import BrokerUnavailable, PublishTimeout, TopologyMissing, Unroutable
+from taskbell.messaging.confirms import Unanswered, confirmed
 from taskbell.messaging.losses import LOSSES, losses_named
 from taskbell.messaging.wire import Wire
 
@@ -154,39 +160,41 @@ class Publisher:
     async def _confirmed(
         self, channel: Channel, window: Sequence[Outgoing], deadline: float, limit: float
     ) -> list[Exception | None]:
-        loop = asyncio.get_running_loop()
+        frames: dict[str, bytes] = {}
+        errors: dict[str, Exception | None] = {}
+        for message in window:
+            try:
+                frames[message.message_id] = _encoded(channel, message)
+            except ValueError as error:
+                errors[message.message_id] = error
         confirms = self._confirms
-        tasks = [loop.create_task(self._publish_on(channel, message)) for message in window]
-        try:
-            await asyncio.wait(tasks, timeout=deadline - loop.time())
-        finally:
-            late = {task for task in tasks if task.cancel()}
-        if late:
-            await asyncio.wait(late)
-            # What waits in the client's buffer must not pile up behind a silent broker, nor arrive hours later. Where
-            # it says that it is blocked, or others were confirmed meanwhile, it is not: they keep their connection.
-            if self._confirms == confirms and not await self._is_blocked():
-                self._discard(channel)
-        return [PublishTimeout(_unconfirmed(limit)) if task in late else task.result() for task in tasks]
-
-    async def _publish_on(self, channel: Channel, message: Outgoing) -> Exception | None:
-        """Waits for the broker's answer without a limit; None: confirmed."""
-        try:
-            with losses_named():
-                await _basic_publish(channel, message)
-        except aiormq.exceptions.PublishError:
-            return Unroutable(f"no queue is bound for {message.routing_key!r} at exchange {message.exchange!r}")
-        except aiormq.exceptions.DeliveryError as error:
-            return BrokerUnavailable(f"RabbitMQ refused the message: {type(error.frame).__name__}")
-        except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
-            return self._of_closed_channel(channel, message, error)
-        except LOSSES as error:
+        answers = await confirmed(channel, frames, deadline) if frames else {}
+        self._confirms += sum(it is None for it in answers.values())
+        for message in window:
+            if message.message_id in answers:
+                errors[message.message_id] = self._told(channel, message, answers[message.message_id], limit)
+        late = any(isinstance(it, Unanswered) for it in answers.values())
+        # What waits in the client's buffer must not pile up behind a silent broker, nor arrive hours later. Where it
+        # says that it is blocked, or others were confirmed meanwhile, it is not: they keep their connection.
+        if late and self._confirms == confirms and not await self._is_blocked():
             self._discard(channel)
-            return _lost(error)
-        except ValueError as error:
-            return error
-        self._confirms += 1
-        return None
+        return [errors[message.message_id] for message in window]
+
+    def _told(self, channel: Channel, message: Outgoing, error: BaseException | None, limit: float) -> Exception | None:
+        """What became of a message, in our words."""
+        if error is None:
+            return None
+        if isinstance(error, Unanswered):
+            return PublishTimeout(_unconfirmed(limit))
+        if isinstance(error, aiormq.exceptions.PublishError):
+            return Unroutable(f"no queue is bound for {message.routing_key!r} at exchange {message.exchange!r}")
+        if isinstance(error, aiormq.exceptions.DeliveryError):
+            return BrokerUnavailable(f"RabbitMQ refused the message: {type(error.frame).__name__}")
+        if isinstance(error, (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused)):
+            return self._of_closed_channel(channel, message, error)
+        self._discard(channel)
+        # aiormq rejects with a bare Exception, or a CancelledError, where it knows no reason.
+        return _lost(error if isinstance(error, LOSSES) else ConnectionError("the connection was lost"))
 
     @asynccontextmanager
     async def _alone(self, message_ids: Sequence[str]) -> AsyncIterator[None]:
@@ -310,18 +318,19 @@ def _lost(error: BaseException) -> BrokerUnavailable:
     return BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}")
 
 
-async def _basic_publish(channel: Channel, message: Outgoing) -> None:
-    """Raises ValueError where the message cannot be encoded, besides what aiormq raises."""
+def _encoded(channel: Channel, message: Outgoing) -> bytes:
+    """Its frames. Raises ValueError where AMQP cannot carry it, or where nothing would match a returned one to it."""
+    if not message.message_id:
+        raise ValueError("a message without a message_id: give it one")
+    size = channel.max_content_size
     try:
-        await channel.basic_publish(
-            message.body,
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            properties=_properties(message),
-            mandatory=message.mandatory,
-            wait=False,  # the confirm says more than the socket's buffer
-        )
-    except (TypeError, OverflowError, struct.error, RecursionError) as error:
+        parts: list[Frame | ContentHeader | ContentBody] = [
+            Basic.Publish(exchange=message.exchange, routing_key=message.routing_key, mandatory=message.mandatory),
+            ContentHeader(body_size=len(message.body), properties=_properties(message)),
+            *(ContentBody(message.body[at : at + size]) for at in range(0, len(message.body), size)),
+        ]
+        return b"".join(frame.marshal(part, channel.number) for part in parts)
+    except (TypeError, OverflowError, struct.error, RecursionError, PAMQPException) as error:
         msg = f"a message that AMQP cannot carry: {error}"
         raise ValueError(msg) from error
 
