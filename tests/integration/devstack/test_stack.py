@@ -181,6 +181,27 @@ async def test_a_port_taken_by_somebody_else_is_left_to_them(database: Stack) ->
         assert await query(second.url, "SELECT count(*) FROM kept") == 0
 
 
+def test_a_port_taken_between_our_look_and_the_start_is_left_to_whoever_was_first(
+    database: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.stop("postgresql")
+    choose = Stack._choose_settings
+    with socket.socket() as somebody:
+
+        def and_somebody_is_faster(stack: Stack) -> None:
+            choose(stack)
+            assert stack.state.postgresql is not None
+            if somebody.getsockname()[1] == 0:
+                somebody.bind(("127.0.0.1", stack.state.postgresql.port))
+                somebody.listen()
+
+        monkeypatch.setattr(Stack, "_choose_settings", and_somebody_is_faster)
+        state = database.up()
+        assert state.postgresql is not None
+        assert state.postgresql.port != somebody.getsockname()[1]
+    assert answers(state.postgresql.port)
+
+
 async def test_a_number_that_somebody_else_has_got_since_does_not_keep_postgresql_down(database: Stack) -> None:
     settings = database.up().postgresql
     assert settings is not None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from taskbell_devstack import packages
+from taskbell_devstack.errors import NotReady
 from taskbell_devstack.inbox import Inbox
 from taskbell_devstack.ports import is_free, pick_free
 from taskbell_devstack.postgresql import Postgresql, data_folder, delete_data
@@ -62,7 +63,15 @@ class Stack:
             chains = self._chains()
             if any(not (self.runs(it.name) and it.accepts()) for chain in chains for it in chain):
                 self._say(f"Starting {', '.join(chain[-1].name for chain in chains)}")
-                self._runner.start_together(chains)
+                try:
+                    self._runner.start_together(chains)
+                except NotReady:
+                    # Somebody else may have taken a port between our look and the server's start.
+                    ports = self.state.taken_ports()
+                    self._choose_settings()
+                    if self.state.taken_ports() == ports:
+                        raise
+                    self._runner.start_together(self._chains())
             return self.state
 
     def run_services(self, services: Sequence[Service]) -> State:
