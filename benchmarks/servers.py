@@ -114,7 +114,7 @@ class Servers:
             "cores": os.cpu_count(),
             "processor": processor(),
             "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-            "system": " ".join(os.uname()[i] for i in (0, 2)),
+            "system": f"{os.uname().sysname} {os.uname().release.partition('-')[0]}",
             "load": os.getloadavg()[0],
             "python": sys.version.split()[0],
             "postgresql": settings["server_version"],

@@ -4,17 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from tests.integration.scheduler.conftest import MINUTELY, World
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
 from taskbell.database import Database
+from taskbell.errors import DatabaseUnavailable
 from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.metrics import Metrics
 from taskbell.outbox import Outbox
 from taskbell.settings import DatabaseAccess, load
 from taskbell_scheduler.metrics import SchedulerMetrics
+from taskbell_scheduler.repository import SchedulerRepository
 from taskbell_scheduler.scheduler import Scheduler
 from taskbell_scheduler.schedules import parse_schedules
 
@@ -51,6 +54,22 @@ async def test_it_wakes_at_the_moment_by_the_databases_clock(world: World) -> No
     assert outbox.written.is_set(), "the relay is woken"
     (row,) = await world.sql("SELECT updated_at - position FROM taskbell.schedule_state")
     assert row[0].total_seconds() >= 0, "never early"
+
+
+async def test_where_its_first_look_failed_it_looks_again_before_anything_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprint = SchedulerRepository.fingerprint
+
+    async def refused(*_: object) -> object:
+        monkeypatch.setattr(SchedulerRepository, "fingerprint", fingerprint)
+        raise DatabaseUnavailable("sorry, too many clients already")
+
+    monkeypatch.setattr(SchedulerRepository, "fingerprint", refused)
+    await world.at("2026-11-20T07:59:58.500", runs=True)
+    async with running(world.database):  # and for an hour the next look is not due
+        await eventually(world.statuses)
+    assert await world.statuses() == {"2026-11-20T08:00:00Z": "published"}
 
 
 async def test_a_position_set_back_is_noticed_at_the_next_look(world: World) -> None:

@@ -15,6 +15,7 @@ from taskbell.database import Database, Transaction
 from taskbell.errors import BrokerUnavailable, Retry, Unroutable
 from taskbell.logs import logger
 from taskbell.messaging.delivery import Body, Envelope, Received
+from taskbell.messaging.properties import text_of
 from taskbell.messaging.publisher import Outgoing, Publisher
 
 REPLY_QUEUES = ("amq.rabbitmq.reply-to.", "amq.gen-", "reply.")
@@ -208,14 +209,14 @@ class Replies:
             exchange="",
             routing_key=queue,
             body=json.dumps(body, ensure_ascii=False, default=str).encode(),
-            message_id=f"{envelope.message_id}.outcome"[:255],
+            message_id=text_of(f"{envelope.message_id}.outcome") or envelope.message_id,
             type=REPLY_TYPE,
             correlation_id=envelope.correlation_id or envelope.message_id,
             persistent=False,
         )
         try:
             await self._publisher.publish(outgoing)
-        except (BrokerUnavailable, Unroutable) as error:
+        except (BrokerUnavailable, Unroutable, ValueError) as error:
             self._log.warning("reply.failed", message_id=envelope.message_id, reason=str(error))
 
 

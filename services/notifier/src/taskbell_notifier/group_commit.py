@@ -25,12 +25,17 @@ class Later:
 LATER: Final = Later()
 
 
+class Apart(Exception):
+    """Raised by a write of several items: one of them is at fault. Each is then written alone, and answered at once."""
+
+
 class GroupCommit(Generic[Item, Answer]):
     """Writes items in groups.
 
     Args:
         write: commits a group, and returns for each item, in their order, its answer, the exception that its caller
-            gets, or LATER. What it raises, each of its callers gets; the groups after it are tried all the same.
+            gets, or LATER. What it raises, each of its callers gets, but for Apart; the groups after it are tried all
+            the same.
         pause: waited for before items that are to be written LATER are tried again.
         complete: told how many callers wait in a group, says whether there is nobody else who may soon.
     """
@@ -46,6 +51,10 @@ class GroupCommit(Generic[Item, Answer]):
         self._pause = pause
         self._complete = complete
         self._waiting: list[_Entry[Item, Answer]] = []
+        self._apart: list[_Entry[Item, Answer]] = []
+        """Those that are written alone, one after each group, so that neither kind waits for all of the other."""
+        self._group: list[_Entry[Item, Answer]] = []
+        """Those that are being written."""
         self._callers = 0
         self._gathering: asyncio.Future[None] | None = None
         self._writing: asyncio.Task[None] | None = None
@@ -79,17 +88,22 @@ class GroupCommit(Generic[Item, Answer]):
         return entry.answer
 
     async def _write_all(self) -> None:
-        group: list[_Entry[Item, Answer]] = []
         try:
-            while self._waiting:
-                await self._gather()
-                group = self._take()
-                later = await self._write_group(group) if group else []
-                self._waiting, group = later + self._waiting, []
+            while self._waiting or self._apart:
+                later: list[_Entry[Item, Answer]] = []
+                if self._waiting:
+                    await self._gather()
+                    later = await self._write_first(self._waiting, LARGEST)
+                    self._waiting[:0] = later
+                if self._apart:
+                    alone = await self._write_first(self._apart, 1)
+                    self._apart += alone
+                    later = later or alone
                 if later:
                     await self._pause()
         finally:
-            self._waiting = group + self._waiting
+            self._waiting[:0] = self._group + self._apart
+            self._group, self._apart = [], []
             self._writing = None
 
     async def _gather(self) -> None:
@@ -105,21 +119,29 @@ class GroupCommit(Generic[Item, Answer]):
             timer.cancel()
             self._gathering = None
 
-    def _take(self) -> "list[_Entry[Item, Answer]]":
-        group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
-        self._callers -= sum(entry.asked for entry in group)
-        return [entry for entry in group if entry.is_wanted]
+    async def _write_first(self, waiting: "list[_Entry[Item, Answer]]", most: int) -> "list[_Entry[Item, Answer]]":
+        """Takes so many of those that wait; returns those that are to be written later."""
+        taken = waiting[:most]
+        del waiting[:most]
+        self._callers -= sum(entry.asked for entry in taken)
+        self._group = [entry for entry in taken if entry.is_wanted]
+        later = await self._write_group(self._group) if self._group else []
+        self._callers += sum(entry.asked for entry in later)
+        self._group = []
+        return later
 
     async def _write_group(self, group: "Sequence[_Entry[Item, Answer]]") -> "list[_Entry[Item, Answer]]":
-        """Returns those that are to be written later."""
         try:
             answers = await self._write([entry.item for entry in group])
+        except Apart:
+            self._callers += sum(entry.asked for entry in group)
+            self._apart += group
+            return []
         except Exception as error:  # noqa: BLE001 - it is the callers' to handle
             answers = [error] * len(group)
         later = []
         for entry, answer in zip(group, answers, strict=True):
             if isinstance(answer, Later):
-                self._callers += entry.asked
                 later.append(entry)
             elif entry.answer.done():
                 continue

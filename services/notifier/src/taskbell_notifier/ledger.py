@@ -16,7 +16,7 @@ from taskbell.errors import DatabaseUnavailable
 from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.outbox import Outbox
-from taskbell_notifier.group_commit import LATER, GroupCommit, Later
+from taskbell_notifier.group_commit import LATER, Apart, GroupCommit, Later
 from taskbell_notifier.lifecycle import Change, Claimed, State
 from taskbell_notifier.measures import Measures
 from taskbell_notifier.repository import deliveries
@@ -147,8 +147,10 @@ class Ledger:
             self._gate.trip(error)
             return [error if isinstance(it, Claimed) else LATER for it in items]
         except DBAPIError as error:
-            if len(items) > 1:  # one of them is at fault, and it alone shall fail
-                return [answer for it in items for answer in await self._write([it])]
+            if len(items) > 1:
+                # One of them is at fault, and it alone shall fail. None may wait for the others once it is written: a
+                # marker's time runs from its commit.
+                raise Apart from error
             return [self._refused(items[0], error)]
         self._measures.resends.inc(sum(row.suspect and row.id in marked for row in marks))
         self._note(changes, changed)

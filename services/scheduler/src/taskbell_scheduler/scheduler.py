@@ -106,7 +106,7 @@ class Scheduler:
         Raises:
             DatabaseUnavailable: what was not committed is done again by whoever comes next.
         """
-        if self._time() >= self._next_look:
+        if self._clock is None or self._time() >= self._next_look:  # a first look may have failed on its way
             await self._look()
         now = self._now()
         due = sorted((at, pair) for pair, at in self._due.items() if at and at <= now)

@@ -156,12 +156,19 @@ async def test_a_header_that_is_too_large_for_a_dead_letter_is_named_in_it(
     assert letter.headers["b"] is True
 
 
-async def test_a_routing_key_that_is_no_text_is_not_in_the_way(rig: Rig, recorder: Recorder, raw: RawPublisher) -> None:
-    await rig.consume(recorder.subscription())
+@pytest.mark.parametrize("waits", [False, True], ids=["comes while we consume", "waits for us"])
+async def test_a_routing_key_that_is_no_text_is_not_in_the_way(
+    rig: Rig, recorder: Recorder, raw: RawPublisher, waits: bool
+) -> None:
+    if not waits:
+        await rig.consume(recorder.subscription())
     copied_to = {"headers": table(CC=b"A" + long(b"S" + long(QUEUE.encode())))}
     assert await raw.publish("taskbell.commands", b"\xff\xfe", command(7), copied_to)
+    if waits:  # a queue's first message is asked for, and comes in a frame of another kind
+        await rig.consume(recorder.subscription())
     await recorder.wait_for(1)
     assert recorder.done[0].envelope.routing_key == "??"
+    assert not recorder.done[0].envelope.redelivered
 
 
 async def test_a_flood_of_poison_leaves_the_good_ones_alone(rig: Rig, recorder: Recorder, raw: RawPublisher) -> None:

@@ -132,6 +132,15 @@ async def test_twice_in_one_set_it_takes_effect_once_and_both_are_answered(
     assert len(await replies(module_management, reply_queue, 2)) == 2
 
 
+@pytest.mark.parametrize("message_id", ["m" * 255, "ö" * 127, "m" + "ö" * 127], ids=["ascii", "254 bytes", "255 bytes"])
+async def test_the_longest_ids_are_answered_too(
+    shop: Shop, module_management: Management, reply_queue: str, message_id: str
+) -> None:
+    await shop.run(command(7, message_id, reply_to=reply_queue))
+    (reply,) = await replies(module_management, reply_queue, 1)
+    assert json.loads(reply.body)["message_id"] == message_id
+
+
 async def test_sets_that_overlap_in_any_order_wait_for_each_other_and_neither_is_lost(shop: Shop) -> None:
     numbers = list(range(1, 21))
     sets = [[command(number) for number in order] for order in (numbers, numbers[::-1], numbers[10:] + numbers[:10])]

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy.exc import DBAPIError
 from tests.integration.notifier.ledger.house import Town, settings_for
 from tests.integration.notifier.ledger.rooms import Rooms, planned
 from tests.support.scripted_smtp import ScriptedSmtp
@@ -232,6 +233,23 @@ async def test_an_outcome_whose_row_is_locked_for_longer_than_a_statement_may_ta
     row = await town.delivery()
     assert (row["state"], row["resends"]) == ("sent", 0)
     assert len(server.accepted) == 1
+
+
+async def test_a_marker_does_not_wait_for_others_whose_rows_somebody_has_locked(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, database_url: str
+) -> None:
+    rooms.database = Database.connect(settings_for(database_url), name="impatient", statement_timeout=0.5)
+    await planned(town, rooms, server, 1, 2, 3)
+    found = await town.deliveries()
+    rows = await rooms.ledger.claim([found[f"user:{number}"]["id"] for number in (1, 2, 3)])
+    rows = sorted(rows, key=lambda row: row.user_id or 0)
+    async with locked(database_url, "user:2", "user:3"):
+        markers = [asyncio.create_task(rooms.ledger.mark_data(row)) for row in rows]
+        assert await markers[0] is True
+        assert not markers[2].done(), "it was answered with the last of them, and its lease ran meanwhile"
+        refused = await asyncio.gather(*markers[1:], return_exceptions=True)
+    assert [type(error) for error in refused] == [DBAPIError, DBAPIError]
+    await rooms.database.close()
 
 
 async def test_an_outcome_that_comes_after_the_row_was_called_unknown_still_counts(

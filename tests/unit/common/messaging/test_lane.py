@@ -75,3 +75,25 @@ async def test_what_could_not_be_handled_yet_comes_first_again_and_in_its_order(
     lane = lane_of(1, 2, 3, 4, 5, batch=3, handle=away)
     await lane._handle(lane._take())
     assert sets(lane) == [[1, 2, 3], [4, 5]]
+
+
+async def test_when_a_server_goes_away_amid_a_set_that_failed_none_of_it_overtakes_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[list[int]] = []
+
+    async def handle(messages: Any) -> None:
+        tried.append([message.body.task_id for message in messages])
+        if len(messages) > 1:
+            raise ValueError("one of them")
+        if tried[-1] == [2]:
+            raise DatabaseUnavailable("connection refused")
+
+    async def settled(*_: object) -> None: ...
+
+    monkeypatch.setattr("taskbell.messaging.lane.PAUSE", 0.0)
+    lane = lane_of(1, 2, 3, 4, batch=3, handle=handle)
+    monkeypatch.setattr(lane, "_settle", settled)
+    await lane._handle(lane._take())
+    assert tried == [[1, 2, 3], [1], [2]]
+    assert sets(lane) == [[2, 3, 4]]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import pytest
 
 from taskbell_notifier import group_commit
-from taskbell_notifier.group_commit import LARGEST, LATER, GroupCommit, Later
+from taskbell_notifier.group_commit import LARGEST, LATER, Apart, GroupCommit, Later
 
 
 class Desk:
     """Writes when it is let: answers each number with its square, refuses groups with a negative one.
 
-    Evens are put off while it is `puzzled`, and a seven is its caller's mistake.
+    Evens are put off while it is `puzzled`, a seven is its caller's mistake, and a 13 is written alone or not at all.
     """
 
     def __init__(self) -> None:
@@ -36,8 +36,12 @@ class Desk:
         self.groups.append(list(numbers))
         self.called.set()
         await self.open.wait()
+        for _ in range(3):
+            await asyncio.sleep(0)  # others have their turn, as while a statement is on its way
         if min(numbers) < 0:
             raise ValueError("negative")
+        if 13 in numbers and len(numbers) > 1:
+            raise Apart
         return [self._answer(number) for number in numbers]
 
     def _answer(self, number: int) -> int | Exception | Later:
@@ -174,3 +178,56 @@ async def test_what_is_put_off_is_written_after_the_pause_and_before_what_came_m
     desk.hint.set()
     assert await asyncio.gather(even, meanwhile) == [4, 25]
     assert desk.groups == [[3, 2], [2, 5]]
+
+
+async def test_of_a_group_that_is_taken_apart_each_is_answered_once_it_is_written() -> None:
+    desk = Desk()
+    commit = desk.commit()
+    first, second, last = commit.add(1), commit.add(13), commit.add(3)
+    assert await first == 1
+    assert not last.done()
+    assert await asyncio.gather(second, last) == [169, 9]
+    assert desk.groups == [[1, 13, 3], [1], [13], [3]]
+
+
+async def test_others_do_not_wait_until_all_of_them_are_written() -> None:
+    desk = Desk()
+    commit = desk.commit()
+    apart = [commit.add(number) for number in (1, 13, 3)]
+    await desk.called.wait()
+    meanwhile = commit.add(5)
+    assert await asyncio.gather(*apart, meanwhile) == [1, 169, 9, 25]
+    assert desk.groups == [[1, 13, 3], [1], [5], [13], [3]]
+
+
+async def test_one_that_is_put_off_does_not_hold_up_the_others_that_are_written_alone() -> None:
+    desk = Desk()
+    desk.puzzled = True
+    commit = desk.commit()
+    even, odd, last = commit.add(2), commit.add(13), commit.add(3)
+    desk.hint.set()
+    assert await asyncio.gather(even, odd, last) == [4, 169, 9]
+    assert desk.groups == [[2, 13, 3], [2], [13], [3], [2]]
+
+
+async def test_those_whose_callers_have_gone_meanwhile_are_left_out() -> None:
+    desk = Desk()
+    commit = desk.commit()
+    asked = asyncio.create_task(commit.ask(4))
+    await asyncio.sleep(0)
+    other = commit.add(13)
+    await desk.called.wait()
+    asked.cancel()
+    assert await other == 169
+    assert await commit.finish(timeout=5) == []
+    assert desk.groups == [[4, 13], [13]]
+
+
+async def test_what_is_left_of_a_group_that_was_taken_apart_is_told() -> None:
+    desk = Desk()
+    commit = desk.commit()
+    first, second, last = commit.add(1), commit.add(13), commit.add(3)
+    first.add_done_callback(lambda _: desk.open.clear())  # the next is on its way by then
+    await asyncio.gather(first, second)
+    assert await commit.finish(timeout=0.01) == [3]
+    assert not last.done()

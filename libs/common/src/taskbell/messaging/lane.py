@@ -193,7 +193,14 @@ class Lane(Generic[Body]):
                 break
         return batch
 
-    async def _handle(self, batch: list[_Held[Body]]) -> None:
+    async def _handle(self, batch: Sequence[_Held[Body]]) -> None:
+        if left := await self._try(batch):
+            # At the front: they were taken first. The gates hold them until the server answers.
+            self._waiting.extendleft(reversed(left))
+            self._arrived.set()
+
+    async def _try(self, batch: Sequence[_Held[Body]]) -> Sequence[_Held[Body]]:
+        """Handles a set; returns those that are to be tried again once a server answers, in their order."""
         try:
             await self._pass_gates()
             await self.subscription.handle([held.received for held in batch])
@@ -201,22 +208,26 @@ class Lane(Generic[Body]):
             await self._settle([held.delivery for held in batch], "returned")
         except Unavailable as error:
             await self._wait_out(error)
-            # At the front: they were taken first. The gates hold them until the server answers.
-            self._waiting.extendleft(reversed(batch))
-            self._arrived.set()
+            return batch
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError):
                 if (task := asyncio.current_task()) is None or task.cancelling():
                     raise
                 error = RuntimeError("the handler was cancelled from within")
-            if len(batch) == 1:
-                (held,) = batch
-                await self._settle_as(held.delivery, self._move(held.received, held.delivery.message.body, error))
-                return
-            for held in batch:
-                await self._handle([held])
+            if len(batch) > 1:
+                return await self._try_each(batch)
+            (held,) = batch
+            await self._settle_as(held.delivery, self._move(held.received, held.delivery.message.body, error))
         else:
             await self._settle([held.delivery for held in batch], "done")
+        return ()
+
+    async def _try_each(self, batch: Sequence[_Held[Body]]) -> Sequence[_Held[Body]]:
+        """One after the other; where one has to wait, none behind it overtakes it."""
+        for number, held in enumerate(batch):
+            if await self._try([held]):
+                return batch[number:]
+        return ()
 
     async def _wait_out(self, error: Unavailable) -> None:
         """Closes the gates of a server that is away; where there is none for it, a pause keeps the loop cool."""

@@ -18,7 +18,7 @@ from taskbell.messaging.properties import UNREADABLE
 
 _HEAD = struct.Struct(">BHI")
 _METHOD, _HEADER = 1, 2
-_DELIVER = struct.pack(">HH", 60, 60)
+_DELIVER, _GET_OK = struct.pack(">HH", 60, 60), struct.pack(">HH", 60, 71)
 _HARD = 1 << 13 | 1 << 8 | 1 << 6 | 3  # headers, expiration, timestamp, and what AMQP does not know
 _NUMBERS = _MODE, _PRIORITY = 1 << 12, 1 << 11
 _PLAIN = tuple(bit for bit in (1 << number for number in range(15, 1, -1)) if not bit & _HARD)  # in their order
@@ -103,7 +103,7 @@ class Frames:
         rest = await self._take(size + 1)
         if kind == _HEADER and not _is_plain(rest):
             return _readable(channel, head, rest)
-        if kind == _METHOD and rest.startswith(_DELIVER) and not rest.isascii():
+        if kind == _METHOD and rest.startswith((_DELIVER, _GET_OK)) and not rest.isascii():
             return head + _legible(rest)
         return head + rest
 
@@ -184,13 +184,17 @@ def _readable(channel: int, head: bytes, rest: bytes) -> bytes:
 
 
 def _legible(rest: bytes) -> bytes:
-    """A Basic.Deliver with a `?` for each byte of its texts that is not ASCII, where they are not UTF-8.
+    """A Basic.Deliver or Basic.GetOk with a `?` for each byte of its texts that is not ASCII, where they are not UTF-8.
 
-    Consumer tag, delivery tag, redelivered, exchange, routing key.
+    Both have 8 bytes of delivery tag, and one of whether it was redelivered, before exchange and routing key; a
+    Deliver has its consumer tag before these.
     """
     frame = bytearray(rest)
     at = 4
-    for gap in (9, 0, 0):  # after the consumer tag follow 8 bytes of delivery tag, and one
+    gaps = [9, 0, 0]
+    if rest.startswith(_GET_OK):
+        at += gaps.pop(0)
+    for gap in gaps:
         end = at + 1 + frame[at]
         try:
             frame[at + 1 : end].decode()
