@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import aiormq
 import httpx
+import pytest
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 from prometheus_client.parser import text_string_to_metric_families
@@ -112,6 +113,7 @@ async def client(url: str) -> AsyncIterator[Client]:
         await connection.close()
 
 
+@pytest.mark.alone
 async def test_poison_goes_to_the_dead_letters_and_good_messages_go_their_way(
     plan: Plan, seed: int, figures: Figures, database_url: str, vhost: Vhost, inbox: Inbox
 ) -> None:
