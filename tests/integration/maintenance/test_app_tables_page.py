@@ -1,33 +1,24 @@
 """docs/app-tables.md: its SQL, run as it stands, and all that Taskbell does with tasks on top of it."""
 
-import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 import pytest_asyncio
 from sqlalchemy import event
 from tests.integration.maintenance.shop import DAY, Shop, open_shop, states, wish
+from tests.support.app_tables_page import SCHEMA, page_sql
 
 from taskbell.setup.privileges import GRANTS
-
-PAGE = Path(__file__).parents[3] / "docs" / "app-tables.md"
-SCHEMA = "for_taskbell"
-
-
-def sql_blocks() -> list[str]:
-    """The page's SQL, in order."""
-    return re.findall(r"^```sql\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 @pytest_asyncio.fixture
 async def shop(database_url: str) -> AsyncIterator[Shop]:
     async with open_shop(database_url, app_schema=SCHEMA) as shop:
         await shop.execute("DROP TABLE public.tasks, public.users, public.projects")
-        blocks = sql_blocks()
-        assert len(blocks) == 2
-        for block in blocks:
+        sql = page_sql()
+        for block in (sql.tables, sql.views, sql.indexes):
             await shop.execute(block)
         yield shop
 
@@ -117,3 +108,40 @@ async def test_the_role_of_the_service_needs_rights_on_the_views_only(shop: Shop
     finally:
         await shop.database.close()
         await shop.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+OPEN = "CAST(t.status AS text) IN ('pending', 'in_progress')"
+
+
+@pytest.mark.parametrize(
+    ("index", "condition"),
+    [
+        ("task_by_assignee_due", f"t.assignee_id > 5 AND t.assignee_id <= 9 AND {OPEN} AND t.due_date < now()"),
+        ("task_by_assignee_due", f"t.assignee_id = 7 AND {OPEN} AND t.due_date < now()"),
+        ("task_by_assignee_completed", "t.assignee_id = 7 AND t.completed_at >= now() - interval '7 days'"),
+        ("task_by_due", f"{OPEN} AND t.due_date < now() ORDER BY t.due_date, t.id LIMIT 10"),
+        ("task_by_completion", "coalesce(t.completed_at, t.updated_at) < now() - interval '190 days'"),
+    ],
+)
+async def test_its_indexes_serve_what_taskbell_asks(shop: Shop, index: str, condition: str) -> None:
+    await shop.execute("""
+        INSERT INTO "user" SELECT i, 'u' || i, i || '@example.org' FROM generate_series(1, 500) AS i;
+        INSERT INTO task (title, status, due_date, completed_at, user_id)
+        SELECT 'Task', (ARRAY['TODO', 'IN_PROGRESS', 'DONE'])[1 + i % 3]::status,
+            now() + (i % 200 - 100) * interval '1 day', now() - (i % 199) * interval '1 day', 1 + i % 500
+        FROM generate_series(1, 50000) AS i;
+        ANALYZE "user", task
+    """)
+    plan = await shop.rows(f"EXPLAIN SELECT t.id FROM {SCHEMA}.tasks AS t WHERE {condition}")
+    assert any(index in row["QUERY PLAN"] for row in plan), plan
+
+
+async def test_the_indexes_of_tables_with_our_names_are_those_that_setup_makes(database_url: str) -> None:
+    indexes = "SELECT indexdef FROM pg_indexes WHERE tablename = 'tasks' AND indexname <> 'tasks_pkey' ORDER BY 1"
+    async with open_shop(database_url) as shop:
+        made = await shop.rows(indexes)
+        for name in await shop.rows("SELECT indexname FROM pg_indexes WHERE tablename = 'tasks'"):
+            if name["indexname"] != "tasks_pkey":
+                await shop.execute(f"DROP INDEX {name['indexname']}")
+        await shop.execute(page_sql().indexes_of_our_own)
+        assert await shop.rows(indexes) == made

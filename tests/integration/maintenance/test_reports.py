@@ -134,6 +134,14 @@ async def test_lists_are_bounded_and_titles_cut(shop: Shop) -> None:
     assert body["overdue"] == 300
 
 
+@pytest.mark.parametrize("due", ["-infinity", "4000-01-01 BC", "0001-01-01Z"])
+async def test_a_due_date_that_no_calendar_of_ours_has_does_not_stop_the_report(shop: Shop, due: str) -> None:
+    await shop.execute(f"INSERT INTO tasks (title, due_date) VALUES ('Ancient', '{due}')")
+    await shop.report()
+    (task,) = (await _body(shop))["oldest_overdue"]
+    assert (task["title"], task["due_date"]) == ("Ancient", "0001-01-02T00:00:00+00:00")
+
+
 async def test_the_event_goes_out_with_the_stored_row(shop: Shop) -> None:
     at = shop.now.replace(microsecond=0)
     await shop.report("m1", occurrence=at)

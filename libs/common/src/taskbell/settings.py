@@ -43,8 +43,8 @@ def _zone(name: str) -> str:
 
 def _server(url: str, schemes: set[str], example: str) -> SplitResult:
     """The parts of a server's URL, or a ValueError that says how one looks."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         right = parts.scheme in schemes and (parts.hostname or "host=" in parts.query) and parts.port != 0
     except ValueError:  # the port is no number: most often a password with a character that ends it
         right = False
@@ -84,6 +84,12 @@ def _broker_url(url: str) -> str:
     return url
 
 
+def _management_url(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None:
+        _server(secret.get_secret_value(), {"http", "https"}, "http://user:password@host:15672")
+    return secret
+
+
 def _http_url(url: str | None) -> str | None:
     if url is None or url == "":
         return None
@@ -113,6 +119,9 @@ DatabaseUrl = Annotated[SecretStr, _secret(_database_url)]
 
 BrokerUrl = Annotated[SecretStr, _secret(_broker_url)]
 """An AMQP 0-9-1 URL."""
+
+ManagementUrl = Annotated[SecretStr | None, BeforeValidator(_empty_is_none), AfterValidator(_management_url)]
+"""An address of RabbitMQ's management API, or None."""
 
 OptionalText = Annotated[str | None, BeforeValidator(_empty_is_none)]
 """A text; empty means not set, as compose files write it."""
@@ -191,7 +200,7 @@ class BrokerAccess(Environment):
     """What whoever uses RabbitMQ needs to know."""
 
     broker_url: BrokerUrl = Field(description="RabbitMQ, amqp://user:password@host:5672/")
-    broker_management_url: OptionalSecret = Field(
+    broker_management_url: ManagementUrl = Field(
         default=None, description="RabbitMQ's management API, http://user:password@host:15672"
     )
 

@@ -14,8 +14,9 @@ from taskbell_maintenance.repository import restoring
 from taskbell_maintenance.restore import Restore, Restored
 
 T = TypeVar("T")
-BatchId = Annotated[int, typer.Argument(help="A batch, as `taskbell archive list` numbers it.")]
-OneTask = Annotated[int | None, typer.Option("--task", help="Only this task, by its id.")]
+MAX_ID = 2**63 - 1
+BatchId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="A batch, as `taskbell archive list` numbers it.")]
+OneTask = Annotated[int | None, typer.Option("--task", min=1, max=MAX_ID, help="Only this task, by its id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
 

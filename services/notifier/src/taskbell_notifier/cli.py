@@ -23,13 +23,15 @@ from taskbell_notifier.mail.render import Rendered, Renderer
 from taskbell_notifier.mail.report import read_report
 from taskbell_notifier.repository.history import deliveries_to, newest_mailings, person, recipients_at, standing
 from taskbell_notifier.repository.material import Material
-from taskbell_notifier.settings import Appearance
+from taskbell_notifier.settings import Preview
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="What a mail looks like, and why somebody did or did not get one.",
 )
+
+MAX_ID = 2**63 - 1
 
 SAMPLE_REPORT = {
     "by_status": {"pending": 31, "in_progress": 12, "done": 240},
@@ -43,19 +45,21 @@ SAMPLE_REPORT = {
 @app.command()
 def preview(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(MailKind)}.")],
-    user: Annotated[int | None, typer.Option(min=1, help="As this user would get it now; else with samples.")] = None,
+    user: Annotated[
+        int | None, typer.Option(min=1, max=MAX_ID, help="As this user would get it now; else with samples.")
+    ] = None,
     html: Annotated[bool, typer.Option("--html", help="Print the HTML part.")] = False,
     show: Annotated[bool, typer.Option("--open", help="Show the HTML part in a browser.")] = False,
 ) -> None:
     """Show a mail without sending it."""
     now = datetime.now(UTC)
     wanted = _kind(kind)
-    appearance = load(Appearance)
+    appearance = load(Preview)
     renderer = Renderer(appearance.links, appearance.product_name)
     if user is None:
         rendered = _sample(renderer, wanted, now)
     elif wanted in MAILINGS:
-        recipient, selection = asyncio.run(_addressed(wanted, user, now))
+        recipient, selection = asyncio.run(_addressed(wanted, user, now, appearance.zone))
         rendered = renderer.mailing(wanted, recipient, selection, occurrence=now, now=now)
     else:
         msg = f"a {wanted.value} mail goes to no user: leave out --user"
@@ -73,7 +77,7 @@ def preview(
 
 @app.command()
 def why(
-    user: Annotated[int | None, typer.Option(min=1, help="Mails to this user.")] = None,
+    user: Annotated[int | None, typer.Option(min=1, max=MAX_ID, help="Mails to this user.")] = None,
     address: Annotated[str | None, typer.Option(help="Mails to this address, or to users who have it.")] = None,
     kind: Annotated[str | None, typer.Option(help=f"Only one of {', '.join(MailKind)}.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 20,
@@ -148,7 +152,7 @@ def _kind(name: str) -> MailKind:
     return MailKind(name)
 
 
-async def _addressed(kind: MailKind, user: int, now: datetime) -> tuple[Recipient, Selection]:
+async def _addressed(kind: MailKind, user: int, now: datetime, zone: ZoneInfo) -> tuple[Recipient, Selection]:
     async with database() as connected, connected.transaction() as tx:
         row = await person(tx, connected.app, user)
         if row is None:
@@ -158,8 +162,8 @@ async def _addressed(kind: MailKind, user: int, now: datetime) -> tuple[Recipien
     if selection is None:
         msg = f"user {user} has nothing to be told: there would be no {kind.value} mail"
         raise TaskbellError(msg)
-    zone = resolve_zone(row.timezone) or _utc()
-    return Recipient(user, row.name or "", row.email or "", zone, row.locale), selection
+    theirs = resolve_zone(row.timezone) or zone
+    return Recipient(user, row.name or "", row.email or "", theirs, row.locale), selection
 
 
 def _sample(renderer: Renderer, kind: MailKind, now: datetime) -> Rendered:

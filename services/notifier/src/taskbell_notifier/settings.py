@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from datetime import timedelta
 from email.headerregistry import Address
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from taskbell.contracts import MailKind
-from taskbell.settings import CommonSettings, Environment, HttpUrl, OptionalSecret, OptionalText
+from taskbell.settings import CommonSettings, Environment, HttpUrl, OptionalSecret, OptionalText, Zone
+from taskbell.zones import resolve_zone
 from taskbell_notifier.domain import EXPIRY
 from taskbell_notifier.mail.headers import parse_sender, valid_address
-from taskbell_notifier.mail.links import TASK_URL_PATTERN, Links
+from taskbell_notifier.mail.links import TASK_URL_PATTERN, Links, absolute
 from taskbell_notifier.mail.unsubscribe import Unsubscriber
 from taskbell_notifier.smtp import SmtpSettings
 
@@ -56,6 +58,19 @@ class Appearance(Environment):
     def _absolute(self) -> Self:
         _ = self.links
         return self
+
+
+class Preview(Appearance):
+    """What must be known to show a mail without sending it."""
+
+    timezone: Zone = Field(default="UTC", description="Zone of people and schedules that name none")
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """That of people who have none that we know."""
+        zone = resolve_zone(self.timezone)
+        assert zone is not None  # it was checked
+        return zone
 
 
 class NotifierSettings(Appearance, CommonSettings):
@@ -105,7 +120,8 @@ class NotifierSettings(Appearance, CommonSettings):
     )
     secret_key: OptionalSecret = Field(default=None, description="Signs unsubscribe links; needed with PUBLIC_URL")
     secret_key_former: OptionalSecret = Field(
-        default=None, description="Former SECRET_KEYs, separated by commas, whose links still work"
+        default=None,
+        description="Former SECRET_KEYs, separated by commas, whose links still work; one that has a comma alone",
     )
     report_recipients: Annotated[str, AfterValidator(_recipients)] = Field(
         default="", description="Who gets the daily report, addresses separated by commas"
@@ -116,6 +132,8 @@ class NotifierSettings(Appearance, CommonSettings):
         if self.public_url is not None and self.secret_key is None:
             msg = "PUBLIC_URL is set without SECRET_KEY (or SECRET_KEY_FILE), which signs the unsubscribe links"
             raise ValueError(msg)
+        if self.public_url is not None:
+            absolute(self.public_url, "PUBLIC_URL")
         return self
 
     @property
@@ -129,8 +147,8 @@ class NotifierSettings(Appearance, CommonSettings):
         if self.secret_key is None:
             return None
         former = "" if self.secret_key_former is None else self.secret_key_former.get_secret_value()
-        keys = tuple(filter(None, map(str.strip, former.split(","))))
-        return Unsubscriber(self.secret_key.get_secret_value(), keys)
+        keys = {former.strip(), *map(str.strip, former.split(","))}  # or it is one key, with commas in it
+        return Unsubscriber(self.secret_key.get_secret_value(), sorted(filter(None, keys)))
 
     @property
     def operators(self) -> tuple[str, ...]:

@@ -185,8 +185,9 @@ async def test_closing_while_calls_are_under_way_ends_them_with_an_error(proxy: 
     call = asyncio.create_task(asyncio.to_thread(client.publish, COMMAND, timeout=60))
     await proxy.held.wait()
     await asyncio.to_thread(client.close)
-    with pytest.raises(BrokerUnavailable):
+    with pytest.raises(BrokerUnavailable) as raised:
         await call
+    assert raised.value.message_id, "or nobody could publish it again safely"
 
 
 def test_a_client_of_another_event_loop_is_refused(module_broker_url: str) -> None:

@@ -144,6 +144,61 @@ async def test_roles_and_users_are_made_where_their_passwords_are_given(database
     assert (published.status, published.err) == (0, "")
 
 
+@pytest.mark.usefixtures("sole_logins")
+async def test_it_does_not_wait_for_the_apps_transactions_where_nothing_is_to_be_changed(
+    database_url: str, broker_url: str
+) -> None:
+    given = {"DATABASE_URL": database_url, "BROKER_URL": broker_url, "OPERATOR_DATABASE_PASSWORD": "secret"}
+    assert (await taskbell("setup", **given)).status == 0
+    importer = await asyncpg.connect(database_url)
+    try:
+        async with importer.transaction():
+            await importer.execute("SELECT taskbell.enqueue('weekly.due', '{}', 'm1')")
+            again = await taskbell("setup", "--wait", "0", **given)
+            assert again.status == 0, again.err
+    finally:
+        await importer.close()
+
+
+@pytest.mark.usefixtures("sole_logins")
+async def test_policies_of_the_outbox_are_changed_once_no_transaction_uses_it_and_nobody_waits_for_that(
+    database_url: str, broker_url: str
+) -> None:
+    given = {"DATABASE_URL": database_url, "BROKER_URL": broker_url, "MAINTENANCE_DATABASE_PASSWORD": "secret"}
+    assert (await taskbell("setup", **given)).status == 0
+    policies = "SELECT pg_get_expr(polqual, polrelid) FROM pg_policy ORDER BY polname"
+    before = await fetch(database_url, policies)
+    assert before == ["(owner = ANY (ARRAY['maintenance'::text, 'app'::text]))"]
+    await fetch(database_url, "ALTER POLICY taskbell_maintenance ON taskbell.outbox USING (true)")
+    importer = await asyncpg.connect(database_url)
+    try:
+        async with importer.transaction():
+            await importer.execute("SELECT taskbell.enqueue('weekly.due', '{}', 'm1')")
+            waiting = await taskbell("setup", "--wait", "0", **given)
+            assert waiting.status == 1
+            assert "a transaction that is open uses taskbell.outbox" in waiting.err
+            assert await fetch(database_url, "SELECT taskbell.enqueue('weekly.due', '{}', 'm2')") == ["m2"]
+    finally:
+        await importer.close()
+    assert (await taskbell("setup", **given)).status == 0
+    assert await fetch(database_url, policies) == before
+
+
+@pytest.mark.usefixtures("sole_logins")
+async def test_columns_that_the_apps_tables_do_not_have_are_named_with_the_remedy(
+    database_url: str, broker_url: str
+) -> None:
+    await fetch(database_url, "ALTER TABLE users DROP COLUMN timezone, DROP COLUMN locale")
+    await fetch(database_url, "ALTER TABLE tasks DROP COLUMN completed_at CASCADE")
+    given = {"DATABASE_URL": database_url, "BROKER_URL": broker_url}
+    done = await taskbell("setup", NOTIFIER_DATABASE_PASSWORD="a", MAINTENANCE_DATABASE_PASSWORD="b", **given)
+    assert (done.status, done.err) == (
+        2,
+        "taskbell: public.tasks has no completed_at; public.users has no locale, timezone: make views that have them, "
+        "and name their schema in APP_SCHEMA (docs/app-tables.md)\n",
+    )
+
+
 async def test_users_are_left_out_where_the_management_api_is_not_given(database_url: str, broker_url: str) -> None:
     given = {"DATABASE_URL": database_url, "BROKER_URL": broker_url, "APP_BROKER_PASSWORD": "secret"}
     done = await taskbell("setup", **given)
@@ -223,6 +278,12 @@ async def test_a_server_that_does_not_come_is_given_up_after_the_limit(
         ({}, "DATABASE_URL is not set: PostgreSQL, postgresql://user:password@host:5432/database"),
         ({"DATABASE_URL": "mysql://x/y"}, "DATABASE_URL: must look like postgresql://"),
         ({"BROKER_URL": "rabbit"}, "BROKER_URL: must look like amqp://"),
+        (
+            {"BROKER_MANAGEMENT_URL": "http://u:hu/sh@h:1"},
+            "BROKER_MANAGEMENT_URL: must look like http://user:password@",
+        ),
+        ({"BROKER_MANAGEMENT_URL": "http://u:hush@[h"}, "BROKER_MANAGEMENT_URL: must look like http://user:password@"),
+        ({"BROKER_MANAGEMENT_URL": "localhost:15672"}, "BROKER_MANAGEMENT_URL: must look like http://user:password@"),
     ],
 )
 async def test_settings_that_are_missing_or_wrong_are_named(settings: dict[str, str], sentence: str) -> None:
@@ -230,6 +291,7 @@ async def test_settings_that_are_missing_or_wrong_are_named(settings: dict[str, 
     assert done.status == 2
     assert sentence in done.err
     assert "Traceback" not in done.err
+    assert "hu" not in done.err, "a part of the password"
 
 
 async def test_a_database_that_does_not_exist_is_said_with_the_remedy(database_url: str, broker_url: str) -> None:

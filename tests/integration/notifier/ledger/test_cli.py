@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from tests.integration.notifier.ledger.house import DAY, Town
 from tests.integration.notifier.ledger.rooms import Rooms
+from tests.support.command import taskbell
 from typer.testing import CliRunner, Result
 
 from taskbell.contracts import OverdueDue, WeeklyDue
@@ -74,7 +75,10 @@ async def test_mailings_tell_what_became_of_an_event(town: Town, rooms: Rooms, r
     assert "No such mailing" in (await in_thread(run, "mailings", "m3")).stdout
 
 
-@pytest.mark.parametrize("arguments", [("why",), ("why", "--user", "1", "--address", "a@b"), ("preview", "weakly")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("why",), ("why", "--user", "1", "--address", "a@b"), ("why", "--user", str(2**63)), ("preview", "weakly")],
+)
 def test_what_cannot_be_meant_is_a_mistake(run: Run, arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code != 0
 
@@ -103,3 +107,28 @@ async def test_a_preview_for_a_user_is_what_that_user_would_get(town: Town, run:
     page = (await in_thread(run, "preview", "overdue", "--user", "1", "--html")).stdout
     assert page.startswith("<!DOCTYPE html>")
     assert (await in_thread(run, "preview", "reminder", "--user", "1")).exit_code != 0
+
+
+async def test_what_postgresql_refuses_is_one_sentence(town: Town, database_url: str) -> None:
+    await town.user(1)
+    await town.execute("ALTER TABLE public.users DROP COLUMN is_active")
+    done = await taskbell("mail", "why", "--user", "1", DATABASE_URL=database_url)
+    assert (done.status, done.err) == (
+        2,
+        "taskbell: PostgreSQL: column u.is_active does not exist: "
+        "docs/app-tables.md names the columns that it looks for\n",
+    )
+    await town.execute("ALTER TABLE public.users RENAME TO people")
+    await town.execute("CREATE VIEW public.users AS SELECT *, 1 / (id - id) = 1 AS is_active FROM people")
+    done = await taskbell("mail", "why", "--user", "1", DATABASE_URL=database_url)
+    assert (done.status, done.err) == (1, "taskbell: PostgreSQL: division by zero\n")
+
+
+async def test_a_preview_for_a_user_without_a_zone_is_in_the_one_that_is_set(
+    town: Town, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIMEZONE", "Asia/Tokyo")
+    await town.user(1, timezone=None)
+    await town.task(1, due=-DAY)
+    text = (await in_thread(run, "preview", "overdue", "--user", "1")).stdout
+    assert "Tokyo" in text

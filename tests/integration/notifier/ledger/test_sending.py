@@ -17,6 +17,7 @@ from taskbell.contracts import MailKind, OverdueDue, ReminderDue, SendBatch, Wee
 from taskbell.errors import DatabaseUnavailable
 from taskbell_notifier.domain import Overdue, Weekly
 from taskbell_notifier.repository import deliveries
+from taskbell_notifier.repository.history import standing
 from taskbell_notifier.repository.material import Material
 
 
@@ -336,6 +337,42 @@ async def test_mails_of_several_mailings_in_one_message_each_say_their_own(
         email.message_from_bytes(mail.message, policy=email.policy.default)["Subject"] for mail in server.accepted
     ]
     assert sorted(subject.split(":")[0].split(" ")[0] for subject in subjects) == ["Due", "Overdue"]
+
+
+@pytest.mark.parametrize("statuses", ["'pending', 'done'", "'in_progress', 'pending'"], ids=["two", "open ones"])
+async def test_an_apps_own_enums_need_not_have_all_of_our_words(
+    town: Town, rooms: Rooms, server: ScriptedSmtp, statuses: str
+) -> None:
+    for statement in (
+        "DROP INDEX public.tasks_open_by_assignee, public.tasks_open_by_due",
+        "DROP INDEX public.tasks_done_by_assignee, public.tasks_done_by_completion",
+        f"CREATE TYPE public.status AS ENUM ({statuses})",
+        "CREATE TYPE public.priority AS ENUM ('high', 'whenever')",
+        "ALTER TABLE public.tasks ALTER COLUMN status DROP DEFAULT, ALTER COLUMN priority DROP DEFAULT,"
+        " ALTER COLUMN status TYPE public.status USING CAST(status AS public.status),"
+        " ALTER COLUMN priority TYPE public.priority USING CAST(priority AS public.priority),"
+        " ALTER COLUMN due_date TYPE timestamp, ALTER COLUMN completed_at TYPE timestamp",
+        "INSERT INTO public.users (id, name, email, is_active) VALUES (1, 'Ann', 'ann@example.org', true)",
+        "INSERT INTO public.tasks (id, title, status, priority, due_date, assignee_id) VALUES"
+        " (1, 'Late', 'pending', 'whenever', now() - interval '1 day', 1),"
+        " (2, 'Later', 'pending', 'high', now() + interval '5 hours', 1)",
+    ):
+        await town.execute(statement)
+    await rooms.plan(OverdueDue(), "m1")
+    await rooms.plan(ReminderDue(), "m2")
+    await rooms.plan(WeeklyDue(), "m3")
+    rooms.hires_sender(server)
+    await rooms.send()
+    rows = await town.rows("SELECT kind, state FROM taskbell.delivery ORDER BY kind")
+    assert [(row["kind"], row["state"]) for row in rows] == [
+        ("overdue", "sent"),
+        ("reminder", "sent"),
+        ("weekly", "sent"),
+    ]
+    async with town.database.transaction() as tx:
+        row = await standing(tx, town.database.app, 1)
+    assert row is not None
+    assert (row.open, row.overdue, row.reminder) == (2, 1, 1)
 
 
 @pytest.mark.parametrize("due", ["-infinity", "4000-01-01 BC", "0001-01-01Z"])

@@ -31,6 +31,8 @@ def settings(**given: Any) -> NotifierSettings:
         ({"mail_default_sender": "nobody"}, "MAIL_DEFAULT_SENDER"),
         ({"report_recipients": "a@example.org, nonsense"}, "REPORT_RECIPIENTS: 'nonsense'"),
         ({"public_url": "https://t.example.org"}, "^PUBLIC_URL is set without SECRET_KEY"),
+        ({"public_url": "https://müller.example", "secret_key": "k"}, "PUBLIC_URL must be an ASCII URL"),
+        ({"public_url": "https://t.example.org/a b", "secret_key": "k"}, "PUBLIC_URL must be an ASCII URL"),
         ({"unknown_policy": "guess"}, "UNKNOWN_POLICY"),
         ({"mail_expiry_hours_report": 0}, "MAIL_EXPIRY_HOURS_REPORT"),
         ({"task_url_pattern": "https://x/{task}"}, "TASK_URL_PATTERN"),
@@ -58,6 +60,13 @@ def test_defaults_are_those_of_the_mail_page() -> None:
         MailKind.TEST: timedelta(hours=4),
     }
     assert (found.unknown_policy, found.lease) == ("resend", timedelta(minutes=2))
+
+
+def test_a_former_key_may_have_commas_in_it() -> None:
+    token = settings(secret_key="s3cret,with-comma").unsubscriber.token(7, MailKind.WEEKLY)  # type: ignore[union-attr]
+    rotated = settings(secret_key="new", secret_key_former="s3cret,with-comma").unsubscriber
+    assert rotated is not None
+    assert rotated.read(token) == (7, MailKind.WEEKLY)
 
 
 def test_report_recipients_are_split() -> None:

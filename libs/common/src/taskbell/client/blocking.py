@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from uuid import uuid4
 
 from taskbell.client.asynchronous import NAME, TIMEOUT, AsyncClient, check_url
 from taskbell.client.outcome import Outcome
@@ -61,10 +62,12 @@ class Client:
         As `AsyncClient.publish`, with the same arguments and errors.
         """
         limit = self.timeout if timeout is None else timeout
+        known = str(uuid4()) if message_id is None else message_id
         return self._run(
             lambda client: client.publish(
-                body, message_id=message_id, correlation_id=correlation_id, traceparent=traceparent, timeout=limit
+                body, message_id=known, correlation_id=correlation_id, traceparent=traceparent, timeout=limit
             ),
+            known,
             limit,
         )
 
@@ -82,10 +85,12 @@ class Client:
         As `AsyncClient.request`, with the same arguments and errors.
         """
         limit = self.timeout if timeout is None else timeout
+        known = str(uuid4()) if message_id is None else message_id
         return self._run(
             lambda client: client.request(
-                command, timeout=limit, message_id=message_id, correlation_id=correlation_id, traceparent=traceparent
+                command, timeout=limit, message_id=known, correlation_id=correlation_id, traceparent=traceparent
             ),
+            known,
             limit,
         )
 
@@ -104,7 +109,7 @@ class Client:
     ) -> None:
         self.close()
 
-    def _run(self, call: Callable[[AsyncClient], Coroutine[Any, Any, Result]], limit: float) -> Result:
+    def _run(self, call: Callable[[AsyncClient], Coroutine[Any, Any, Result]], message_id: str, limit: float) -> Result:
         with self._lock:
             engine = self._started()
             future = engine.thread.submit(call(engine.client))
@@ -112,7 +117,9 @@ class Client:
             return future.result(limit + MARGIN)
         except (TimeoutError, CancelledError):
             msg = "the client was closed, or its background thread does not answer"
-            raise BrokerUnavailable(msg) from None
+            error = BrokerUnavailable(msg)
+            error.message_id = message_id
+            raise error from None
         finally:
             future.cancel()  # whatever ended the wait, such as the server's own time limit
 

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError
 
 from taskbell.database import sqlstate
-from taskbell.errors import DatabaseUnavailable, SettingsError
+from taskbell.errors import DatabaseUnavailable, SettingsError, TaskbellError
 
 _REMEDIES = {
     "28": "check user and password in DATABASE_URL",
     "3D000": "create the database that DATABASE_URL names, for example with createdb",
     "3F000": "run `taskbell setup`",
     "42501": "the user in DATABASE_URL may not do this; setup needs one who may create schemas, and roles if it is to",
+    "42703": "docs/app-tables.md names the columns that it looks for",
     "42P01": "run `taskbell setup`",
     "42883": "run `taskbell setup`",
 }
@@ -21,7 +22,7 @@ _REMEDIES = {
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns a refusal whose remedy is known into a SettingsError; others pass as they are."""
+    """Turns a refusal whose remedy is known into a SettingsError, and others into a TaskbellError."""
     try:
         yield
     except (DBAPIError, DatabaseUnavailable) as error:
@@ -30,7 +31,10 @@ def explained() -> Iterator[None]:
             raise
         state = sqlstate(refusal) or ""
         remedy = _REMEDIES.get(state) or _REMEDIES.get(state[:2])
+        said = f"PostgreSQL: {str(refusal.orig).splitlines()[0]}"
         if remedy is None:
-            raise
-        msg = f"PostgreSQL: {str(refusal.orig).splitlines()[0]}: {remedy}"
+            if error is not refusal:
+                raise
+            raise TaskbellError(said) from error
+        msg = f"{said}: {remedy}"
         raise SettingsError(msg) from error

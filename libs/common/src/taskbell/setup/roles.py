@@ -1,11 +1,14 @@
 """PostgreSQL roles and their grants, applied by `taskbell setup`. What is granted is replaced, never added to."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from taskbell.database import quoted
+from taskbell.database import quoted, sqlstate
+from taskbell.errors import DatabaseUnavailable, SettingsError
 from taskbell.models import OWN
 from taskbell.setup.privileges import GRANTS, MAY_ENQUEUE, OUTBOX_OWNERS, RoleName, login
 
@@ -18,12 +21,40 @@ _ATTRIBUTES = """
 """
 
 
+_COLUMNS = re.compile(r"\(([^)]+)\)")
+"""The columns that a privilege is limited to."""
+
+_FOUND_COLUMNS = """
+    SELECT c.relname, a.attname FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE n.nspname = :app AND c.relname = ANY(CAST(:tables AS text[])) AND c.relkind IN ('r', 'p', 'v')
+"""
+
+_POLICIES = """
+    SELECT p.polname, p.polcmd = '*' AND p.polpermissive AND p.polroles = ARRAY[to_regrole(quote_ident(p.polname))::oid]
+        AND pg_get_expr(p.polqual, p.polrelid) = pg_get_expr(p.polwithcheck, p.polrelid) AS usual,
+        pg_get_expr(p.polqual, p.polrelid) AS condition
+    FROM pg_policy AS p JOIN pg_class AS c ON c.oid = p.polrelid
+    WHERE c.oid = 'taskbell.outbox'::regclass AND c.relrowsecurity
+"""
+
+LOCK_NOT_AVAILABLE = "55P03"
+
+PATIENCE = "2s"
+"""How long to wait for the outbox: whoever wants to write to it meanwhile waits behind us."""
+
+
 async def apply_roles(connection: AsyncConnection, passwords: Mapping[RoleName, str], app_schema: str) -> None:
     """Makes or updates the roles whose passwords are given, within the open transaction.
 
     Needs an administrator who may create roles. A role that is there already keeps its name and gets the password and
     exactly the privileges of this version.
+
+    Raises:
+        SettingsError: one of the app's tables is there and has not all columns that are to be read.
     """
+    await _check_columns(connection, passwords, app_schema)
     for role, password in passwords.items():
         await _login(connection, login(role), password)
         await _grants(connection, role, app_schema)
@@ -103,16 +134,53 @@ async def _tables(connection: AsyncConnection, app_schema: str) -> set[tuple[str
     return {(schema, table) for schema, table in rows}
 
 
+async def _check_columns(connection: AsyncConnection, roles: Iterable[RoleName], app_schema: str) -> None:
+    wanted: dict[str, set[str]] = {}
+    for grant in (grant for role in roles for grant in GRANTS[role]):
+        schema, _, table = grant.table.partition(".")
+        if schema == "app":
+            wanted.setdefault(table, set()).update(
+                name for names in _COLUMNS.findall(grant.privileges) for name in names.split(", ")
+            )
+    found: dict[str, set[str]] = {}
+    for table, column in await connection.execute(text(_FOUND_COLUMNS), {"app": app_schema, "tables": list(wanted)}):
+        found.setdefault(table, set()).add(column)
+    lacking = {table: sorted(wanted[table] - columns) for table, columns in sorted(found.items())}
+    told = [f"{app_schema}.{table} has no {', '.join(names)}" for table, names in lacking.items() if names]
+    if told:
+        msg = f"{'; '.join(told)}: make views that have them, and name their schema in APP_SCHEMA (docs/app-tables.md)"
+        raise SettingsError(msg)
+
+
 async def _outbox_policies(connection: AsyncConnection, passwords: Mapping[RoleName, str]) -> None:
-    roles = [role for role in passwords if role in OUTBOX_OWNERS]
-    if not roles:
+    """Changes what is not as it should be; the table is locked for that, and not where nothing is to be changed.
+
+    Raises:
+        DatabaseUnavailable: somebody has used it for longer than is waited; another try may succeed.
+    """
+    there = {row.polname: row.condition for row in await connection.execute(text(_POLICIES)) if row.usual}
+    wanted = {login(role): OUTBOX_OWNERS[role] for role in passwords if role in OUTBOX_OWNERS}
+    changed = {name: owners for name, owners in wanted.items() if there.get(name) != _condition(owners)}
+    if not changed:
         return
-    # Superusers and the table's owner, such as one user for all, are not held to policies.
-    await connection.exec_driver_sql(f"ALTER TABLE {OWN}.outbox ENABLE ROW LEVEL SECURITY")
-    for role in roles:
-        owners = ", ".join(f"'{owner}'" for owner in OUTBOX_OWNERS[role])
-        await connection.exec_driver_sql(f"DROP POLICY IF EXISTS {login(role)} ON {OWN}.outbox")
+    await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{PATIENCE}'")
+    try:
+        # Superusers and the table's owner, such as one user for all, are not held to policies.
+        await connection.exec_driver_sql(f"ALTER TABLE {OWN}.outbox ENABLE ROW LEVEL SECURITY")
+    except DBAPIError as error:
+        if sqlstate(error) == LOCK_NOT_AVAILABLE:
+            msg = f"a transaction that is open uses {OWN}.outbox, whose policies are to be changed"
+            raise DatabaseUnavailable(msg) from error
+        raise
+    for name, owners in changed.items():
+        condition = _condition(owners)
+        await connection.exec_driver_sql(f"DROP POLICY IF EXISTS {name} ON {OWN}.outbox")
         await connection.exec_driver_sql(
-            f"CREATE POLICY {login(role)} ON {OWN}.outbox TO {quoted(login(role))}"
-            f" USING (owner IN ({owners})) WITH CHECK (owner IN ({owners}))"
+            f"CREATE POLICY {name} ON {OWN}.outbox TO {quoted(name)} USING ({condition}) WITH CHECK ({condition})"
         )
+
+
+def _condition(owners: Sequence[str]) -> str:
+    """As PostgreSQL itself writes it, so that one that is there is known again."""
+    values = [f"'{owner}'::text" for owner in owners]
+    return f"(owner = {values[0]})" if len(values) == 1 else f"(owner = ANY (ARRAY[{', '.join(values)}]))"

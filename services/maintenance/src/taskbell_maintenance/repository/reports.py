@@ -108,11 +108,13 @@ class Reports:
         )
         self._oldest = f"""
             SELECT t.id, left(t.title, {TEXT}) AS title, CAST(t.status AS text) AS status,
-                CAST(t.priority AS text) AS priority, CAST(t.due_date AS timestamptz) AS due_date, t.project_id
+                CAST(t.priority AS text) AS priority, t.project_id,
+                greatest(t.due_date, CAST('0001-01-02Z' AS timestamptz)) AS due_date
             FROM {tasks} AS t
             WHERE CAST(t.status AS text) IN ('pending', 'in_progress') AND t.due_date < CAST(:at AS timestamptz)
             ORDER BY t.due_date, t.id LIMIT {OLDEST}
         """
+        # Python has no datetime for what lies before the year 1, and one row of it would fail the statement.
 
     async def counts(self, transaction: Transaction, at: datetime) -> Counts:
         """Counts all tasks in one pass."""

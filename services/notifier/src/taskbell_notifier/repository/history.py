@@ -32,7 +32,7 @@ NOW = """
         count(t.id) AS open,
         ARRAY(SELECT kind FROM taskbell.preference WHERE user_id = u.id AND NOT enabled ORDER BY kind) AS opted_out
     FROM {app}.users AS u
-    LEFT JOIN {app}.tasks AS t ON t.assignee_id = u.id AND t.status IN ('pending', 'in_progress')
+    LEFT JOIN {app}.tasks AS t ON t.assignee_id = u.id AND CAST(t.status AS text) IN ('pending', 'in_progress')
     WHERE u.id = CAST(:id AS bigint)
     GROUP BY u.id, u.is_active
 """

@@ -74,14 +74,14 @@ class Material:
             SELECT w.id AS user_id, o.pending, o.in_progress, c.completed
             FROM unnest(CAST(:users AS bigint[])) AS w (id)
             CROSS JOIN LATERAL (
-                SELECT count(*) FILTER (WHERE t.status = 'pending') AS pending,
-                    count(*) FILTER (WHERE t.status = 'in_progress') AS in_progress
+                SELECT count(*) FILTER (WHERE CAST(t.status AS text) = 'pending') AS pending,
+                    count(*) FILTER (WHERE CAST(t.status AS text) = 'in_progress') AS in_progress
                 FROM {app}.tasks AS t
-                WHERE t.assignee_id = w.id AND t.status IN ('pending', 'in_progress')
+                WHERE t.assignee_id = w.id AND CAST(t.status AS text) IN ('pending', 'in_progress')
             ) AS o
             CROSS JOIN LATERAL (
                 SELECT count(*) AS completed FROM {app}.tasks AS t
-                WHERE t.assignee_id = w.id AND t.status = 'done'
+                WHERE t.assignee_id = w.id AND CAST(t.status AS text) = 'done'
                     AND t.completed_at >= CAST(:at AS timestamptz) - interval '168 hours'
                     AND t.completed_at < CAST(:at AS timestamptz)
             ) AS c
@@ -148,16 +148,17 @@ class Material:
 
 def _list(app: str, due: str) -> str:
     urgency = " ".join(f"WHEN '{priority}' THEN {rank}" for priority, rank in URGENCY.items())
-    order = f"t.due_date, CASE t.priority {urgency} ELSE {len(URGENCY)} END, t.id"
+    order = f"t.due_date, CASE CAST(t.priority AS text) {urgency} ELSE {len(URGENCY)} END, t.id"
     return f"""
         SELECT w.id AS user_id, l.*, p.name AS project
         FROM unnest(CAST(:users AS bigint[])) AS w (id)
         CROSS JOIN LATERAL (
-            SELECT t.id, left(t.title, 10000) AS title, t.status, t.priority, t.project_id,
+            SELECT t.id, left(t.title, 10000) AS title, CAST(t.status AS text) AS status,
+                CAST(t.priority AS text) AS priority, t.project_id,
                 greatest(t.due_date, CAST('0001-01-02Z' AS timestamptz)) AS due_date,
                 count(*) OVER () AS found, row_number() OVER (ORDER BY {order}) AS place
             FROM {app}.tasks AS t
-            WHERE t.assignee_id = w.id AND t.status IN ('pending', 'in_progress') AND {due}
+            WHERE t.assignee_id = w.id AND CAST(t.status AS text) IN ('pending', 'in_progress') AND {due}
             ORDER BY {order}
             LIMIT :limit
         ) AS l

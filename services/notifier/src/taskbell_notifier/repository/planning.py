@@ -40,14 +40,15 @@ PLANNED = """
     UPDATE taskbell.mailing SET state = 'sending', planned_at = now() WHERE id = :mailing
 """
 
-OPEN = "t.status IN ('pending', 'in_progress')"
+OPEN = "CAST(t.status AS text) IN ('pending', 'in_progress')"
+# Cast, as an app's enum need not have all of these: as labels that it does not have they would be refused.
 
 DUE: Mapping[MailKind, Sequence[str]] = {
     MailKind.REMINDER: (f"{OPEN} AND t.due_date >= :at AND t.due_date < :at + interval '24 hours'",),
     MailKind.OVERDUE: (f"{OPEN} AND t.due_date < :at",),
     MailKind.WEEKLY: (
         OPEN,
-        "t.status = 'done' AND t.completed_at >= :at - interval '168 hours' AND t.completed_at < :at",
+        "CAST(t.status AS text) = 'done' AND t.completed_at >= :at - interval '168 hours' AND t.completed_at < :at",
     ),
 }
 """A person has something to be told at T who is assigned a task `t` that meets one of these."""
