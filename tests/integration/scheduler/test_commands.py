@@ -87,6 +87,8 @@ async def test_a_single_zone(world: World, command: Command) -> None:
 
 async def test_names_and_zones_are_checked(command: Command) -> None:
     assert "did you mean hourly?" in await command("pause", "hourli", status=2)
+    assert "did you mean hourly?" in await command("status", "hourli", status=2)
+    assert "no IANA time zone" in await command("history", "hourly", "--zone", "Europe/Berln", status=2)
     assert "nothing is known of a schedule 'hourli'" in await command("resume", "hourli", status=2)
     assert "no IANA time zone" in await command("pause", "hourly", "--zone", "Mars/Base", status=2)
     assert "runs in UTC only" in await command("pause", "report", "--zone", "Asia/Tokyo", status=2)

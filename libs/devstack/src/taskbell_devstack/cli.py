@@ -78,7 +78,10 @@ def env(directory: Directory = None) -> None:
     now = Status.of(stack := _stack(directory))
     if not now.servers_run:
         raise NotReady("Not all servers run here. Start them with: taskbell dev up")
-    for name, value in environment(stack.state).items():
+    settings = environment(stack.state)
+    if (notifier := stack.state.services.get("notifier")) is not None:
+        settings["PUBLIC_URL"] = notifier.url  # so that mails of one started by hand have links, too: to the demo's
+    for name, value in settings.items():
         print(f"export {name}={shlex.quote(value)}")
     # So that `taskbell` itself is found: its virtual environment need not be activated.
     print(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')

@@ -46,6 +46,8 @@ async def run(stack: Stack, say: Callable[[str], None]) -> Happened:
     try:
         await demo_data.load(state.postgresql.url, datetime.now(UTC))
         say("Publishing: three mailings, a report, a cleanup, a change of a task's status")
+        if await connection.fetchval("SELECT EXISTS (SELECT FROM taskbell.delivery)"):
+            say("The mailings are forced: without that, nobody who had a mail today would be mailed again")
         return await while_all_run(stack, _make_it_happen(connection, state))
     finally:
         await connection.close()

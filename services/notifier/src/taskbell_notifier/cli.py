@@ -11,17 +11,26 @@ from zoneinfo import ZoneInfo
 
 import typer
 from sqlalchemy import Row
+from sqlalchemy.exc import DBAPIError
 
 from taskbell.cli.access import database
-from taskbell.cli.console import Mistake, did_you_mean, print_json, print_table
+from taskbell.cli.console import Mistake, did_you_mean, print_json, print_table, shown
 from taskbell.contracts import MailKind
+from taskbell.database import sqlstate
 from taskbell.errors import TaskbellError
 from taskbell.settings import load
 from taskbell.zones import resolve_zone
 from taskbell_notifier.domain import MAILINGS, SELECT, Recipient, Selection, Task
 from taskbell_notifier.mail.render import Rendered, Renderer
 from taskbell_notifier.mail.report import read_report
-from taskbell_notifier.repository.history import deliveries_to, newest_mailings, person, recipients_at, standing
+from taskbell_notifier.repository.history import (
+    deliveries_to,
+    newest_mailings,
+    person,
+    recipients_at,
+    schedules_in,
+    standing,
+)
 from taskbell_notifier.repository.material import Material
 from taskbell_notifier.settings import Preview
 
@@ -32,6 +41,8 @@ app = typer.Typer(
 )
 
 MAX_ID = 2**63 - 1
+
+INSUFFICIENT_PRIVILEGE = "42501"
 
 SAMPLE_REPORT = {
     "by_status": {"pending": 31, "in_progress": 12, "done": 240},
@@ -89,24 +100,31 @@ def why(
         raise Mistake(msg)
     wanted = None if kind is None else _kind(kind)
 
-    async def ask() -> tuple[list[dict[str, object]], str | None]:
+    async def ask() -> tuple[list[dict[str, Any]], Row[Any] | None]:
         async with database() as connected, connected.transaction() as tx:
             recipients = [f"user:{user}"] if address is None else await recipients_at(tx, connected.app, address)
             rows = [dict(row) for row in await deliveries_to(tx, recipients, wanted, limit=limit)]
-            now = None if user is None else _stands(user, await standing(tx, connected.app, user))
-            return rows, now
+            return rows, None if user is None else await standing(tx, connected.app, user)
 
-    rows, now = asyncio.run(ask())
+    rows, stands = asyncio.run(ask())
     if as_json:
         print_json(rows)
         return
+    if user is not None and stands is None and not rows:
+        msg = f"there is no user {user}, and the ledger has no mail to them"
+        raise TaskbellError(msg)
     if not rows:
         print("The ledger has no mail to them: none was planned, or it ended more than 90 days ago.")
     else:
         columns = ("created_at", "kind", "recipient", "period", "run", "state", "reason", "attempts", "ended_at")
         print_table(columns, [[row[column] for column in columns] for row in rows])
-    if now is not None:
-        print(now)
+        for row in rows:
+            if row["ended_at"] is None:
+                print(_open(row))
+    if user is not None:
+        print(_stands(user, stands))
+    if stands is not None and stands.is_active:
+        asyncio.run(_tell_schedules(resolve_zone(stands.timezone) or load(Preview).zone))
 
 
 @app.command()
@@ -128,7 +146,50 @@ def mailings(
         print("No such mailing: its event has not been handled yet, or it was over more than 90 days ago.")
     else:
         columns = ("inserted_at", "kind", "message_id", "timezone", "state", "planned", "already", "counts", "note")
-        print_table(columns, [[row[column] for column in columns] for row in rows])
+        print_table(columns, [[(row | {"counts": _counts(row)})[column] for column in columns] for row in rows])
+
+
+def _counts(row: dict[str, object]) -> str:
+    counts: dict[str, int] = json.loads(str(row["counts"])) if row["counts"] else {}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+
+
+async def _tell_schedules(zone: ZoneInfo) -> None:
+    """What the schedules of their zone did last: where the ledger has no row, the reason is mostly there."""
+    async with database() as connected, connected.transaction() as tx:
+        try:
+            rows = await schedules_in(tx, zone.key)
+        except DBAPIError as error:
+            if sqlstate(error) != INSUFFICIENT_PRIVILEGE:
+                raise
+            print("What schedules did is for the operator's role to see: ask as taskbell_operator.")
+            return
+    if not rows:
+        print(f"No schedule has run in {zone.key} yet; `taskbell schedules status` tells of all.")
+        return
+    print(f"What schedules did last in {zone.key}, their zone:")
+    columns = ("schedule", "last due", "status", "reason", "mailing", "now")
+    print_table(columns, [(row.schedule, row.at, row.status, row.reason, _mailing(row), _now(row)) for row in rows])
+    print("`taskbell schedules history NAME` tells of earlier times, `taskbell mail mailings` of every mailing.")
+
+
+def _mailing(row: Row[Any]) -> str:
+    return "" if row.kind is None else f"{row.kind}: {row.state}, {row.planned} planned"
+
+
+def _now(row: Row[Any]) -> str:
+    if not row.paused:
+        return ""
+    return f"paused: {row.note}" if row.note else "paused"
+
+
+def _open(row: dict[str, Any]) -> str:
+    """When a mail that has not ended goes on."""
+    mail = f"The {row['kind']} mail of {row['period']}"
+    if row["state"] == "sending":
+        return f"{mail} is with a process; if that has died, it is taken back at {shown(row['lease_until'])}."
+    when = f"is tried next at {shown(row['next_attempt_at'])}" if row["next_attempt_at"] else "waits for its turn"
+    return f"{mail} {when}, and is given up at {shown(row['expires_at'])}."
 
 
 def _stands(user: int, row: Row[Any] | None) -> str:

@@ -27,14 +27,21 @@ async def database(module_database_url: str) -> str:
 
 
 async def test_a_message_arrives_as_it_was_typed(module_broker_url: str, module_management: Management) -> None:
-    properties = ["--message-id", "m1", "--property", "correlation_id=ticket 5", "--property", "traceparent=00-a-b-01"]
+    properties = [
+        "--message-id",
+        "m1",
+        "--property",
+        "correlation_id=ticket 5",
+        "--property",
+        "traceparent=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ]
     done = await taskbell("publish", QUEUE, DONE, *properties, BROKER_URL=module_broker_url)
     assert (done.status, done.out, done.err) == (0, "m1\n", "")
     (message,) = await module_management.take(QUEUE)
     assert message.json() == {"task_id": 1, "new_status": "done"}
     assert message.properties["message_id"] == "m1"
     assert message.properties["correlation_id"] == "ticket 5"
-    assert message.headers == {"traceparent": "00-a-b-01"}
+    assert message.headers == {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 
 
 async def test_a_body_may_come_on_standard_input_or_be_left_out(

@@ -51,14 +51,77 @@ async def test_why_tells_every_mail_to_a_person_the_newest_first(town: Town, roo
 
 
 async def test_why_says_so_where_there_is_nothing(town: Town, run: Run) -> None:
+    await town.user(9)
     assert "no mail to them" in (await in_thread(run, "why", "--user", "9")).stdout
+    missing = await in_thread(run, "why", "--user", "999")
+    assert str(missing.exception) == "there is no user 999, and the ledger has no mail to them"
+
+
+async def test_why_tells_what_the_schedules_of_their_zone_did(town: Town, rooms: Rooms, run: Run) -> None:
+    await town.user(1, timezone="Europe/Berlin")
+    assert "No schedule has run in Europe/Berlin yet" in (await in_thread(run, "why", "--user", "1")).stdout
+    for schedule, zone, active, paused, note in (
+        ("overdue-alerts", "Europe/Berlin", True, False, None),
+        ("overdue-alerts", "Asia/Tokyo", True, True, "elsewhere"),
+        ("reminders", "Europe/Berlin", True, False, None),
+        ("reminders", "*", False, True, "holiday"),
+        ("retired", "Europe/Berlin", False, False, None),
+        ("weekly-summary", "Europe/Berlin", True, False, None),
+    ):
+        await town.execute(
+            "INSERT INTO taskbell.schedule_state (schedule, zone, position, active, paused, note)"
+            " VALUES (:schedule, :zone, now(), :active, :paused, :note)",
+            schedule=schedule,
+            zone=zone,
+            active=active,
+            paused=paused,
+            note=note,
+        )
+    for schedule, key, status, reason, message_id in (
+        ("overdue-alerts", "2026-11-19", "published", None, "m0"),
+        ("overdue-alerts", "2026-11-20", "published", None, "m1"),
+        ("reminders", "2026-11-20", "paused", "paused: holiday", None),
+        ("weekly-summary", "2026-11-16", "missed", "noticed 17 h late", None),
+    ):
+        await town.execute(
+            "INSERT INTO taskbell.occurrence (schedule, zone, key, at, status, reason, message_id) VALUES"
+            " (:schedule, 'Europe/Berlin', :key, CAST(CAST(:key AS text) AS timestamptz), :status, :reason, :id)",
+            schedule=schedule,
+            key=key,
+            status=status,
+            reason=reason,
+            id=message_id,
+        )
+    await rooms.plan(OverdueDue(), "m1")
+    told = (await in_thread(run, "why", "--user", "1")).stdout
+    assert "What schedules did last in Europe/Berlin, their zone:" in told
+    lines = {line.split()[0]: " ".join(line.split()) for line in told.splitlines() if line.strip()}
+    assert lines["overdue-alerts"] == "overdue-alerts 2026-11-20 00:00:00 UTC published overdue: sending, 0 planned"
+    assert lines["reminders"] == "reminders 2026-11-20 00:00:00 UTC paused paused: holiday paused: holiday"
+    assert lines["weekly-summary"] == "weekly-summary 2026-11-16 00:00:00 UTC missed noticed 17 h late"
+    assert "retired" not in lines
+    assert "elsewhere" not in told
+
+
+async def test_why_tells_when_a_mail_that_has_not_ended_goes_on(town: Town, rooms: Rooms, run: Run) -> None:
+    await town.late_people(1)
+    await rooms.plan(OverdueDue(), "m1")
+    told = (await in_thread(run, "why", "--user", "1")).stdout
+    assert "waits for its turn, and is given up at " in told
+    await town.execute("UPDATE taskbell.delivery SET state = 'retry', next_attempt_at = '2026-11-20T10:00Z'")
+    assert "is tried next at 2026-11-20 10:00:00 UTC" in (await in_thread(run, "why", "--user", "1")).stdout
+    await town.execute(
+        "UPDATE taskbell.delivery SET state = 'sending', claim = gen_random_uuid(), phase = 'envelope',"
+        " lease_until = '2026-11-20T10:02Z'"
+    )
+    told = (await in_thread(run, "why", "--user", "1")).stdout
+    assert "if that has died, it is taken back at 2026-11-20 10:02:00 UTC" in told
 
 
 async def test_why_tells_what_keeps_a_person_without_a_mail(town: Town, run: Run) -> None:
     await town.late_people(1, 2)
     await town.execute("UPDATE public.users SET is_active = false WHERE id = 2")
     assert "User 2 is inactive" in (await in_thread(run, "why", "--user", "2")).stdout
-    assert "There is no user 999" in (await in_thread(run, "why", "--user", "999")).stdout
     await town.execute("INSERT INTO taskbell.preference (user_id, kind, enabled) VALUES (1, 'reminder', false)")
     told = " ".join((await in_thread(run, "why", "--user", "1")).stdout.split())
     assert "0 due within 24 hours (reminder), 1 overdue (overdue)" in told
@@ -117,6 +180,12 @@ async def test_what_postgresql_refuses_is_one_sentence(town: Town, database_url:
         2,
         "taskbell: PostgreSQL: column u.is_active does not exist: "
         "docs/app-tables.md names the columns that it looks for\n",
+    )
+    done = await taskbell("mail", "why", "--user", "1", DATABASE_URL=database_url, APP_SCHEMA="nope")
+    assert (done.status, done.err) == (
+        2,
+        'taskbell: PostgreSQL: relation "nope.users" does not exist: '
+        "the app's tables must be in the schema that APP_SCHEMA names (docs/app-tables.md)\n",
     )
     await town.execute("ALTER TABLE public.users RENAME TO people")
     await town.execute("CREATE VIEW public.users AS SELECT *, 1 / (id - id) = 1 AS is_active FROM people")

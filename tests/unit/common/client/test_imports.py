@@ -36,6 +36,20 @@ def modules_of_the_extra() -> set[str]:
     }
 
 
+def test_a_script_without_logging_is_told_of_a_failure_once() -> None:
+    code = """
+from taskbell.client import BrokerUnavailable, Client
+from taskbell.contracts import UpdateTaskStatus
+try:
+    Client("amqp://127.0.0.1:1/").publish(UpdateTaskStatus(task_id=1, new_status="done"))
+except BrokerUnavailable as error:
+    print(error)
+"""
+    ended = run(set(), code)
+    assert ended.stdout.startswith("RabbitMQ: ")
+    assert ended.stderr == ""
+
+
 def test_the_blocked_modules_are_those_of_the_extra() -> None:
     assert modules_of_the_extra() >= {
         "faststream",

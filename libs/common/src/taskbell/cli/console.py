@@ -26,18 +26,28 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people: fitted to a terminal, in one line a row elsewhere."""
+    """A table for people; on a terminal too narrow for it, a paragraph a row: nothing is cut, so all can be copied."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(markup=False, highlight=False, emoji=False, width=2000)
+    width = console.width if console.is_terminal else 2000
+    wide = Console(markup=False, highlight=False, emoji=False, width=max(width, 2000), height=25)
     table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(shown, row))
-    console.print(table)
+    cells = [[shown(value) for value in row] for row in rows]
+    for row in cells:
+        table.add_row(*row)
+    if Measurement.get(wide, wide.options, table).maximum <= width:
+        wide.print(table)
+        return
+    indent = max(map(len, columns))
+    for row in cells:
+        print()
+        for column, cell in zip(columns, row, strict=True):
+            if cell:
+                print(f"{column:>{indent}}  {cell}")
 
 
 def shown(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from taskbell.errors import InvalidMessage
 app = typer.Typer(rich_markup_mode=None)
 
 PROPERTIES = ("correlation_id", "traceparent")
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @app.command("publish")
@@ -49,7 +51,7 @@ def publish_by_hand(
     if wait is not None and not message.has_outcome:
         msg = f"{routing_key} has no outcome that could be waited for: leave --wait out"
         raise Mistake(msg)
-    raw = sys.stdin.read() if body == "-" else body
+    raw = _read() if body == "-" else body
     try:
         contract = message.contract.parse(raw.encode())
     except InvalidMessage as error:
@@ -66,7 +68,10 @@ def publish_by_hand(
             outcome = await client.request(contract, timeout=wait, message_id=message_id, **given)
             return outcome.message_id, outcome
 
-    known_as, outcome = asyncio.run(send())
+    try:
+        known_as, outcome = asyncio.run(send())
+    except ValueError as error:  # an id that AMQP does not carry, or a traceparent that is none
+        raise Mistake(str(error)) from None
     if as_json:
         told: dict[str, Any] = {"message_id": known_as, "exchange": message.exchange, "routing_key": routing_key}
         if outcome:
@@ -78,6 +83,14 @@ def publish_by_hand(
             print(": ".join(shown(it) for it in (outcome.state, outcome.reason, outcome.result) if it is not None))
     if outcome and not outcome.ok:
         raise typer.Exit(1)
+
+
+def _read() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        msg = f"standard input is not UTF-8: {error}"
+        raise Mistake(msg) from None
 
 
 def _refuse_unknown_fields(routing_key: str, body: dict[str, Any], known: dict[str, Any]) -> None:
@@ -95,5 +108,8 @@ def _properties(given: list[str]) -> dict[str, Any]:
         if name not in PROPERTIES or not value:
             msg = f"--property takes NAME=VALUE with {' or '.join(PROPERTIES)}, not {pair!r}"
             raise Mistake(msg + did_you_mean(name, PROPERTIES))
+        if name == "traceparent" and not TRACEPARENT.fullmatch(value):
+            msg = "traceparent looks like 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 (W3C Trace Context)"
+            raise Mistake(msg)
         found[name] = value
     return found

@@ -61,6 +61,7 @@ def run(arguments: Sequence[str] | None) -> int:
     for noisy in ("aio_pika", "aiormq"):  # they log what is raised as well; here one sentence tells it
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:
+        _check_text(sys.argv[1:] if arguments is None else arguments)
         status = root.main(args=arguments, prog_name="taskbell", standalone_mode=True)
     except (SettingsError, Mistake) as error:
         print(f"taskbell: {error}", file=sys.stderr)
@@ -68,7 +69,20 @@ def run(arguments: Sequence[str] | None) -> int:
     except TaskbellError as error:
         print(f"taskbell: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # such as a full disk that the output goes to
+        print(f"taskbell: {error.strerror or error}", file=sys.stderr)
+        return 1
     return int(status or 0)
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Neither JSON, nor AMQP or PostgreSQL, takes bytes that are no text."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            msg = f"{argument.encode('utf-8', 'replace').decode()!r} is not UTF-8"
+            raise Mistake(msg) from None
 
 
 def _named(name: str, offered: typer.Typer) -> Loaded:

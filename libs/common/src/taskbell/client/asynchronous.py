@@ -1,6 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
+import logging
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -17,6 +18,9 @@ TIMEOUT = 5.0
 """Seconds that any call may take, connecting included."""
 
 NAME = "taskbell client"
+
+# Where an app has no logging set up, what is raised is not also written to its standard error.
+logging.getLogger("aiormq").addHandler(logging.NullHandler())
 
 
 class AsyncClient:

@@ -16,6 +16,20 @@ LOSSES = (aiormq.exceptions.AMQPError, PAMQPException, OSError, RuntimeError, St
 """To be caught around calls of aiormq within `losses_named`. AMQPError also says that the broker refused something."""
 
 
+def in_words(error: BaseException) -> str:
+    """A loss in one line; where BROKER_URL is the likely reason, with what to look at in it."""
+    said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    if "Connection.OpenOk" in said:  # all that aiormq tells of what RabbitMQ answered instead
+        return "the virtual host in BROKER_URL does not exist, or its user may not use it"
+    if "ACCESS_REFUSED" in said:
+        return f"{said.partition('. ')[0]}: check user and password in BROKER_URL"
+    if "Name or service not known" in said:
+        return f"{said}: check the host in BROKER_URL"
+    if "Connect call failed" in said:
+        return f"{said}: it does not run there, or BROKER_URL names another place"
+    return said
+
+
 @contextmanager
 def losses_named() -> Iterator[None]:
     """Turns the two words that no caller could tell from others' into one of LOSSES.

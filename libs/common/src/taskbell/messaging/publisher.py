@@ -26,7 +26,7 @@ from pamqp.header import ContentHeader
 
 from taskbell.errors import BrokerUnavailable, PublishTimeout, TopologyMissing, Unroutable
 from taskbell.messaging.confirms import Unanswered, confirmed
-from taskbell.messaging.losses import LOSSES, losses_named
+from taskbell.messaging.losses import LOSSES, in_words, losses_named
 from taskbell.messaging.wire import Wire
 
 PUBLISH_TIMEOUT = 5.0
@@ -315,7 +315,7 @@ def _unconfirmed(limit: float) -> str:
 
 
 def _lost(error: BaseException) -> BrokerUnavailable:
-    return BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}")
+    return BrokerUnavailable(f"RabbitMQ: {in_words(error)}")
 
 
 def _encoded(channel: Channel, message: Outgoing) -> bytes:

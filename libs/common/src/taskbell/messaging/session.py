@@ -29,7 +29,7 @@ from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.messaging.delivery import envelope_of
 from taskbell.messaging.lane import Lane, Subscription
-from taskbell.messaging.losses import LOSSES, losses_named
+from taskbell.messaging.losses import LOSSES, in_words, losses_named
 from taskbell.messaging.publisher import CONNECT_TIMEOUT, Publisher
 from taskbell.messaging.topology import DEAD, RETRIES, dead_queue, service_of
 from taskbell.messaging.wire import Wire
@@ -138,9 +138,9 @@ class Session:
                     await self._look_at_topology()
                     suspect = [lane for lane in self.lanes if not await self._begin(lane)]
         except aiormq.exceptions.ChannelNotFoundEntity as error:
-            raise TopologyMissing(f"{_first_line(error)}: run `taskbell setup`") from error
+            raise TopologyMissing(f"{in_words(error)}: run `taskbell setup`") from error
         except LOSSES as error:
-            raise BrokerUnavailable(f"RabbitMQ: {_first_line(error)}") from error
+            raise BrokerUnavailable(f"RabbitMQ: {in_words(error)}") from error
         for lane in self.lanes:
             self._workers += [asyncio.create_task(lane.work()) for _ in range(lane.subscription.workers)]
         self._catching_up = [asyncio.create_task(self._catch_up(lane)) for lane in suspect]
@@ -315,7 +315,3 @@ class Session:
                     await self._broker.stop()
         except (*LOSSES, ExceptionGroup) as error:
             self._log.info("session.unclean", reason=repr(error))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

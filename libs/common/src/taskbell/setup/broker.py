@@ -6,7 +6,7 @@ import aio_pika
 import aiormq
 
 from taskbell.errors import BrokerUnavailable, SettingsError
-from taskbell.messaging.losses import LOSSES, losses_named
+from taskbell.messaging.losses import LOSSES, in_words, losses_named
 from taskbell.messaging.publisher import CONNECT_TIMEOUT, connection_url
 from taskbell.messaging.topology import Topology, topology
 
@@ -45,5 +45,5 @@ async def declare(url: str) -> Topology:
         msg = "RabbitMQ did not answer in time"
         raise BrokerUnavailable(msg) from None
     except LOSSES as error:
-        raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
+        raise BrokerUnavailable(f"RabbitMQ: {in_words(error)}") from error
     return wanted

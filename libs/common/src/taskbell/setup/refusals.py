@@ -19,6 +19,8 @@ _REMEDIES = {
 }
 """By SQLSTATE, or its class."""
 
+_APP_TABLE = "the app's tables must be in the schema that APP_SCHEMA names (docs/app-tables.md)"
+
 
 @contextmanager
 def explained() -> Iterator[None]:
@@ -31,6 +33,8 @@ def explained() -> Iterator[None]:
             raise
         state = sqlstate(refusal) or ""
         remedy = _REMEDIES.get(state) or _REMEDIES.get(state[:2])
+        if state == "42P01" and "taskbell." not in str(refusal.orig):
+            remedy = _APP_TABLE
         said = f"PostgreSQL: {str(refusal.orig).splitlines()[0]}"
         if remedy is None:
             if error is not refusal:

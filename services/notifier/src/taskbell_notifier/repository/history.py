@@ -17,7 +17,7 @@ PERSON = "SELECT name, email, timezone, locale FROM {app}.users WHERE id = CAST(
 
 WHY = """
     SELECT d.id, d.kind, d.recipient, d.period, d.run, d.state, d.reason, d.attempts, d.resends,
-        d.created_at, d.next_attempt_at, d.expires_at, d.ended_at, d.mailing_id
+        d.created_at, d.next_attempt_at, d.lease_until, d.expires_at, d.ended_at, d.mailing_id
     FROM taskbell.delivery AS d
     WHERE d.kind = ANY(CAST(:kinds AS text[])) AND d.recipient = ANY(CAST(:recipients AS text[]))
     ORDER BY d.id DESC
@@ -26,7 +26,7 @@ WHY = """
 
 
 NOW = """
-    SELECT u.is_active,
+    SELECT u.is_active, u.timezone,
         count(t.id) FILTER (WHERE t.due_date >= now() AND t.due_date < now() + interval '24 hours') AS reminder,
         count(t.id) FILTER (WHERE t.due_date < now()) AS overdue,
         count(t.id) AS open,
@@ -34,8 +34,23 @@ NOW = """
     FROM {app}.users AS u
     LEFT JOIN {app}.tasks AS t ON t.assignee_id = u.id AND CAST(t.status AS text) IN ('pending', 'in_progress')
     WHERE u.id = CAST(:id AS bigint)
-    GROUP BY u.id, u.is_active
+    GROUP BY u.id, u.is_active, u.timezone
 """
+
+SCHEDULES = """
+    SELECT s.schedule, o.at, o.status, o.reason, m.kind, m.state, m.planned,
+        s.paused OR coalesce(e.paused, false) AS paused, coalesce(s.note, e.note) AS note
+    FROM taskbell.schedule_state AS s
+    LEFT JOIN taskbell.schedule_state AS e ON e.schedule = s.schedule AND e.zone = '*'
+    LEFT JOIN LATERAL (
+        SELECT o.at, o.status, o.reason, o.message_id FROM taskbell.occurrence AS o
+        WHERE o.schedule = s.schedule AND o.zone = s.zone ORDER BY o.at DESC LIMIT 1
+    ) AS o ON true
+    LEFT JOIN taskbell.mailing AS m ON m.message_id = o.message_id
+    WHERE s.zone = :zone AND s.active
+    ORDER BY s.schedule
+"""
+# A pause of a whole schedule is in its row of the zone "*".
 
 MAILINGS = """
     SELECT id, message_id, kind, occurrence, timezone, force, state, planned, already, counts::text AS counts, note,
@@ -48,8 +63,13 @@ MAILINGS = """
 
 
 async def standing(tx: Transaction, app: str, user: int) -> Row[Any] | None:
-    """What a mailing would find of a user at this moment: activity, open tasks, what they opted out of."""
+    """What a mailing would find of a user at this moment: activity, zone, open tasks, what they opted out of."""
     return await tx.row(NOW.format(app=app), {"id": user})
+
+
+async def schedules_in(tx: Transaction, zone: str) -> Sequence[Row[Any]]:
+    """What each schedule did last in that zone, which mailing came of it, and whether it is paused now."""
+    return await tx.rows(SCHEDULES, {"zone": zone})
 
 
 async def newest_mailings(tx: Transaction, message: str | None, *, limit: int) -> Sequence[RowMapping]:

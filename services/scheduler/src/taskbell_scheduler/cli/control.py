@@ -33,6 +33,8 @@ def status(
     from taskbell_scheduler.repository import operating
 
     rows = _asked(lambda transaction: operating.states(transaction, name))
+    if name is not None and not rows:
+        named(all_schedules()[1], name)
     if as_json:
         print_json([{key: _plain(value) for key, value in asdict(row).items()} for row in rows])
         return
@@ -55,6 +57,8 @@ def history(
     """Show what became of a schedule's occurrences: why did it fire, or not?"""
     from taskbell_scheduler.repository import operating
 
+    if zone is not None:
+        known_zone(zone)
     rows = _asked(lambda transaction: operating.history(transaction, name, zone, limit))
     if as_json:
         print_json([{key: _plain(value) for key, value in asdict(row).items()} for row in rows])
