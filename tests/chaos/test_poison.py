@@ -1,22 +1,20 @@
 """Poison for every queue of a real notifier and a real maintenance: all in the dead letters, neighbours unaffected."""
 
 import asyncio
+import math
 import random
 import statistics
 import time
-import uuid
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
-import aiormq
 import httpx
 import pytest
 from aiormq.abc import DeliveredMessage
-from pamqp.commands import Basic
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.arrivals import Arrivals
+from tests.chaos.asking import Asking
 from tests.chaos.figures import Figures
 from tests.chaos.plan import Plan
 from tests.chaos.poison import MESSAGES, Poison, poisons
@@ -70,49 +68,6 @@ class DeadLetters:
         self._under_way.release()
 
 
-class Client:
-    """Somebody who asks for status updates, one after the other, and waits for each outcome."""
-
-    def __init__(self, channel: aiormq.abc.AbstractChannel, reply_to: str) -> None:
-        self._channel = channel
-        self._reply_to = reply_to
-        self._answers: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
-        self._number = 0
-
-    async def answered(self, message: DeliveredMessage) -> None:
-        self._answers.put_nowait(message)
-
-    async def ask(self) -> float:
-        """Seconds until the outcome of one command is here."""
-        self._number += 1
-        message = MESSAGES["maintenance.update_task_status"]
-        status = b"done" if self._number % 2 else b"pending"
-        since = time.perf_counter()
-        await self._channel.basic_publish(
-            b'{"task_id": 7, "new_status": "%b"}' % status,
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            properties=Basic.Properties(message_id=f"good-{self._number}", reply_to=self._reply_to),
-        )
-        answer = await asyncio.wait_for(self._answers.get(), 60)
-        assert b'"state": "done"' in answer.body, answer.body
-        return time.perf_counter() - since
-
-
-@asynccontextmanager
-async def client(url: str) -> AsyncIterator[Client]:
-    connection = await aiormq.connect(url)
-    try:
-        channel = await connection.channel()
-        queue = f"reply.{uuid.uuid4().hex}"
-        await channel.queue_declare(queue, exclusive=True)
-        client = Client(channel, queue)
-        await channel.basic_consume(queue, client.answered, no_ack=True)
-        yield client
-    finally:
-        await connection.close()
-
-
 @pytest.mark.alone
 async def test_poison_goes_to_the_dead_letters_and_good_messages_go_their_way(
     plan: Plan, seed: int, figures: Figures, database_url: str, vhost: Vhost, inbox: Inbox
@@ -123,19 +78,20 @@ async def test_poison_goes_to_the_dead_letters_and_good_messages_go_their_way(
     dead = DeadLetters()
     try:
         await house.start(*SERVICES)
-        async with client(vhost.url) as good, Arrivals(vhost.url, *DEAD, each=dead.take):
-            await good.ask()  # connections are opened by the first
-            quiet = [await good.ask() for _ in range(usual)]
+        async with Asking(vhost.url, task=7) as good, Arrivals(vhost.url, *DEAD, each=dead.take):
+            await eventually(lambda: good.answers, what="the first answer: connections are open then")
+            opened = time.monotonic()
+            await eventually(lambda: len(good.between(opened, math.inf)) >= usual, what="the usual delay", limit=120)
             given = poisons(random.Random(seed), count)
-            began = time.perf_counter()
-            flood = asyncio.gather(*(dead.publish(vhost.url, given) for _ in range(PUBLISHERS)))
-            beside = []
-            while not flood.done():
-                beside.append(await good.ask())
-            await flood
-            rate = count / (time.perf_counter() - began)
+            began = time.monotonic()
+            await asyncio.gather(*(dead.publish(vhost.url, given) for _ in range(PUBLISHERS)))
+            ended = time.monotonic()
             await eventually(lambda: sum(map(len, dead.letters.values())) >= count, what=f"all letters, SEED={seed}")
-            await good.ask()
+            answered = len(good.answers)
+            await eventually(lambda: len(good.answers) > answered, what="an answer after all of it")
+            good.check()
+        quiet, beside = good.between(opened, began), good.between(began, ended)
+        rate = count / (ended - began)
         house.check_running()
         await check_letters(dead, seed)
         await check_rows(house, dead, seed)
@@ -153,6 +109,7 @@ async def test_poison_goes_to_the_dead_letters_and_good_messages_go_their_way(
     usually, among = statistics.median(quiet), statistics.median(beside)
     figures.note(ROW, "ms until a good message is answered, median when all is quiet", usually * 1000)
     figures.note(ROW, "ms until a good message is answered, 99th percentile in quiet", percentile(quiet, 99) * 1000)
+    figures.note(ROW, "ms until a good message is answered, median among poison", among * 1000)
     figures.note(
         ROW, "ms until a good message is answered, 99th percentile among poison", percentile(beside, 99) * 1000
     )

@@ -59,11 +59,11 @@ _STORED = """
 
 _STORE = """
     INSERT INTO taskbell.command AS c
-        (message_id, routing_key, body, state, result, reason, attempts, correlation_id, received_at)
+        (message_id, routing_key, body, state, result, reason, attempts, correlation_id)
     SELECT * FROM unnest(
         CAST(:ids AS text[]), CAST(:keys AS text[]), CAST(:bodies AS jsonb[]), CAST(:states AS text[]),
         CAST(:results AS jsonb[]), CAST(:reasons AS text[]), CAST(:attempts AS bigint[]),
-        CAST(:correlations AS text[]), CAST(:received AS timestamptz[]))
+        CAST(:correlations AS text[]))
     ON CONFLICT (message_id) DO UPDATE
     SET state = excluded.state, result = excluded.result, reason = excluded.reason, body = excluded.body,
         attempts = c.attempts + 1, finished_at = now()
@@ -128,13 +128,17 @@ class CommandLog:
         for command in commands:
             self.reply(command.envelope, outcomes[command.message_id])
 
-    async def refuse(self, envelope: Envelope, reason: str) -> None:
-        """Stores and answers `rejected` for a command that did not validate."""
+    async def refuse(self, refused: Sequence[tuple[Envelope, str]]) -> None:
+        """Stores and answers `rejected` for commands that did not validate, each with what is wrong with it."""
+        first: dict[str, tuple[Envelope, None, Outcome]] = {}
+        for envelope, reason in sorted(refused, key=lambda it: it[0].message_id):
+            first.setdefault(envelope.message_id, (envelope, None, Outcome.rejected(reason)))
         async with self._database.transaction() as transaction:
-            await self._store(transaction, [(envelope, None, Outcome.rejected(reason))])
+            await self._store(transaction, list(first.values()))
             # A command that ended before under this message_id keeps its outcome, and that is the answer.
-            stored = await self._stored(transaction, [envelope.message_id])
-        self.reply(envelope, stored[envelope.message_id])
+            stored = await self._stored(transaction, list(first))
+        for envelope, _ in refused:
+            self.reply(envelope, stored[envelope.message_id])
 
     async def fail(self, command: Received[Body], reason: str) -> None:
         """Stores and answers `failed` for a command that is about to be dead-lettered."""
@@ -154,7 +158,6 @@ class CommandLog:
 
     async def _store(self, transaction: Transaction, ended: Sequence[tuple[Envelope, str | None, Outcome]]) -> int:
         """Writes rows, but over none whose outcome is final; returns how many."""
-        now = await transaction.value("SELECT now()")
         result = await transaction.execute(
             _STORE,
             {
@@ -166,7 +169,6 @@ class CommandLog:
                 "reasons": [outcome.reason for _, _, outcome in ended],
                 "attempts": [envelope.attempt + 1 for envelope, _, _ in ended],
                 "correlations": [envelope.correlation_id for envelope, _, _ in ended],
-                "received": [now] * len(ended),
             },
         )
         return result.rowcount

@@ -46,8 +46,8 @@ class Recorder:
             raise error
         self.done.extend(messages)
 
-    async def invalid(self, envelope: Envelope, reason: str) -> None:
-        self.told.append((envelope, reason))
+    async def invalid(self, refused: Sequence[tuple[Envelope, str]]) -> None:
+        self.told += refused
 
     async def dead(self, message: Received[Any], reason: str) -> None:
         self.told.append((message.envelope, reason))

@@ -301,6 +301,29 @@ async def test_a_record_that_fails_does_not_keep_the_dead_letter_back(rig: Rig, 
     assert {letter.properties["message_id"] for letter in letters} == {"m-1", "m-2"}
 
 
+async def test_what_does_not_validate_is_refused_together_and_a_refusal_that_fails_one_by_one(
+    rig: Rig, recorder: Recorder
+) -> None:
+    told: list[list[str]] = []
+
+    async def invalid(refused: Any) -> None:
+        told.append([envelope.message_id for envelope, _ in refused])
+        if "m-7" in told[-1]:
+            raise RuntimeError("that one cannot be recorded")
+
+    recorder.invalid = invalid  # type: ignore[method-assign]
+    for number in range(20):
+        await rig.publish(b"{}", f"m-{number}")
+    await rig.consume(recorder.subscription(prefetch=50))
+    letters = await rig.letters(20)
+    assert {letter.properties["message_id"] for letter in letters} == {f"m-{number}" for number in range(20)}
+    assert max(map(len, told)) > 5
+    assert ["m-7"] in told
+    alone = {names[0] for names in told if len(names) == 1}
+    together = {name for names in told if "m-7" not in names for name in names}
+    assert alone | together == {f"m-{number}" for number in range(20)}
+
+
 async def test_fates_are_counted(rig: Rig, recorder: Recorder) -> None:
     def counted(fate: str) -> float | None:
         return rig.metrics.registry.get_sample_value("taskbell_messages_total", {"queue": QUEUE, "fate": fate})

@@ -181,10 +181,10 @@ async def test_stopped_while_the_server_is_away_everything_returns(
 async def test_a_message_that_cannot_be_recorded_yet_waits_for_the_database_too(
     rig: Rig, recorder: Recorder, server: Server
 ) -> None:
-    async def invalid(envelope: Any, reason: str) -> None:
+    async def invalid(refused: Any) -> None:
         if server.away:
             raise DatabaseUnavailable("connection refused")
-        recorder.told.append((envelope, reason))
+        recorder.told += refused
 
     recorder.invalid = invalid  # type: ignore[method-assign]
     await rig.consume(recorder.subscription(), gates=[server.gate])

@@ -210,16 +210,33 @@ async def test_a_late_failure_does_not_overwrite_what_is_final(shop: Shop) -> No
 async def test_what_does_not_validate_is_stored_and_answered_as_rejected(
     shop: Shop, module_management: Management, reply_queue: str
 ) -> None:
-    await shop.log.refuse(envelope("m-9", reply_to=reply_queue), "task_id: Field required")
+    await shop.log.refuse([(envelope("m-9", reply_to=reply_queue), "task_id: Field required")])
     row = (await shop.stored())["m-9"]
     assert (row.state, row.reason, row.body) == ("rejected", "task_id: Field required", None)
     (reply,) = await replies(module_management, reply_queue, 1)
     assert reply.json() == {"message_id": "m-9", "state": "rejected", "reason": "task_id: Field required"}
 
 
+async def test_many_that_do_not_validate_are_refused_together(
+    shop: Shop, module_management: Management, reply_queue: str
+) -> None:
+    await shop.run(command(7))
+    ids = ["m-3", "m-1", "m-7", "m-1"]
+    await shop.log.refuse([(envelope(it, reply_to=reply_queue), f"reason {n}") for n, it in enumerate(ids)])
+    rows = {message_id: (row.state, row.reason) for message_id, row in (await shop.stored()).items()}
+    assert rows == {"m-1": ("rejected", "reason 1"), "m-3": ("rejected", "reason 0"), "m-7": ("done", None)}
+    told = [reply.json() for reply in await replies(module_management, reply_queue, 4)]
+    assert sorted((it["message_id"], it["state"]) for it in told) == [
+        ("m-1", "rejected"),
+        ("m-1", "rejected"),
+        ("m-3", "rejected"),
+        ("m-7", "done"),
+    ]
+
+
 async def test_what_does_not_validate_does_not_overwrite_what_is_final(shop: Shop) -> None:
     await shop.run(command(7))
-    await shop.log.refuse(envelope("m-7"), "task_id: Field required")
+    await shop.log.refuse([(envelope("m-7"), "task_id: Field required")])
     assert (await shop.stored())["m-7"].state == "done"
 
 
@@ -364,5 +381,5 @@ async def test_a_database_that_is_away_is_not_taken_for_a_refusal(shop: Shop, mo
     with pytest.raises(DatabaseUnavailable):
         await shop.run(command(7))
     with pytest.raises(DatabaseUnavailable):
-        await shop.log.refuse(envelope("m-9"), "x")
+        await shop.log.refuse([(envelope("m-9"), "x")])
     assert not issubclass(DatabaseUnavailable, Never)

@@ -1,6 +1,7 @@
 """Which messages are handled together, and in which order."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -9,7 +10,7 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from taskbell.contracts import UpdateTaskStatus
-from taskbell.errors import DatabaseUnavailable
+from taskbell.errors import BrokerUnavailable, DatabaseUnavailable
 from taskbell.messaging.lane import Lane, Subscription
 from taskbell.metrics import Metrics
 
@@ -71,7 +72,7 @@ async def test_what_could_not_be_handled_yet_comes_first_again_and_in_its_order(
     async def away(_: object) -> None:
         raise DatabaseUnavailable("connection refused")
 
-    monkeypatch.setattr("taskbell.messaging.lane.PAUSE", 0.0)
+    monkeypatch.setattr("taskbell.messaging.patience.PAUSE", 0.0)
     lane = lane_of(1, 2, 3, 4, 5, batch=3, handle=away)
     await lane._handle(lane._take())
     assert sets(lane) == [[1, 2, 3], [4, 5]]
@@ -91,9 +92,47 @@ async def test_when_a_server_goes_away_amid_a_set_that_failed_none_of_it_overtak
 
     async def settled(*_: object) -> None: ...
 
-    monkeypatch.setattr("taskbell.messaging.lane.PAUSE", 0.0)
+    monkeypatch.setattr("taskbell.messaging.patience.PAUSE", 0.0)
     lane = lane_of(1, 2, 3, 4, batch=3, handle=handle)
     monkeypatch.setattr(lane, "_settle", settled)
     await lane._handle(lane._take())
     assert tried == [[1, 2, 3], [1], [2]]
     assert sets(lane) == [[2, 3, 4]]
+
+
+async def test_refused_ones_are_taken_in_sets_bounded_by_number_and_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskbell.messaging.lane.REFUSALS", 3)
+    monkeypatch.setattr("taskbell.messaging.lane.REFUSED_BYTES", 10)
+    lane = lane_of()
+    for size in (1, 1, 1, 1, 8, 50, 2):
+        lane.deliver(replace(delivery(1, redelivered=False), body=b"x" * size))
+    taken = []
+    while batch := lane._take_refused():
+        taken.append([len(it.delivery.message.body) for it in batch])
+    for task in lane.tasks:
+        task.cancel()
+    assert taken == [[1, 1, 1], [1, 8], [50], [2]]
+
+
+async def test_of_a_refused_set_only_what_lies_with_the_dead_letters_is_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settled: list[tuple[int, str]] = []
+
+    class Half:
+        """A publisher to whom the session's end comes before the second confirm."""
+
+        async def publish_all(self, messages: Any) -> list[Exception | None]:
+            lane.patience._ending.set()
+            return [None, *(BrokerUnavailable("gone") for _ in messages[1:])]
+
+    async def settle(deliveries: Any, word: str) -> None:
+        settled.append((len(deliveries), word))
+
+    lane = lane_of()
+    lane.patience._publisher = cast(Any, Half())
+    monkeypatch.setattr(lane, "_settle", settle)
+    for _ in range(3):
+        lane.deliver(replace(delivery(1, redelivered=False), body=b"{}"))
+    await asyncio.gather(*lane.tasks)
+    assert settled == [(1, "dead"), (2, "returned")]

@@ -137,7 +137,7 @@ class Consumers:
             since = [gate.closed_since for gate in self._gates if gate.closed_since is not None]
             if since and loop.time() - min(since) > HOLD:
                 return
-            trouble = next((lane.trouble for lane in session.lanes if lane.trouble is not None), None)
+            trouble = next((lane.patience.trouble for lane in session.lanes if lane.patience.trouble is not None), None)
             if trouble is not None:
                 self._health.set(self.name, "waiting", trouble)
             elif session.counted or not self._gone:

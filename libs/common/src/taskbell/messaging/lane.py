@@ -1,5 +1,7 @@
 """One queue's messages on their way through their handler: in sets where they wait together, alone where they must be.
 
+Those that do not validate go to the dead letters in sets, too, so that a flood of them holds up its neighbours little.
+
 A set fails as a whole without harm: its messages are then handled one by one, so that only the culprit is retried.
 A message that was delivered before is always handled alone: if it kills the process, nothing is half done beside it.
 One that came back again and again is suspect: it is not handled beside others that are held, as it would
@@ -15,22 +17,20 @@ from typing import Any, Generic
 
 from aiormq.abc import DeliveredMessage
 
-from taskbell.concurrency import first_of
-from taskbell.errors import BrokerUnavailable, InvalidMessage, Never, Unavailable, Unroutable
+from taskbell.errors import InvalidMessage, Never, Unavailable
 from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.messaging import fate, properties
 from taskbell.messaging.acks import Acks
 from taskbell.messaging.delivery import Body, Envelope, Received, envelope_of
 from taskbell.messaging.losses import LOSSES, losses_named
-from taskbell.messaging.publisher import Outgoing, Publisher
+from taskbell.messaging.patience import Patience, Returned
+from taskbell.messaging.publisher import Publisher
 from taskbell.metrics import Metrics
 
 Handler = Callable[[Sequence[Received[Body]]], Awaitable[None]]
-Verdict = Callable[[Envelope, str], Awaitable[None]]
-
-PAUSE = 1.0
-"""Seconds between tries where no gate says when to try again."""
+Verdict = Callable[[Sequence[tuple[Envelope, str]]], Awaitable[None]]
+"""Told of messages and of what is wrong with each; again, where it fails with Unavailable."""
 
 SETTLE_TIMEOUT = 5.0
 """Seconds that acknowledging a set may take; after that its connection is as good as lost."""
@@ -38,8 +38,11 @@ SETTLE_TIMEOUT = 5.0
 SUSPECT = 2
 """Times that a message came back until it is suspect. One end of a server or a process costs each message one."""
 
-REFUSALS = 16
-"""Messages that are refused at the same time: a flood of them must not take every connection to the database."""
+REFUSALS = 100
+"""At most so many messages are refused together."""
+
+REFUSED_BYTES = 1024 * 1024
+"""Of their bodies, so that a set of large ones is not copied to the broker at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Subscription(Generic[Body]):
         batch: at most so many that wait together are handled together.
         workers: how many sets are handled at the same time.
         prefetch: at most so many are held unacknowledged, and one more when a session begins.
-        on_invalid: told of a message that does not validate, before it is dead-lettered.
+        on_invalid: told of messages that do not validate, before they are dead-lettered.
         on_dead: told of a valid message that is about to be dead-lettered.
     """
 
@@ -76,15 +79,20 @@ class _Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class _Refused:
+    """One that did not validate, on its way to the dead letters."""
+
+    delivery: _Delivery
+    envelope: Envelope
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Held(Generic[Body]):
     """One that validated, on its way to its handler."""
 
     delivery: _Delivery
     received: Received[Body]
-
-
-class Returned(Exception):
-    """The session ends before this message could be handled: it goes back to the queue."""
 
 
 class Lane(Generic[Body]):
@@ -104,14 +112,13 @@ class Lane(Generic[Body]):
         ending: asyncio.Event,
     ) -> None:
         self.subscription = subscription
-        self._publisher = publisher
-        self._gates = gates
+        self.patience = Patience(subscription.queue, publisher, gates, ending)
         self._messages = metrics.messages
         self._handling = metrics.handling.labels(subscription.queue)
-        self._ending = ending
         self._waiting: deque[_Held[Body]] = deque()
         self._arrived = asyncio.Event()
-        self._refusing = asyncio.Semaphore(REFUSALS)
+        self._refused: deque[_Refused] = deque()
+        self._refusing = False
         self.tasks: set[asyncio.Task[None]] = set()
         """What is under way on behalf of messages outside of workers."""
         self._acks = Acks()
@@ -123,8 +130,6 @@ class Lane(Generic[Body]):
         self._suspects: list[_Delivery] = []
         self.suspicious = asyncio.Event()
         """A suspect came among others; the session should end, and the next one ask for it alone."""
-        self.trouble: str | None = None
-        """Why messages that failed cannot be moved out of the way, while that is so."""
         self._log = logger("lane")
 
     def is_suspect(self, envelope: Envelope) -> bool:
@@ -146,7 +151,10 @@ class Lane(Generic[Body]):
         except Exception as error:  # noqa: BLE001 - also a contract's own mistake must not leave the message hanging
             if not isinstance(error, InvalidMessage):
                 self._log.error("message.unparsed", queue=envelope.queue, exc_info=error)
-            self._start(self._settle_as(delivery, self._refuse(envelope, message.body, fate.reason_of(error))))
+            self._refused.append(_Refused(delivery, envelope, fate.reason_of(error)))
+            if not self._refusing:
+                self._refusing = True
+                self._start(self._refuse_all())
         else:
             self._waiting.append(held)
             self._arrived.set()
@@ -202,12 +210,12 @@ class Lane(Generic[Body]):
     async def _try(self, batch: Sequence[_Held[Body]]) -> Sequence[_Held[Body]]:
         """Handles a set; returns those that are to be tried again once a server answers, in their order."""
         try:
-            await self._pass_gates()
+            await self.patience.pass_gates()
             await self.subscription.handle([held.received for held in batch])
         except Returned:
             await self._settle([held.delivery for held in batch], "returned")
         except Unavailable as error:
-            await self._wait_out(error)
+            await self.patience.wait_out(error)
             return batch
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError):
@@ -229,15 +237,6 @@ class Lane(Generic[Body]):
                 return batch[number:]
         return ()
 
-    async def _wait_out(self, error: Unavailable) -> None:
-        """Closes the gates of a server that is away; where there is none for it, a pause keeps the loop cool."""
-        self._log.info("message.waits", queue=self.subscription.queue, reason=str(error))
-        concerned = [gate for gate in self._gates if gate.concerns(error)]
-        for gate in concerned:
-            gate.trip(error)
-        if not concerned:
-            await first_of(self._ending.wait(), timeout=PAUSE)
-
     async def _move(self, received: Received[Body], body: bytes, error: Exception) -> str:
         """Puts a message that failed where it belongs; returns the word for it."""
         envelope = received.envelope
@@ -246,62 +245,61 @@ class Lane(Generic[Body]):
         known = {"queue": envelope.queue, "message_id": envelope.message_id, "attempt": envelope.attempt}
         if rung is not None:
             self._log.warning("message.retried", reason=reason, exc_info=error, **known)
-            await self._publish(rung)
+            await self.patience.publish(rung)
             return "retried"
         if not isinstance(error, Never):
             reason = f"failed {envelope.attempt + 1} times; at last: {reason}"[: fate.REASON_LIMIT]
         self._log.error("message.dead", reason=reason, exc_info=error, **known)
         if self.subscription.on_dead is not None:
-            await self._tell(self.subscription.on_dead, received, reason)
-        await self._publish(fate.dead(envelope, body, reason))
+            await self.patience.tell(self.subscription.on_dead, received, reason)
+        await self.patience.publish(fate.dead(envelope, body, reason))
         return "dead"
 
-    async def _refuse(self, envelope: Envelope, body: bytes, reason: str) -> str:
-        async with self._refusing:
-            self._log.warning("message.invalid", queue=envelope.queue, message_id=envelope.message_id, reason=reason)
+    async def _refuse_all(self) -> None:
+        """Sends what does not validate to the dead letters, in sets of what came together, until there is no more."""
+        try:
+            await asyncio.sleep(0)  # what came in by the same read joins the first set
+            while self._refused:
+                await self._refuse(self._take_refused())
+        finally:
+            self._refusing = False
+
+    def _take_refused(self) -> list[_Refused]:
+        taken: list[_Refused] = []
+        size = 0
+        while self._refused and len(taken) < REFUSALS:
+            size += len(self._refused[0].delivery.message.body)
+            if taken and size > REFUSED_BYTES:
+                break
+            taken.append(self._refused.popleft())
+        return taken
+
+    async def _refuse(self, refused: Sequence[_Refused]) -> None:
+        errors: Sequence[Exception | None] = [Returned()] * len(refused)
+        try:
+            for it in refused:
+                known = {"queue": it.envelope.queue, "message_id": it.envelope.message_id}
+                self._log.warning("message.invalid", reason=it.reason, **known)
             if self.subscription.on_invalid is not None:
-                await self._tell(self.subscription.on_invalid, envelope, reason)
-            await self._publish(fate.dead(envelope, body, reason))
-            return "dead"
+                await self._tell_invalid(self.subscription.on_invalid, refused)
+            letters = [fate.dead(it.envelope, it.delivery.message.body, it.reason) for it in refused]
+            errors = await self.patience.publish_all(letters)
+        except Returned:
+            pass
+        except Exception as error:  # noqa: BLE001 - our own mistake, as in `_settle_as`
+            errors = [error] * len(refused)
+        if gone := [it.delivery for it, error in zip(refused, errors, strict=True) if error is None]:
+            await self._settle(gone, "dead")
+        if stuck := next((error for error in errors if error is not None and not isinstance(error, Returned)), None):
+            await self._stuck(stuck)
+        if left := [it.delivery for it, error in zip(refused, errors, strict=True) if error is not None]:
+            await self._settle(left, "returned")
 
-    async def _tell(self, verdict: Callable[..., Awaitable[None]], subject: object, reason: str) -> None:
-        """Tells of a message's end; waits for the database as long as the session lasts."""
-        while True:
-            await self._pass_gates()
-            try:
-                await verdict(subject, reason)
-            except Unavailable as error:
-                await self._wait_out(error)
-            except Exception as error:  # noqa: BLE001 - that it lies with the dead letters matters more than the record
-                self._log.error("message.end_untold", queue=self.subscription.queue, exc_info=error)
-                return
-            else:
-                return
-
-    async def _publish(self, outgoing: Outgoing) -> None:
-        """Publishes to ladder or dead letters, however long it takes: until then we hold the message."""
-        while True:
-            try:
-                await self._publisher.publish(outgoing)
-            except (BrokerUnavailable, Unroutable) as error:
-                if self.trouble is None:
-                    self._log.warning("message.held", key=outgoing.routing_key, reason=str(error))
-                self.trouble = str(error)
-                await first_of(self._ending.wait(), timeout=PAUSE)
-                if self._ending.is_set():
-                    raise Returned from error
-            else:
-                self.trouble = None
-                return
-
-    async def _pass_gates(self) -> None:
-        """Waits until all gates are open. Raises Returned where the session ends first, or has ended."""
-        while not self._ending.is_set():
-            closed = next((gate for gate in self._gates if not gate.is_open), None)
-            if closed is None:
-                return
-            await first_of(closed.wait_open(), self._ending.wait())
-        raise Returned
+    async def _tell_invalid(self, verdict: Verdict, refused: Sequence[_Refused]) -> None:
+        told = [(it.envelope, it.reason) for it in refused]
+        if len(told) == 1 or not await self.patience.tell(verdict, told, last=False):
+            for one in told:
+                await self.patience.tell(verdict, [one])
 
     async def _settle_as(self, delivery: _Delivery, moving: Awaitable[str]) -> None:
         """Acknowledges a message once it lies elsewhere, or gives it back."""
@@ -310,10 +308,13 @@ class Lane(Generic[Body]):
         except Returned:
             word = "returned"
         except Exception as error:  # noqa: BLE001 - our own mistake; the delivery limit ends what would go on for ever
-            self._log.error("message.stuck", queue=self.subscription.queue, exc_info=error)
-            await first_of(self._ending.wait(), timeout=PAUSE)
+            await self._stuck(error)
             word = "returned"
         await self._settle([delivery], word)
+
+    async def _stuck(self, error: Exception) -> None:
+        self._log.error("message.stuck", queue=self.subscription.queue, exc_info=error)
+        await self.patience.pause()
 
     async def _settle(self, deliveries: Sequence[_Delivery], word: str) -> None:
         """Acknowledges; where the channel is lost the messages come again, and their handler knows how to take that."""
