@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Row
+
 from taskbell.contracts import REPLY_TYPE, State
 from taskbell.database import Database, Transaction
 from taskbell.errors import BrokerUnavailable, Retry, Unroutable
@@ -69,6 +71,18 @@ _STORE = """
         attempts = c.attempts + 1, finished_at = now()
     WHERE c.state = 'failed'
 """
+
+_REFUSE = f"""
+    WITH written AS (
+        {_STORE.strip()}
+        RETURNING c.message_id, c.state, c.result, c.reason
+    )
+    SELECT message_id, state, result, reason FROM written
+    UNION ALL
+    SELECT message_id, state, result, reason FROM taskbell.command AS c
+    WHERE message_id = ANY(CAST(:ids AS text[])) AND state <> 'failed'
+        AND message_id NOT IN (SELECT message_id FROM written)
+"""  # noqa: S608 - all of it is ours
 
 
 class CommandLog:
@@ -133,10 +147,13 @@ class CommandLog:
         first: dict[str, tuple[Envelope, None, Outcome]] = {}
         for envelope, reason in sorted(refused, key=lambda it: it[0].message_id):
             first.setdefault(envelope.message_id, (envelope, None, Outcome.rejected(reason)))
-        async with self._database.transaction() as transaction:
-            await self._store(transaction, list(first.values()))
-            # A command that ended before under this message_id keeps its outcome, and that is the answer.
-            stored = await self._stored(transaction, list(first))
+        # A command that ended before under one of these message_ids keeps its outcome, and that is the answer.
+        async with self._database.statement() as transaction:
+            rows = await transaction.rows(_REFUSE, _columns(list(first.values())))
+            stored = _by_id(rows)
+        if len(stored) < len(first):  # one of them ended while the statement was under way
+            async with self._database.statement() as transaction:
+                stored = await self._stored(transaction, list(first))
         for envelope, _ in refused:
             self.reply(envelope, stored[envelope.message_id])
 
@@ -153,24 +170,11 @@ class CommandLog:
 
     async def _stored(self, transaction: Transaction, ids: Sequence[str]) -> dict[str, Outcome]:
         """The final outcomes that are stored for these ids."""
-        rows = await transaction.rows(_STORED, {"ids": list(ids)})
-        return {row.message_id: Outcome(row.state, row.result, row.reason) for row in rows}
+        return _by_id(await transaction.rows(_STORED, {"ids": list(ids)}))
 
     async def _store(self, transaction: Transaction, ended: Sequence[tuple[Envelope, str | None, Outcome]]) -> int:
         """Writes rows, but over none whose outcome is final; returns how many."""
-        result = await transaction.execute(
-            _STORE,
-            {
-                "ids": [envelope.message_id for envelope, _, _ in ended],
-                "keys": [envelope.routing_key for envelope, _, _ in ended],
-                "bodies": [body for _, body, _ in ended],
-                "states": [outcome.state for _, _, outcome in ended],
-                "results": [_json(outcome.result) for _, _, outcome in ended],
-                "reasons": [outcome.reason for _, _, outcome in ended],
-                "attempts": [envelope.attempt + 1 for envelope, _, _ in ended],
-                "correlations": [envelope.correlation_id for envelope, _, _ in ended],
-            },
-        )
+        result = await transaction.execute(_STORE, _columns(ended))
         return result.rowcount
 
 
@@ -220,6 +224,23 @@ class Replies:
             await self._publisher.publish(outgoing)
         except (BrokerUnavailable, Unroutable, ValueError) as error:
             self._log.warning("reply.failed", message_id=envelope.message_id, reason=str(error))
+
+
+def _columns(ended: Sequence[tuple[Envelope, str | None, Outcome]]) -> dict[str, Any]:
+    return {
+        "ids": [envelope.message_id for envelope, _, _ in ended],
+        "keys": [envelope.routing_key for envelope, _, _ in ended],
+        "bodies": [body for _, body, _ in ended],
+        "states": [outcome.state for _, _, outcome in ended],
+        "results": [_json(outcome.result) for _, _, outcome in ended],
+        "reasons": [outcome.reason for _, _, outcome in ended],
+        "attempts": [envelope.attempt + 1 for envelope, _, _ in ended],
+        "correlations": [envelope.correlation_id for envelope, _, _ in ended],
+    }
+
+
+def _by_id(rows: Sequence[Row[Any]]) -> dict[str, Outcome]:
+    return {row.message_id: Outcome(row.state, row.result, row.reason) for row in rows}
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:

@@ -1,6 +1,7 @@
 """Status updates: commands that wait together are applied together, and mean what they mean one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from taskbell.commands import CommandLog, Outcome
 from taskbell.contracts import TaskStatusChanged, UpdateTaskStatus
@@ -8,7 +9,7 @@ from taskbell.database import Transaction
 from taskbell.messaging.delivery import Received
 from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_maintenance.domain import Change, Decision, Unchanged, decide, rounds, settled
-from taskbell_maintenance.repository.statuses import Tasks
+from taskbell_maintenance.repository.statuses import Refused, Tasks
 
 Command = Received[UpdateTaskStatus]
 
@@ -25,14 +26,20 @@ class StatusUpdates:
         self._outbox = outbox
 
     async def update(self, commands: Sequence[Command]) -> None:
-        """Applies a set of commands in one transaction, each at most once."""
-        await self._log.run(commands, self._apply)
+        """Applies a set of commands in one transaction, each at most once.
 
-    async def _apply(self, transaction: Transaction, commands: Sequence[Command]) -> Sequence[Outcome]:
+        Where the table refuses one of them, all are done again in a second one, in which it is found and refused.
+        """
+        try:
+            await self._log.run(commands, partial(self._apply, apart=False))
+        except Refused:
+            await self._log.run(commands, partial(self._apply, apart=True))
+
+    async def _apply(self, transaction: Transaction, commands: Sequence[Command], *, apart: bool) -> Sequence[Outcome]:
         outcomes: dict[str, Outcome] = {}
         events: list[OutboxMessage] = []
         for some in rounds(commands, key=lambda command: command.body.task_id):
-            for command, outcome in await self._one_round(transaction, some):
+            for command, outcome in await self._one_round(transaction, some, apart=apart):
                 outcomes[command.message_id] = outcome
                 if outcome.state == "done":
                     events.append(_event(command, outcome))
@@ -40,13 +47,18 @@ class StatusUpdates:
         return [outcomes[command.message_id] for command in commands]
 
     async def _one_round(
-        self, transaction: Transaction, commands: Sequence[Command]
+        self, transaction: Transaction, commands: Sequence[Command], *, apart: bool
     ) -> Sequence[tuple[Command, Outcome]]:
         """Applies at most one command a task."""
         statuses = await self._tasks.lock_statuses(transaction, [command.body.task_id for command in commands])
         decisions = [(command, decide(command.body, statuses)) for command in commands]
         changes = [decision for _, decision in decisions if isinstance(decision, Change)]
-        written, reasons = await self._tasks.change_statuses(transaction, changes) if changes else ({}, {})
+        written: Mapping[int, str | None] = {}
+        reasons: Mapping[int, str] = {}
+        if changes and apart:
+            written, reasons = await self._tasks.change_statuses_apart(transaction, changes)
+        elif changes:
+            written = await self._tasks.change_statuses(transaction, changes)
         return [(command, _outcome(settled(decision, written, reasons))) for command, decision in decisions]
 
 

@@ -14,6 +14,11 @@ from taskbell_maintenance.domain import Change
 from taskbell_maintenance.repository.locks import TaskLocks
 from taskbell_maintenance.repository.refusals import is_locked, refused
 
+
+class Refused(Exception):
+    """The app's table refused a change, and the transaction is over with it."""
+
+
 LOCK_TIMEOUT = "2s"
 """How long a set of status updates waits for a row that somebody else has locked."""
 
@@ -59,38 +64,44 @@ class Tasks:
             raise Retry(msg) from error
         return {row.id: row.status for row in rows}
 
-    async def change_statuses(
-        self, transaction: Transaction, changes: Sequence[Change]
-    ) -> tuple[Mapping[int, str | None], Mapping[int, str]]:
-        """Gives locked tasks their new statuses, one change a task.
+    async def change_statuses(self, transaction: Transaction, changes: Sequence[Change]) -> Mapping[int, str | None]:
+        """Gives locked tasks their new statuses, one change a task; the statuses that tasks now have.
 
-        Returns:
-            The statuses that tasks now have, and why others were refused. Of a task in neither, a trigger or a rule
-            has discarded the change.
+        Of a task that is not among them, a trigger or a rule has discarded the change.
+
+        Raises:
+            Refused: the table takes one of them not; `change_statuses_apart` tells which, in another transaction.
         """
         try:
-            return await self._write(transaction, changes), {}
+            return await self._write(transaction, changes)
         except DBAPIError as error:
-            if (reason := refused(error)) is None:
+            if refused(error) is None:
                 raise
-        if len(changes) == 1:
-            return {}, {changes[0].task_id: reason}
+            raise Refused from error
+
+    async def change_statuses_apart(
+        self, transaction: Transaction, changes: Sequence[Change]
+    ) -> tuple[Mapping[int, str | None], Mapping[int, str]]:
+        """The same, each behind a savepoint of its own, which costs two round trips; and why some were refused."""
         written: dict[int, str | None] = {}
         reasons: dict[int, str] = {}
         for change in changes:
-            alone, refusal = await self.change_statuses(transaction, [change])
-            written |= alone
-            reasons |= refusal
+            try:
+                async with transaction.connection.begin_nested():
+                    written |= await self._write(transaction, [change])
+            except DBAPIError as error:
+                if (reason := refused(error)) is None:
+                    raise
+                reasons[change.task_id] = reason
         return written, reasons
 
     async def _write(self, transaction: Transaction, changes: Sequence[Change]) -> dict[int, str | None]:
-        async with transaction.connection.begin_nested():
-            rows = await transaction.rows(
-                self._change,
-                {
-                    "ids": [change.task_id for change in changes],
-                    "statuses": [change.new for change in changes],
-                    "completions": [change.completion for change in changes],
-                },
-            )
+        rows = await transaction.rows(
+            self._change,
+            {
+                "ids": [change.task_id for change in changes],
+                "statuses": [change.new for change in changes],
+                "completions": [change.completion for change in changes],
+            },
+        )
         return {row.id: row.status for row in rows}
