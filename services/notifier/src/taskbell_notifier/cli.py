@@ -188,6 +188,11 @@ def _open(row: dict[str, Any]) -> str:
     mail = f"The {row['kind']} mail of {row['period']}"
     if row["state"] == "sending":
         return f"{mail} is with a process; if that has died, it is taken back at {shown(row['lease_until'])}."
+    if row["state"] == "unknown":
+        return (
+            f"What became of the last try is unknown of {mail[0].lower()}{mail[1:]}: it is sent once more, or with "
+            "UNKNOWN_POLICY=hold ends failed 48 hours after its time."
+        )
     when = f"is tried next at {shown(row['next_attempt_at'])}" if row["next_attempt_at"] else "waits for its turn"
     return f"{mail} {when}, and is given up at {shown(row['expires_at'])}."
 

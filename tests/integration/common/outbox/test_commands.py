@@ -234,6 +234,23 @@ async def test_many_that_do_not_validate_are_refused_together(
     ]
 
 
+async def test_what_ends_while_it_is_being_refused_keeps_its_outcome_and_that_is_told(
+    shop: Shop, module_management: Management, reply_queue: str
+) -> None:
+    async with shop.database.transaction() as other:
+        await shop.log.finish(other, [(command(7), Outcome.done(task_id=7))])
+        ids = ("m-7", "m-8")
+        refusing = asyncio.create_task(shop.log.refuse([(envelope(it, reply_to=reply_queue), "no") for it in ids]))
+        async with shop.database.transaction() as looking:
+            waits = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            await eventually(lambda: looking.value(waits), what="the refusal waits for the other's row")
+    await refusing
+    told = [reply.json() for reply in await replies(module_management, reply_queue, 2)]
+    assert sorted((it["message_id"], it["state"]) for it in told) == [("m-7", "done"), ("m-8", "rejected")]
+
+
 async def test_what_does_not_validate_does_not_overwrite_what_is_final(shop: Shop) -> None:
     await shop.run(command(7))
     await shop.log.refuse([(envelope("m-7"), "task_id: Field required")])

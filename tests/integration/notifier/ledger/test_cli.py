@@ -116,6 +116,9 @@ async def test_why_tells_when_a_mail_that_has_not_ended_goes_on(town: Town, room
     )
     told = (await in_thread(run, "why", "--user", "1")).stdout
     assert "if that has died, it is taken back at 2026-11-20 10:02:00 UTC" in told
+    await town.execute("UPDATE taskbell.delivery SET state = 'unknown', claim = NULL, phase = NULL, lease_until = NULL")
+    told = (await in_thread(run, "why", "--user", "1")).stdout
+    assert "What became of the last try is unknown of the overdue mail of " in told
 
 
 async def test_why_tells_what_keeps_a_person_without_a_mail(town: Town, run: Run) -> None:
@@ -179,7 +182,7 @@ async def test_what_postgresql_refuses_is_one_sentence(town: Town, database_url:
     assert (done.status, done.err) == (
         2,
         "taskbell: PostgreSQL: column u.is_active does not exist: "
-        "docs/app-tables.md names the columns that it looks for\n",
+        "run `taskbell setup`; of the app's tables, docs/app-tables.md names the columns\n",
     )
     done = await taskbell("mail", "why", "--user", "1", DATABASE_URL=database_url, APP_SCHEMA="nope")
     assert (done.status, done.err) == (

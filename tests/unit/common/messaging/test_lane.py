@@ -12,6 +12,7 @@ from pamqp.header import ContentHeader
 from taskbell.contracts import UpdateTaskStatus
 from taskbell.errors import BrokerUnavailable, DatabaseUnavailable
 from taskbell.messaging.lane import Lane, Subscription
+from taskbell.messaging.publisher import Outgoing
 from taskbell.metrics import Metrics
 
 
@@ -136,3 +137,49 @@ async def test_of_a_refused_set_only_what_lies_with_the_dead_letters_is_acknowle
         lane.deliver(replace(delivery(1, redelivered=False), body=b"{}"))
     await asyncio.gather(*lane.tasks)
     assert settled == [(1, "dead"), (2, "returned")]
+
+
+async def test_one_that_cannot_be_refused_does_not_take_the_others_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    settled: list[tuple[int, str]] = []
+
+    class Publisher:
+        async def publish_all(self, messages: Any) -> list[Exception | None]:
+            return [None] * len(messages)
+
+    async def settle(deliveries: Any, word: str) -> None:
+        settled.append((len(deliveries), word))
+
+    def dead(envelope: Any, body: bytes, reason: str) -> Outgoing:
+        if body == b"[]":
+            raise RuntimeError("a bug of ours")
+        return Outgoing("x", "y", body, "m")
+
+    lane = lane_of()
+    lane.patience._publisher = cast(Any, Publisher())
+    monkeypatch.setattr("taskbell.messaging.patience.PAUSE", 0.0)
+    monkeypatch.setattr("taskbell.messaging.lane.fate.dead", dead)
+    monkeypatch.setattr(lane, "_settle", settle)
+    for body in (b"{}", b"[]", b"{}"):
+        lane.deliver(replace(delivery(1, redelivered=False), body=body))
+    await asyncio.gather(*lane.tasks)
+    assert settled == [(1, "dead"), (1, "returned"), (1, "dead")]
+
+
+async def test_nothing_more_is_refused_once_the_session_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    settled: list[tuple[int, str]] = []
+
+    async def settle(deliveries: Any, word: str) -> None:
+        settled.append((len(deliveries), word))
+
+    class Publisher:
+        async def publish_all(self, messages: Any) -> list[Exception | None]:
+            return [None] * len(messages)
+
+    lane = lane_of()
+    lane.patience._publisher = cast(Any, Publisher())
+    monkeypatch.setattr(lane, "_settle", settle)
+    for _ in range(2):
+        lane.deliver(replace(delivery(1, redelivered=False), body=b"{}"))
+    lane.patience._ending.set()
+    await asyncio.gather(*lane.tasks)
+    assert settled == [(2, "returned")]

@@ -3,9 +3,14 @@
 import asyncio
 
 import pytest
+from aiormq import exceptions
 
 from taskbell.errors import BrokerUnavailable
-from taskbell.messaging.losses import LOSSES, losses_named
+from taskbell.messaging.losses import LOSSES, in_words, losses_named
+
+LOGIN = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile."
+QUEUE = "ACCESS_REFUSED - access to queue 'q' in vhost '/' refused for user 'taskbell_maintenance'"
+OPENING = "Expected one of ['Connection.OpenOk'], got <Connection.Close object at 0x7f74ef380650>"
 
 
 async def ended_by(error: BaseException | type[BaseException]) -> BaseException:
@@ -66,3 +71,19 @@ async def test_a_task_that_was_cancelled_before_still_learns_of_a_loss() -> None
     await asyncio.sleep(0)
     task.cancel()
     assert isinstance(await task, ConnectionError)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (exceptions.ProbableAuthenticationError(LOGIN), "check user and password in BROKER_URL"),
+        (exceptions.ChannelAccessRefused(QUEUE), "run `taskbell setup` for its rights"),
+        (exceptions.InvalidFrameError(OPENING), "the virtual host in BROKER_URL"),
+        (ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 1)"), "BROKER_URL names another place"),
+        (RuntimeError(), "RuntimeError"),
+        (RuntimeError("first\nsecond"), "first"),
+    ],
+)
+def test_what_is_said_of_one_is_a_line_that_names_what_to_look_at(error: Exception, words: str) -> None:
+    assert words in in_words(error)
+    assert "\n" not in in_words(error)

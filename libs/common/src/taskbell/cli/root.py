@@ -70,7 +70,8 @@ def run(arguments: Sequence[str] | None) -> int:
         print(f"taskbell: {error}", file=sys.stderr)
         return 1
     except OSError as error:  # such as a full disk that the output goes to
-        print(f"taskbell: {error.strerror or error}", file=sys.stderr)
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"taskbell: {what}{error.strerror or error}", file=sys.stderr)
         return 1
     return int(status or 0)
 

@@ -275,6 +275,9 @@ class Lane(Generic[Body]):
         return taken
 
     async def _refuse(self, refused: Sequence[_Refused]) -> None:
+        if self.patience.is_over:
+            await self._settle([it.delivery for it in refused], "returned")
+            return
         errors: Sequence[Exception | None] = [Returned()] * len(refused)
         try:
             for it in refused:
@@ -287,7 +290,11 @@ class Lane(Generic[Body]):
         except Returned:
             pass
         except Exception as error:  # noqa: BLE001 - our own mistake, as in `_settle_as`
-            errors = [error] * len(refused)
+            if len(refused) > 1:  # it must not take the others with it
+                for it in refused:
+                    await self._refuse([it])
+                return
+            errors = [error]
         if gone := [it.delivery for it, error in zip(refused, errors, strict=True) if error is None]:
             await self._settle(gone, "dead")
         if stuck := next((error for error in errors if error is not None and not isinstance(error, Returned)), None):

@@ -21,8 +21,10 @@ def in_words(error: BaseException) -> str:
     said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     if "Connection.OpenOk" in said:  # all that aiormq tells of what RabbitMQ answered instead
         return "the virtual host in BROKER_URL does not exist, or its user may not use it"
-    if "ACCESS_REFUSED" in said:
+    if "Login was refused" in said:
         return f"{said.partition('. ')[0]}: check user and password in BROKER_URL"
+    if "ACCESS_REFUSED" in said:
+        return f"{said}: run `taskbell setup` for its rights, or name this service's own user in BROKER_URL"
     if "Name or service not known" in said:
         return f"{said}: check the host in BROKER_URL"
     if "Connect call failed" in said:

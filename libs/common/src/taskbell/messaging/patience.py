@@ -93,6 +93,11 @@ class Patience:
         self.trouble = None
         return errors
 
+    @property
+    def is_over(self) -> bool:
+        """Has the session's end begun?"""
+        return self._ending.is_set()
+
     async def pass_gates(self) -> None:
         """Waits until all gates are open. Raises Returned where the session ends first, or has ended."""
         while not self._ending.is_set():

@@ -13,7 +13,7 @@ _REMEDIES = {
     "3D000": "create the database that DATABASE_URL names, for example with createdb",
     "3F000": "run `taskbell setup`",
     "42501": "the user in DATABASE_URL may not do this; setup needs one who may create schemas, and roles if it is to",
-    "42703": "docs/app-tables.md names the columns that it looks for",
+    "42703": "run `taskbell setup`; of the app's tables, docs/app-tables.md names the columns",
     "42P01": "run `taskbell setup`",
     "42883": "run `taskbell setup`",
 }
