@@ -8,6 +8,7 @@ from taskbell.messaging.publisher import Publisher
 from taskbell.outbox import Outbox, Relay
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
+from taskbell.stalled import StalledSessions
 from taskbell.zones import resolve_zone
 from taskbell_maintenance.cleanup import Cleanups
 from taskbell_maintenance.dead_letters import DeadLetterQueues
@@ -59,7 +60,7 @@ def build(settings: MaintenanceSettings, process: Process) -> Application:
     )
     relay = Relay(database, publisher, outbox, gate=gate, health=health, metrics=metrics, also=["app"])
     return Application(
-        parts=[gate, consumers, relay, cleanups, Pruner(OwnRows(database), gate)],
+        parts=[gate, consumers, relay, cleanups, Pruner(OwnRows(database), gate), StalledSessions(database, gate)],
         close=[replies.close, publisher.close, database.close],
     )
 

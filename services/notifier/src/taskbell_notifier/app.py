@@ -16,6 +16,7 @@ from taskbell.messaging.publisher import Publisher
 from taskbell.outbox import Outbox, Relay
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
+from taskbell.stalled import StalledSessions
 from taskbell.zones import resolve_zone
 from taskbell_notifier.completion import Completion
 from taskbell_notifier.handlers import UseCases, batches, events_and_commands
@@ -106,6 +107,7 @@ def build(settings: NotifierSettings, process: Process) -> Application:
             post.ledger,
             SmtpPart(post.pool),
             Pruner(database, gate=gate),
+            StalledSessions(database, gate),
         ],
         close=[post.sender.close, post.ledger.close, replies.close, publisher.close, database.close],
         routes=routes if apart is None else [],

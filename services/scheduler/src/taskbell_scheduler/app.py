@@ -8,8 +8,10 @@ from taskbell.messaging.publisher import Publisher
 from taskbell.outbox import Outbox, Relay
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
+from taskbell.stalled import StalledSessions
 from taskbell_scheduler.metrics import SchedulerMetrics
 from taskbell_scheduler.pruning import Pruner
+from taskbell_scheduler.repository.scheduling import STALLED
 from taskbell_scheduler.schedule_file import read_schedules
 from taskbell_scheduler.scheduler import Scheduler
 from taskbell_scheduler.settings import SchedulerSettings
@@ -37,7 +39,14 @@ def build(settings: SchedulerSettings, process: Process) -> Application:
     )
     relay = Relay(database, publisher, outbox, gate=gate, health=process.health, metrics=process.metrics)
     return Application(
-        parts=[gate, scheduler, relay, Pruner(database, gate=gate)], close=[publisher.close, database.close]
+        parts=[
+            gate,
+            scheduler,
+            relay,
+            Pruner(database, gate=gate),
+            StalledSessions(database, gate, limit=STALLED.total_seconds()),
+        ],
+        close=[publisher.close, database.close],
     )
 
 

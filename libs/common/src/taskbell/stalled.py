@@ -1,0 +1,59 @@
+"""Ends sessions of frozen processes that PostgreSQL itself does not end, so that their locks hold up nobody for ever.
+
+`idle_in_transaction_session_timeout` ends a session that waits for its client's next statement. Between preparing a
+statement and executing it a session does not count as idle: asyncpg ends the first step with Flush, not with Sync, so
+PostgreSQL goes on calling it active, and the limit of statements is not looked at while it reads. A process that is
+stopped (SIGSTOP, a suspended virtual machine) at that point would keep its locks until it goes on.
+"""
+
+import asyncio
+
+from taskbell.concurrency import first_of
+from taskbell.database import IDLE_IN_TRANSACTION, Database
+from taskbell.gate import Gate
+from taskbell.logs import logger
+
+_END = """
+    SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user
+        AND application_name = current_setting('application_name')
+        AND state = 'active' AND wait_event = 'ClientRead'
+        AND state_change < pg_catalog.clock_timestamp() - make_interval(secs => CAST(:seconds AS float8))
+"""
+# Everybody may end sessions of their own role; those of other programs of that role have another application_name.
+
+
+class StalledSessions:
+    """Looks for such sessions of this service, of whatever process.
+
+    Args:
+        limit: seconds that one may stand still, and between looks.
+    """
+
+    def __init__(self, database: Database, gate: Gate, *, limit: float = IDLE_IN_TRANSACTION) -> None:
+        self.name = "stalled sessions"
+        self._database = database
+        self._gate = gate
+        self._limit = limit
+        self._log = logger("stalled")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Looks until `stop`."""
+        while not stop.is_set():
+            await first_of(stop.wait(), timeout=self._limit)
+            await first_of(self._gate.wait_open(), stop.wait())
+            if not stop.is_set():
+                async with self._gate.attempt(self.name, stop):
+                    await self.end()
+
+    async def end(self) -> int:
+        """Ends those that there are; how many.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL does not answer.
+        """
+        async with self._database.statement() as transaction:
+            rows = await transaction.rows(_END, {"seconds": self._limit})
+        if rows:
+            self._log.warning("sessions.ended", sessions=len(rows), reason="frozen in the middle of a statement")
+        return len(rows)
