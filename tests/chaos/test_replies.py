@@ -94,7 +94,7 @@ async def test_a_command_whose_answer_reaches_nobody_took_effect_and_is_never_de
         await eventually(lambda: sum(post.addressed().values()) >= len(wanted))
         for service in ("notifier", "maintenance"):
             if refused:
-                await eventually(lambda: "reply.failed" in post.house.log(service))  # noqa: B023 - awaited at once
+                await eventually(lambda: post.house.has_said(service, "reply.failed"))  # noqa: B023 - awaited at once
         # What was not acknowledged lies in its queue again once its consumer is gone.
         for service in ("notifier", "maintenance"):
             await post.house.stop(service)

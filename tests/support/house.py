@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -92,7 +93,14 @@ class House:
 
     def log(self, service: str) -> str:
         """The end of what it said."""
-        return tail(self._stack.directory / "log" / f"{self._name(service)}.log")
+        return tail(self._log(service))
+
+    def has_said(self, service: str, event: str) -> bool:
+        """Has it logged that event, however much it has said since?"""
+        return f'"event": "{event}"' in self._log(service).read_text(encoding="utf-8", errors="replace")
+
+    def _log(self, service: str) -> Path:
+        return self._stack.directory / "log" / f"{self._name(service)}.log"
 
     def check_running(self) -> None:
         """Fail, with its last words, where a service has ended by itself."""
