@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 import asyncpg
 import pytest
 import pytest_asyncio
+from tests.support.command import taskbell
 from tests.support.roles import NAMES, Roles, allows, connected
 
 # SELECT, INSERT, UPDATE, DELETE. A capital: on every column; a small letter: only on those in SOME; a dash: denied.
@@ -182,6 +183,21 @@ async def test_the_notifier_cannot_change_tasks(
 ) -> None:
     assert await allows(admin, change)
     assert not await allows(logged_in["notifier"], change)
+
+
+async def test_the_notifier_tells_why_as_far_as_it_may(roles: Roles, admin: asyncpg.Connection) -> None:
+    await admin.execute(
+        """INSERT INTO "The App".users (id, name, email, is_active) VALUES (77, 'Ann', 'ann@example.org', true)"""
+    )
+    told = {
+        role: await taskbell(
+            "mail", "why", "--user", "77", DATABASE_URL=roles.database_url(role), APP_SCHEMA=roles.app_schema
+        )
+        for role in ("notifier", "operator")
+    }
+    assert [(said.status, said.err) for said in told.values()] == [(0, ""), (0, "")]
+    assert "ask as taskbell_operator" in told["notifier"].out
+    assert "No schedule has run in UTC yet" in told["operator"].out
 
 
 @pytest.mark.parametrize(
