@@ -70,7 +70,7 @@ def publish_by_hand(
 
     try:
         known_as, outcome = asyncio.run(send())
-    except ValueError as error:  # an id that AMQP does not carry, or a traceparent that is none
+    except ValueError as error:  # an id that AMQP does not carry
         raise Mistake(str(error)) from None
     if as_json:
         told: dict[str, Any] = {"message_id": known_as, "exchange": message.exchange, "routing_key": routing_key}
