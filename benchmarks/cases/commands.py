@@ -6,7 +6,7 @@ from benchmarks.dataset import DataSet
 from benchmarks.house import Bench
 from benchmarks.result import Result
 from taskbell.contracts import TaskStatus, UpdateTaskStatus, message_of
-from taskbell.messaging.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.publisher import Outgoing, Publisher
 
 COMMANDS = 20_000
 COPIES = 2

@@ -13,8 +13,8 @@ from aiormq.connection import Connection
 
 from taskbell import commands
 from taskbell.database import Database
-from taskbell.messaging import publisher
-from taskbell_notifier.ledger import Ledger
+from taskbell.messaging.publishing import publisher
+from taskbell_notifier.delivery.ledger import Ledger
 from taskbell_notifier.lifecycle import Claimed
 from taskbell_notifier.repository import deliveries, planning
 from taskbell_scheduler.repository import scheduling

@@ -5,7 +5,7 @@ Everything else is as in the real one; tests at full size run that. Run by a tes
 
 import sys
 
-from taskbell.messaging import session
+from taskbell.messaging.consuming import session
 from taskbell.service import main
 from taskbell_maintenance.app import service
 

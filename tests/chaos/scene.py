@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskbell.contracts.catalogue import CATALOGUE, COMMANDS
-from taskbell.messaging.losses import LOSSES
-from taskbell.messaging.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.publisher import Outgoing, Publisher
 from taskbell.messaging.topology import dead_queue
+from taskbell.messaging.wire.connection_errors import LOSSES
 from tests.chaos import checker
 from tests.chaos.crew import Crew
 from tests.chaos.sink import Sink, logged_sink

@@ -16,9 +16,10 @@ from pamqp.header import ContentHeader
 
 from taskbell.contracts import CATALOGUE
 from taskbell.errors import InvalidMessage
-from taskbell.messaging import publisher, wire
-from taskbell.messaging.delivery import Envelope, envelope_of
-from taskbell.messaging.fate import REASON_LIMIT, dead, reason_of, retry
+from taskbell.messaging.consuming.delivery import Envelope, envelope_of
+from taskbell.messaging.consuming.failures import REASON_LIMIT, dead, reason_of, retry
+from taskbell.messaging.publishing import publisher
+from taskbell.messaging.wire import frames
 from tests.chaos.fuzzing import fuzz
 from tests.chaos.plan import Plan
 
@@ -129,10 +130,10 @@ def test_any_properties_are_read_and_carried_on(plan: Plan, seed: int) -> None:
 
     def attack(flags: int, rest: bytes, key: str, redelivered: bool) -> None:
         payload = b"\x00\x3c\x00\x00" + (7).to_bytes(8, "big") + flags.to_bytes(2, "big") + rest + b"\xce"
-        head = wire._HEAD.pack(wire._HEADER, 1, len(payload) - 1)
-        frame = head + payload if wire._is_plain(payload) else wire._readable(1, head, payload)
+        head = frames._HEAD.pack(frames._HEADER, 1, len(payload) - 1)
+        frame = head + payload if frames._is_plain(payload) else frames._readable(1, head, payload)
         header = ContentHeader()
-        header.unmarshal(frame[wire._HEAD.size : -1])
+        header.unmarshal(frame[frames._HEAD.size : -1])
         deliver = Basic.Deliver("tag", 1, redelivered, "taskbell.commands", key)
         message = DeliveredMessage(delivery=deliver, header=header, body=b"{}", channel=None)  # type: ignore[arg-type]
         read = envelope_of(QUEUE, message)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from taskbell.messaging import session
+from taskbell.messaging.consuming import session
 from tests.chaos import impatient
 from tests.chaos.figures import Figures
 from tests.chaos.links import ForgetfulProxy, SilentProxy

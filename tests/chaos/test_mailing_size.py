@@ -16,7 +16,7 @@ from typing import Self
 import asyncpg
 
 from taskbell_devstack.ports import pick_free
-from taskbell_notifier.planner import BACKLOG, FIRST_PAGE, PAGE
+from taskbell_notifier.planning.planner import BACKLOG, FIRST_PAGE, PAGE
 from taskbell_notifier.repository.planning import BATCH
 from tests.chaos.crew import Crew, Member
 from tests.chaos.figures import Figures

@@ -11,7 +11,7 @@ import pytest
 
 from taskbell.contracts.catalogue import EVENTS
 from taskbell.errors import BrokerUnavailable
-from taskbell.messaging.publisher import PUBLISH_TIMEOUT, Outgoing, Publisher
+from taskbell.messaging.publishing.publisher import PUBLISH_TIMEOUT, Outgoing, Publisher
 from tests.chaos.figures import Figures
 from tests.chaos.ground import Ground
 from tests.chaos.plan import Plan

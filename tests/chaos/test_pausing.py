@@ -16,9 +16,9 @@ import pytest
 from taskbell.database import Database
 from taskbell.errors import DatabaseUnavailable
 from taskbell.gate import Gate
-from taskbell.messaging import consumers as consuming
-from taskbell.messaging.consumers import Consumers
-from taskbell.messaging.publisher import Publisher
+from taskbell.messaging.consuming import consumers as consuming
+from taskbell.messaging.consuming.consumers import Consumers
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.messaging.topology import topology
 from taskbell.service import Application, Process
 from taskbell.settings import load

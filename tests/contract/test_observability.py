@@ -14,7 +14,7 @@ from taskbell.messaging.topology import topology
 from taskbell.metrics import Metrics
 from taskbell.service import services
 from taskbell_notifier.lifecycle import State
-from taskbell_notifier.measures import Measures
+from taskbell_notifier.metrics import Measures
 from taskbell_scheduler.domain import Status
 from taskbell_scheduler.metrics import SchedulerMetrics
 

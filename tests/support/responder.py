@@ -9,10 +9,10 @@ from taskbell.contracts import UpdateTaskStatus
 from taskbell.database import Database, Transaction
 from taskbell.gate import Gate
 from taskbell.health import Health
-from taskbell.messaging.consumers import Consumers
-from taskbell.messaging.delivery import Received
-from taskbell.messaging.lane import Subscription
-from taskbell.messaging.publisher import Publisher
+from taskbell.messaging.consuming.consumers import Consumers
+from taskbell.messaging.consuming.delivery import Received
+from taskbell.messaging.consuming.dispatcher import Subscription
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.metrics import Metrics
 from taskbell.outbox import Outbox, Relay
 from taskbell.settings import CommonSettings, load

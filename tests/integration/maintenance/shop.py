@@ -14,8 +14,8 @@ import asyncpg
 from taskbell.commands import CommandLog, Replies
 from taskbell.contracts import CleanupCompletedTasks, Contract, GenerateTaskReport, UpdateTaskStatus, message_of
 from taskbell.database import Database
-from taskbell.messaging.delivery import Envelope, Received
-from taskbell.messaging.publisher import Publisher
+from taskbell.messaging.consuming.delivery import Envelope, Received
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.outbox import Outbox
 from taskbell.settings import load
 from taskbell_maintenance.cleanup import Cleanups

@@ -13,8 +13,8 @@ from tests.support.waiting import eventually
 
 from taskbell.errors import DatabaseUnavailable
 from taskbell_scheduler.domain import LISTED
+from taskbell_scheduler.reconcile import Changes
 from taskbell_scheduler.repository import SchedulerRepository
-from taskbell_scheduler.roster import Changes
 
 REPORT = entry("report", "0 7 * * *", "maintenance.generate_task_report", catch_up="12h")
 REMINDERS = entry("reminders", "0 8 * * *", timezone="recipient")

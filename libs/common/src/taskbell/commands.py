@@ -16,9 +16,9 @@ from taskbell.contracts import REPLY_TYPE, State
 from taskbell.database import Database, Transaction
 from taskbell.errors import BrokerUnavailable, Retry, Unroutable
 from taskbell.logs import logger
-from taskbell.messaging.delivery import Body, Envelope, Received
-from taskbell.messaging.properties import text_of
-from taskbell.messaging.publisher import Outgoing, Publisher
+from taskbell.messaging.consuming.delivery import Body, Envelope, Received
+from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.wire.properties import text_of
 
 REPLY_QUEUES = ("amq.rabbitmq.reply-to.", "amq.gen-", "reply.")
 """Only to queues of these names: nobody can have us write to a queue of ours, or of another service."""

@@ -19,8 +19,8 @@ from taskbell.errors import BrokerUnavailable, TopologyMissing, Unroutable
 from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.logs import logger
-from taskbell.messaging.properties import TRACEPARENT
-from taskbell.messaging.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.wire.properties import TRACEPARENT
 from taskbell.metrics import Metrics
 
 Owner = Literal["scheduler", "notifier", "maintenance", "app"]

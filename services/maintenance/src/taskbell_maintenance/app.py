@@ -3,8 +3,8 @@
 from taskbell.commands import CommandLog, Replies
 from taskbell.database import Database
 from taskbell.gate import Gate
-from taskbell.messaging.consumers import Consumers
-from taskbell.messaging.publisher import Publisher
+from taskbell.messaging.consuming.consumers import Consumers
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.outbox import Outbox, Relay
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema

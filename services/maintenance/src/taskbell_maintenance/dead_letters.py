@@ -4,9 +4,9 @@ import asyncio
 
 import aio_pika
 
-from taskbell.messaging.losses import LOSSES, losses_named
-from taskbell.messaging.publisher import connection_url
+from taskbell.messaging.publishing.publisher import connection_url
 from taskbell.messaging.topology import CONSUMERS, dead_queue
+from taskbell.messaging.wire.connection_errors import LOSSES, losses_named
 from taskbell_maintenance.figures import DeadLetters
 
 TIMEOUT = 5.0

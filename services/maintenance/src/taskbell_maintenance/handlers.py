@@ -5,8 +5,8 @@ from typing import Any
 
 from taskbell.commands import CommandLog
 from taskbell.contracts import CleanupCompletedTasks, GenerateTaskReport, UpdateTaskStatus
-from taskbell.messaging.delivery import Body
-from taskbell.messaging.lane import Handler, Subscription
+from taskbell.messaging.consuming.delivery import Body
+from taskbell.messaging.consuming.dispatcher import Handler, Subscription
 from taskbell_maintenance.cleanup import Cleanups
 from taskbell_maintenance.reports import DailyReports
 from taskbell_maintenance.statuses import StatusUpdates

@@ -9,7 +9,7 @@ from taskbell.commands import CommandLog, Outcome
 from taskbell.contracts import GenerateTaskReport, ReportGenerated
 from taskbell.database import Transaction
 from taskbell.logs import logger
-from taskbell.messaging.delivery import Received
+from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_maintenance.dead_letters import DeadLetterQueues
 from taskbell_maintenance.domain import report_date

@@ -6,7 +6,7 @@ from functools import partial
 from taskbell.commands import CommandLog, Outcome
 from taskbell.contracts import TaskStatusChanged, UpdateTaskStatus
 from taskbell.database import Transaction
-from taskbell.messaging.delivery import Received
+from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_maintenance.domain import Change, Decision, Unchanged, decide, rounds, settled
 from taskbell_maintenance.repository.statuses import Refused, Tasks

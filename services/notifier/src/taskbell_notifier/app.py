@@ -11,36 +11,36 @@ from taskbell.commands import CommandLog, Replies
 from taskbell.database import Database
 from taskbell.gate import Gate
 from taskbell.http import HttpServer
-from taskbell.messaging.consumers import Consumers
-from taskbell.messaging.publisher import Publisher
+from taskbell.messaging.consuming.consumers import Consumers
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.outbox import Outbox, Relay
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
 from taskbell.stalled import StalledSessions
 from taskbell.zones import resolve_zone
-from taskbell_notifier.completion import Completion
+from taskbell_notifier.delivery.compose import Letters
+from taskbell_notifier.delivery.ledger import Ledger
+from taskbell_notifier.delivery.mail_server import SmtpPart, Watch, smtp_gate
+from taskbell_notifier.delivery.sender import Sender
+from taskbell_notifier.delivery.sweeper import Sweeper
 from taskbell_notifier.handlers import UseCases, batches, events_and_commands
-from taskbell_notifier.ledger import Ledger
-from taskbell_notifier.letters import Letters
 from taskbell_notifier.mail.mime import MailWriter
-from taskbell_notifier.mail.pages import Pages
 from taskbell_notifier.mail.render import Renderer
-from taskbell_notifier.mail.unsubscribe import UnsubscribeLinks, Unsubscriber
-from taskbell_notifier.mailings import Mailings
-from taskbell_notifier.measures import Measures
-from taskbell_notifier.planner import Planner
+from taskbell_notifier.metrics import Measures
+from taskbell_notifier.planning.completion import Completion
+from taskbell_notifier.planning.mailings import Mailings
+from taskbell_notifier.planning.planner import Planner
+from taskbell_notifier.planning.report import ReportMails
+from taskbell_notifier.planning.trial import TestMails
 from taskbell_notifier.pruner import Pruner
-from taskbell_notifier.report_mail import ReportMails
-from taskbell_notifier.repository.material import Material
+from taskbell_notifier.repository.contents import Material
 from taskbell_notifier.repository.planning import BATCH, Planning
 from taskbell_notifier.repository.preferences import Preferences
-from taskbell_notifier.sender import Sender
 from taskbell_notifier.settings import NotifierSettings
 from taskbell_notifier.smtp import SmtpPool
-from taskbell_notifier.smtp_link import SmtpPart, Watch, smtp_gate
-from taskbell_notifier.sweeper import Sweeper
-from taskbell_notifier.test_mail import TestMails
-from taskbell_notifier.web import UnsubscribePages
+from taskbell_notifier.unsubscribe.pages import Pages
+from taskbell_notifier.unsubscribe.tokens import UnsubscribeLinks, Unsubscriber
+from taskbell_notifier.unsubscribe.web import UnsubscribePages
 
 AT_ONCE = 2
 """Batches under way: while one is claimed and loaded, another is being sent."""

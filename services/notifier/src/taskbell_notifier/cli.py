@@ -23,6 +23,7 @@ from taskbell.zones import resolve_zone
 from taskbell_notifier.domain import MAILINGS, SELECT, Recipient, Selection, Task
 from taskbell_notifier.mail.render import Rendered, Renderer
 from taskbell_notifier.mail.report import read_report
+from taskbell_notifier.repository.contents import Material
 from taskbell_notifier.repository.history import (
     deliveries_to,
     newest_mailings,
@@ -31,7 +32,6 @@ from taskbell_notifier.repository.history import (
     schedules_in,
     standing,
 )
-from taskbell_notifier.repository.material import Material
 from taskbell_notifier.settings import Preview
 
 app = typer.Typer(

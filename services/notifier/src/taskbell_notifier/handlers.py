@@ -5,11 +5,11 @@ from typing import Any
 
 from taskbell.commands import CommandLog
 from taskbell.contracts import OverdueDue, ReminderDue, ReportGenerated, SendBatch, SendTestMail, WeeklyDue
-from taskbell.messaging.lane import Subscription
-from taskbell_notifier.mailings import Mailings
-from taskbell_notifier.report_mail import ReportMails
-from taskbell_notifier.sender import Sender
-from taskbell_notifier.test_mail import TestMails
+from taskbell.messaging.consuming.dispatcher import Subscription
+from taskbell_notifier.delivery.sender import Sender
+from taskbell_notifier.planning.mailings import Mailings
+from taskbell_notifier.planning.report import ReportMails
+from taskbell_notifier.planning.trial import TestMails
 
 
 @dataclass(frozen=True, slots=True)

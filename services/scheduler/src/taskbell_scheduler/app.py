@@ -4,7 +4,7 @@ from functools import partial
 
 from taskbell.database import Database
 from taskbell.gate import Gate
-from taskbell.messaging.publisher import Publisher
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.outbox import Outbox, Relay
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema

@@ -22,8 +22,8 @@ from taskbell.outbox import Outbox
 from taskbell.zones import resolve_zone
 from taskbell_scheduler.domain import EVERY_ZONE, Decision, Entry, Pair, Record, State, Status, decide, next_due
 from taskbell_scheduler.metrics import SchedulerMetrics
+from taskbell_scheduler.reconcile import Roster, call_roster
 from taskbell_scheduler.repository import DEADLOCK, LOCK_NOT_AVAILABLE, Fingerprint, Key, SchedulerRepository, Snapshot
-from taskbell_scheduler.roster import Roster, call_roster
 from taskbell_scheduler.schedules import Schedule
 
 LOOK = 5.0

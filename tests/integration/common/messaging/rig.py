@@ -11,10 +11,10 @@ from tests.support.waiting import eventually
 from taskbell.contracts import CATALOGUE, Contract, UpdateTaskStatus
 from taskbell.gate import Gate
 from taskbell.health import Health
-from taskbell.messaging.consumers import Consumers
-from taskbell.messaging.delivery import Envelope, Received
-from taskbell.messaging.lane import Subscription
-from taskbell.messaging.publisher import Outgoing, Publisher
+from taskbell.messaging.consuming.consumers import Consumers
+from taskbell.messaging.consuming.delivery import Envelope, Received
+from taskbell.messaging.consuming.dispatcher import Subscription
+from taskbell.messaging.publishing.publisher import Outgoing, Publisher
 from taskbell.metrics import Metrics
 
 QUEUE = "maintenance.update_task_status"

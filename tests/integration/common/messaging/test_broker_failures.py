@@ -16,8 +16,8 @@ from tests.support.management import Management
 from tests.support.waiting import eventually
 
 from taskbell.errors import BrokerUnavailable
-from taskbell.messaging.losses import LOSSES, losses_named
-from taskbell.messaging.publisher import PUBLISH_TIMEOUT, Outgoing, Publisher
+from taskbell.messaging.publishing.publisher import PUBLISH_TIMEOUT, Outgoing, Publisher
+from taskbell.messaging.wire.connection_errors import LOSSES, losses_named
 from taskbell.setup.broker import declare
 from taskbell_devstack.programs import find_rabbitmq
 from taskbell_devstack.stack import Stack

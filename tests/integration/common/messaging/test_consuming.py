@@ -10,8 +10,8 @@ from tests.support.waiting import eventually
 
 from taskbell.contracts import GenerateTaskReport
 from taskbell.errors import Never, Retry
-from taskbell.messaging.delivery import Received
-from taskbell.messaging.publisher import Outgoing
+from taskbell.messaging.consuming.delivery import Received
+from taskbell.messaging.publishing.publisher import Outgoing
 
 
 def fails_with(error: Exception, *numbers: int) -> Any:

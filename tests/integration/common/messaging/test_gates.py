@@ -11,8 +11,8 @@ from tests.support.waiting import eventually
 
 from taskbell.errors import BrokerUnavailable, DatabaseUnavailable, Unavailable
 from taskbell.gate import Gate
-from taskbell.messaging import consumers
-from taskbell.messaging.delivery import Received
+from taskbell.messaging.consuming import consumers
+from taskbell.messaging.consuming.delivery import Received
 
 
 class Server:

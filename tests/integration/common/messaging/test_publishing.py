@@ -17,8 +17,8 @@ from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 
 from taskbell.errors import BrokerUnavailable, PublishTimeout, TopologyMissing, Unroutable
-from taskbell.messaging.confirms import confirmed
-from taskbell.messaging.publisher import WINDOW, Outgoing, Publisher
+from taskbell.messaging.publishing.confirms import confirmed
+from taskbell.messaging.publishing.publisher import WINDOW, Outgoing, Publisher
 from taskbell.setup.broker import declare
 
 COMMANDS = "taskbell.commands"
@@ -329,7 +329,7 @@ async def test_never_more_than_a_window_is_under_way(publisher: Publisher, monke
         finally:
             now -= len(messages)
 
-    monkeypatch.setattr("taskbell.messaging.publisher.confirmed", counted)
+    monkeypatch.setattr("taskbell.messaging.publishing.publisher.confirmed", counted)
     await publisher.publish_all([message(f"m-{number}") for number in range(3 * WINDOW)])
     assert most == WINDOW
 

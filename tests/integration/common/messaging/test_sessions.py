@@ -13,10 +13,10 @@ from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 
 from taskbell.contracts import GenerateTaskReport, UpdateTaskStatus
-from taskbell.messaging import session
-from taskbell.messaging.lane import Lane
-from taskbell.messaging.publisher import HEARTBEAT, connection_url
-from taskbell.messaging.session import ConsumerGone, Session
+from taskbell.messaging.consuming import session
+from taskbell.messaging.consuming.dispatcher import Lane
+from taskbell.messaging.consuming.session import ConsumerGone, Session
+from taskbell.messaging.publishing.publisher import HEARTBEAT, connection_url
 from taskbell.setup.broker import declare
 
 REPORTS = "maintenance.generate_task_report"

@@ -7,7 +7,7 @@ import pytest
 from tests.integration.common.messaging.rig import DEAD, QUEUE, Recorder, Rig
 from tests.support.waiting import eventually
 
-from taskbell.messaging import lane, session
+from taskbell.messaging.consuming import dispatcher, session
 
 
 async def come_back(rig: Rig, *, times: int, count: int) -> None:
@@ -40,7 +40,7 @@ class Counting(Recorder):
 
 async def test_suspects_are_taken_one_by_one_and_after_them_as_many_as_may_be_held(rig: Rig) -> None:
     await rig.publish_many(4)
-    await come_back(rig, times=lane.SUSPECT, count=4)
+    await come_back(rig, times=dispatcher.SUSPECT, count=4)
     await rig.publish_many(6, start=5)
     counting = Counting(rig)
     counting.go_on.set()
@@ -69,7 +69,7 @@ async def test_what_came_back_once_holds_nobody_up(rig: Rig) -> None:
 
 async def test_paused_and_stopped_between_suspects_it_leaves_them_in_the_queue(rig: Rig) -> None:
     await rig.publish_many(5)
-    await come_back(rig, times=lane.SUSPECT, count=5)
+    await come_back(rig, times=dispatcher.SUSPECT, count=5)
     counting = Counting(rig)
     running = await rig.consume(counting.subscription(batch=100, prefetch=100))
     await eventually(lambda: counting.left)
@@ -95,7 +95,7 @@ async def test_suspects_that_come_among_others_are_given_back_and_then_taken_alo
     """So they come from another process that died, to one that holds as many as it may."""
     counting = Counting(rig)
     await rig.publish_many(3)
-    await come_back(rig, times=lane.SUSPECT - 1, count=3)
+    await come_back(rig, times=dispatcher.SUSPECT - 1, count=3)
     holder = await aio_pika.connect(rig.url)
     held = await (await holder.channel()).get_queue(QUEUE, ensure=False)
     for _ in range(3):
@@ -119,7 +119,7 @@ async def test_a_broker_that_does_not_answer_between_suspects_costs_the_session_
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await rig.publish_many(3)
-    await come_back(rig, times=lane.SUSPECT, count=3)
+    await come_back(rig, times=dispatcher.SUSPECT, count=3)
     begin = session.Session._begin
     silent = 1
 
@@ -128,7 +128,7 @@ async def test_a_broker_that_does_not_answer_between_suspects_costs_the_session_
         if recorder.done and silent:
             silent -= 1
             raise TimeoutError
-        return await begin(self, lane)  # type: ignore[arg-type]
+        return await begin(self, dispatcher)  # type: ignore[arg-type]
 
     monkeypatch.setattr(session.Session, "_begin", begin_or_wait)
     recorder = Recorder()
@@ -140,7 +140,7 @@ async def test_a_broker_that_does_not_answer_between_suspects_costs_the_session_
 
 async def test_who_is_one_of_a_kind_by_its_prefetch_needs_no_look(rig: Rig) -> None:
     await rig.publish_many(3)
-    await come_back(rig, times=lane.SUSPECT, count=3)
+    await come_back(rig, times=dispatcher.SUSPECT, count=3)
     counting = Counting(rig)
     counting.go_on.set()
     await rig.consume(counting.subscription(prefetch=1))

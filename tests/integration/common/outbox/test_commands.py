@@ -19,9 +19,9 @@ from taskbell.commands import CommandLog, Outcome, Replies
 from taskbell.contracts import CommandOutcome, UpdateTaskStatus
 from taskbell.database import Database, Transaction
 from taskbell.errors import DatabaseUnavailable, Never
-from taskbell.messaging.delivery import Envelope, Received
-from taskbell.messaging.lane import Subscription
-from taskbell.messaging.publisher import Outgoing, Publisher
+from taskbell.messaging.consuming.delivery import Envelope, Received
+from taskbell.messaging.consuming.dispatcher import Subscription
+from taskbell.messaging.publishing.publisher import Outgoing, Publisher
 
 Command = Received[UpdateTaskStatus]
 

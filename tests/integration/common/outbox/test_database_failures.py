@@ -20,9 +20,9 @@ from taskbell.contracts import TaskStatusChanged, UpdateTaskStatus
 from taskbell.database import Database, Transaction
 from taskbell.errors import DatabaseUnavailable
 from taskbell.gate import Gate
-from taskbell.messaging import consumers
-from taskbell.messaging.delivery import Received
-from taskbell.messaging.lane import Subscription
+from taskbell.messaging.consuming import consumers
+from taskbell.messaging.consuming.delivery import Received
+from taskbell.messaging.consuming.dispatcher import Subscription
 from taskbell.outbox import Outbox, OutboxMessage, Relay
 from taskbell.setup import schema
 from taskbell_devstack.stack import Stack

@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 
 from taskbell.contracts import Contract, message_of
 from taskbell.database import Database
-from taskbell.messaging.delivery import Envelope, Received
+from taskbell.messaging.consuming.delivery import Envelope, Received
 from taskbell.service import Application, Process
 from taskbell.settings import load
 from taskbell_notifier.app import build

@@ -17,20 +17,20 @@ from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.metrics import Metrics
 from taskbell.outbox import Outbox
-from taskbell_notifier.completion import Completion
-from taskbell_notifier.ledger import Ledger
-from taskbell_notifier.letters import Letters
+from taskbell_notifier.delivery.compose import Letters
+from taskbell_notifier.delivery.ledger import Ledger
+from taskbell_notifier.delivery.sender import Sender
+from taskbell_notifier.delivery.sweeper import Sweeper
 from taskbell_notifier.mail.headers import parse_sender
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
-from taskbell_notifier.mailings import Mailings
-from taskbell_notifier.measures import Measures
-from taskbell_notifier.planner import Planner
-from taskbell_notifier.repository.material import Material
+from taskbell_notifier.metrics import Measures
+from taskbell_notifier.planning.completion import Completion
+from taskbell_notifier.planning.mailings import Mailings
+from taskbell_notifier.planning.planner import Planner
+from taskbell_notifier.repository.contents import Material
 from taskbell_notifier.repository.planning import Planning
-from taskbell_notifier.sender import Sender
 from taskbell_notifier.smtp import SmtpPool, SmtpSettings, Waits
-from taskbell_notifier.sweeper import Sweeper
 
 LEASE = timedelta(seconds=30)
 PROMPT = Waits(first=0.02, longest=0.05, configuration=0.05)

@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 
 from taskbell.database import Database, Transaction
 from taskbell.errors import DatabaseUnavailable
-from taskbell_notifier import ledger, sender
+from taskbell_notifier.delivery import ledger, sender
 from taskbell_notifier.lifecycle import Claimed, returned
 from taskbell_notifier.repository import deliveries
 

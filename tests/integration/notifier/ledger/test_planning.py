@@ -14,8 +14,8 @@ from tests.support.waiting import eventually
 
 from taskbell import gate as gate_module
 from taskbell.contracts import MailingDue, MailKind, OverdueDue, ReminderDue, SendBatch, WeeklyDue
-from taskbell_notifier import planner as planner_module
 from taskbell_notifier.domain import SELECT, Task
+from taskbell_notifier.planning import planner as planner_module
 
 BASE = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 from taskbell.contracts import MailKind
 from taskbell.http import operations
-from taskbell_notifier.mail.unsubscribe import Unsubscriber
+from taskbell_notifier.unsubscribe.tokens import Unsubscriber
 
 EVENTS = "taskbell.events"
 COMMANDS = "taskbell.commands"

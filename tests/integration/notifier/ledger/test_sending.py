@@ -17,8 +17,8 @@ from taskbell.contracts import MailKind, OverdueDue, ReminderDue, SendBatch, Wee
 from taskbell.errors import DatabaseUnavailable
 from taskbell_notifier.domain import Overdue, Weekly
 from taskbell_notifier.repository import deliveries
+from taskbell_notifier.repository.contents import Material
 from taskbell_notifier.repository.history import standing
-from taskbell_notifier.repository.material import Material
 
 
 def body_of(server: ScriptedSmtp) -> str:

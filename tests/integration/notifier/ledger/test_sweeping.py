@@ -12,7 +12,7 @@ from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
 from taskbell.contracts import OverdueDue, SendBatch, WeeklyDue
-from taskbell_notifier import sweeper as sweeper_module
+from taskbell_notifier.delivery import sweeper as sweeper_module
 
 CLAIMED = (
     "UPDATE taskbell.delivery SET state = 'sending', phase = :phase, claim = gen_random_uuid(), attempts = 1,"

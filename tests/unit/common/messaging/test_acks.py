@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taskbell.messaging.acks import Acks, Tally
+from taskbell.messaging.consuming.acks import Acks, Tally
 
 
 class Channel:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import decode, encode
 
-from taskbell.messaging.properties import (
+from taskbell.messaging.wire.properties import (
     ATTEMPT,
     CARRIED,
     LEFT_OUT,

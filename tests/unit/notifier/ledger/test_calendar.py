@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from taskbell.contracts import MailKind
-from taskbell_notifier.planner import Calendar
+from taskbell_notifier.planning.planner import Calendar
 
 # 2026-11-22 is a Sunday. At 23:30 in UTC it is Monday in Berlin and further east, and Sunday afternoon in New York.
 LATE_SUNDAY = datetime(2026, 11, 22, 23, 30, tzinfo=UTC)

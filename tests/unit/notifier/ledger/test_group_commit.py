@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from taskbell_notifier import group_commit
-from taskbell_notifier.group_commit import LARGEST, LATER, Apart, GroupCommit, Later
+from taskbell_notifier.delivery import group_commit
+from taskbell_notifier.delivery.group_commit import LARGEST, LATER, Apart, GroupCommit, Later
 
 
 class Desk:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from taskbell.contracts import MailKind
 from taskbell_notifier.domain import MAILINGS
-from taskbell_notifier.mail.unsubscribe import Subscription, UnsubscribeLinks, Unsubscriber
+from taskbell_notifier.unsubscribe.tokens import Subscription, UnsubscribeLinks, Unsubscriber
 
 SECRET = "a secret key of some length"
 user_ids = st.integers(1, 2**63 - 1)

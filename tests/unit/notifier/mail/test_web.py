@@ -9,10 +9,10 @@ from tests.unit.notifier.mail import reading
 from taskbell.contracts import MailKind
 from taskbell.errors import DatabaseUnavailable
 from taskbell_notifier.domain import MAILINGS
-from taskbell_notifier.mail.pages import Pages
-from taskbell_notifier.mail.unsubscribe import Unsubscriber
 from taskbell_notifier.mail.words import Languages
-from taskbell_notifier.web import UnsubscribePages
+from taskbell_notifier.unsubscribe.pages import Pages
+from taskbell_notifier.unsubscribe.tokens import Unsubscriber
+from taskbell_notifier.unsubscribe.web import UnsubscribePages
 
 unsubscriber = Unsubscriber("a secret key of some length")
 PAGES = Pages(Languages(), "Tasks & Co")

@@ -13,7 +13,8 @@ from babel.messages.pofile import read_po
 from taskbell_notifier.mail.dates import Dates
 from taskbell_notifier.mail.words import TRANSLATED, Languages, catalogue
 
-MAIL = Path(str(files("taskbell_notifier.mail")))
+PACKAGE = Path(str(files("taskbell_notifier")))
+MAIL = PACKAGE / "mail"
 
 
 def words_in_the_source() -> set[object]:
@@ -21,7 +22,7 @@ def words_in_the_source() -> set[object]:
     with (MAIL / "locales" / "babel.cfg").open() as config:
         method_map, options_map = parse_mapping_cfg(config)
     keywords = {"_": None, "gettext": None, "ngettext": (1, 2), "plural": (1, 2)}
-    found = extract_from_dir(MAIL, method_map, options_map, keywords=keywords)
+    found = extract_from_dir(PACKAGE, method_map, options_map, keywords=keywords)
     return {message for _, _, message, _, _ in found}
 
 

@@ -12,7 +12,7 @@ from taskbell.client.outcome import Outcome
 from taskbell.client.questions import REPLY_TO, Questions
 from taskbell.client.sending import send
 from taskbell.contracts import Contract
-from taskbell.messaging.publisher import Publisher
+from taskbell.messaging.publishing.publisher import Publisher
 
 TIMEOUT = 5.0
 """Seconds that any call may take, connecting included."""

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from taskbell.contracts import Contract, Message, message_of
-from taskbell.messaging.properties import TRACEPARENT
-from taskbell.messaging.publisher import Outgoing
+from taskbell.messaging.publishing.publisher import Outgoing
+from taskbell.messaging.wire.properties import TRACEPARENT
 
 MAX_ID_BYTES = 255
 """What an AMQP property can hold."""

@@ -16,7 +16,7 @@ from taskbell.client.outcome import Outcome
 from taskbell.client.sending import send
 from taskbell.contracts import CommandOutcome
 from taskbell.errors import InvalidMessage, OutcomeLost, OutcomeTimeout, OutcomeUnknown
-from taskbell.messaging.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.publisher import Outgoing, Publisher
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 """RabbitMQ's pseudo-queue: nothing is declared, and nothing is left behind."""

@@ -6,9 +6,9 @@ import aio_pika
 import aiormq
 
 from taskbell.errors import BrokerUnavailable, SettingsError
-from taskbell.messaging.losses import LOSSES, in_words, losses_named
-from taskbell.messaging.publisher import CONNECT_TIMEOUT, connection_url
+from taskbell.messaging.publishing.publisher import CONNECT_TIMEOUT, connection_url
 from taskbell.messaging.topology import Topology, topology
+from taskbell.messaging.wire.connection_errors import LOSSES, in_words, losses_named
 
 
 async def declare(url: str) -> Topology:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from taskbell.contracts import CleanupCompletedTasks
 from taskbell.database import Transaction
-from taskbell.messaging.delivery import Received
+from taskbell.messaging.consuming.delivery import Received
 from taskbell_maintenance.domain import Mode, Progress
 
 _OF_COMMAND = """

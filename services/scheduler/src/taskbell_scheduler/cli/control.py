@@ -19,7 +19,7 @@ from taskbell_scheduler.schedules import Schedule
 
 if TYPE_CHECKING:
     from taskbell.database import Transaction
-    from taskbell.messaging.publisher import Outgoing
+    from taskbell.messaging.publishing.publisher import Outgoing
 
 T = TypeVar("T")
 Name = Annotated[str, typer.Argument(help="A schedule.")]
@@ -109,7 +109,7 @@ def run(
     zone: Annotated[str | None, typer.Option(help="Keep to recipients of this zone.")] = None,
 ) -> None:
     """Publish a schedule's message now, by hand: without occurrence, so it is a manual one."""
-    from taskbell.messaging.publisher import Outgoing
+    from taskbell.messaging.publishing.publisher import Outgoing
 
     schedule = _scheduled(name)
     body = dict(schedule.payload)
@@ -132,7 +132,7 @@ def run(
 
 
 async def _publish(outgoing: "Outgoing") -> None:
-    from taskbell.messaging.publisher import Publisher
+    from taskbell.messaging.publishing.publisher import Publisher
     from taskbell.settings import BrokerAccess, load
 
     publisher = Publisher(load(BrokerAccess).broker_url.get_secret_value(), name="taskbell schedules run")

@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 
 from taskbell.database import Database, Transaction
 from taskbell_scheduler.domain import EVERY_ZONE, Decision, Pair, State, message_id
-from taskbell_scheduler.roster import ANY, GONE, Changes
+from taskbell_scheduler.reconcile import ANY, GONE, Changes
 
 STALLED = timedelta(seconds=5)
 """A scheduler that stands still inside a transaction this long loses it, so that another can go on."""

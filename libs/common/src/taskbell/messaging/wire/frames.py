@@ -14,7 +14,7 @@ from aiormq.connection import TCPTransportFactory, TLSTransportFactory, Transpor
 from pamqp.header import ContentHeader
 from yarl import URL
 
-from taskbell.messaging.properties import UNREADABLE
+from taskbell.messaging.wire.properties import UNREADABLE
 
 _HEAD = struct.Struct(">BHI")
 _METHOD, _HEADER = 1, 2

@@ -27,12 +27,12 @@ from taskbell.concurrency import first_of
 from taskbell.errors import BrokerUnavailable, TopologyMissing
 from taskbell.gate import Gate
 from taskbell.logs import logger
-from taskbell.messaging.delivery import envelope_of
-from taskbell.messaging.lane import Lane, Subscription
-from taskbell.messaging.losses import LOSSES, in_words, losses_named
-from taskbell.messaging.publisher import CONNECT_TIMEOUT, Publisher
+from taskbell.messaging.consuming.delivery import envelope_of
+from taskbell.messaging.consuming.dispatcher import Lane, Subscription
+from taskbell.messaging.publishing.publisher import CONNECT_TIMEOUT, Publisher
 from taskbell.messaging.topology import DEAD, RETRIES, dead_queue, service_of
-from taskbell.messaging.wire import Wire
+from taskbell.messaging.wire.connection_errors import LOSSES, in_words, losses_named
+from taskbell.messaging.wire.frames import Wire
 from taskbell.metrics import Metrics
 
 START_TIMEOUT = 10.0

@@ -8,7 +8,7 @@ from datetime import timedelta
 from taskbell.contracts import Contract, MailingDue, MailKind, OverdueDue, ReminderDue, WeeklyDue, message_of
 from taskbell.database import Database, Transaction
 from taskbell.logs import logger
-from taskbell.messaging.delivery import Envelope, Received
+from taskbell.messaging.consuming.delivery import Envelope, Received
 from taskbell_notifier.repository import mailings
 from taskbell_notifier.repository.mailings import NewMailing
 

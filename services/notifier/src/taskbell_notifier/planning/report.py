@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from taskbell.contracts import MailKind, ReportGenerated, SendBatch
 from taskbell.database import Database, Transaction
-from taskbell.messaging.delivery import Received
+from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_notifier import domain
 from taskbell_notifier.lifecycle import IN_QUEUE
-from taskbell_notifier.mailings import digest_of, joins
+from taskbell_notifier.planning.mailings import digest_of, joins
 from taskbell_notifier.repository import mailings
 from taskbell_notifier.repository.mailings import NewMailing
 from taskbell_notifier.repository.planning import BATCH

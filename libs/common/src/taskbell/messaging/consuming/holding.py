@@ -10,7 +10,7 @@ from taskbell.concurrency import first_of
 from taskbell.errors import BrokerUnavailable, Unavailable, Unroutable
 from taskbell.gate import Gate
 from taskbell.logs import logger
-from taskbell.messaging.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.publisher import Outgoing, Publisher
 
 PAUSE = 1.0
 """Seconds between tries where no gate says when to try again."""

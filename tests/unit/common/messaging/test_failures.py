@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from taskbell.errors import InvalidMessage, Never
-from taskbell.messaging.delivery import Envelope
-from taskbell.messaging.fate import dead, reason_of, retry
-from taskbell.messaging.publisher import Outgoing
+from taskbell.messaging.consuming.delivery import Envelope
+from taskbell.messaging.consuming.failures import dead, reason_of, retry
+from taskbell.messaging.publishing.publisher import Outgoing
 
 QUEUE = "maintenance.update_task_status"
 BODY = b'{"task_id": 7}'

@@ -1,10 +1,10 @@
 """What becomes of a message that could not be handled: the retry ladder, then the dead letters, with its reason."""
 
 from taskbell.errors import Never
-from taskbell.messaging import properties
-from taskbell.messaging.delivery import Envelope
-from taskbell.messaging.publisher import Outgoing
+from taskbell.messaging.consuming.delivery import Envelope
+from taskbell.messaging.publishing.publisher import Outgoing
 from taskbell.messaging.topology import DEAD, RETRIES, dead_queue, service_of
+from taskbell.messaging.wire import properties
 
 REASON_LIMIT = 1000
 

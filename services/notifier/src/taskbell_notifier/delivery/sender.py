@@ -16,12 +16,12 @@ from taskbell.contracts import MailKind, SendBatch
 from taskbell.database import Database, Transaction
 from taskbell.errors import DatabaseUnavailable
 from taskbell.logs import logger
-from taskbell.messaging.delivery import Received
+from taskbell.messaging.consuming.delivery import Received
+from taskbell_notifier.delivery.compose import Contents, Letters, report_date
+from taskbell_notifier.delivery.ledger import Ledger
 from taskbell_notifier.domain import MAILINGS, Selection
-from taskbell_notifier.ledger import Ledger
-from taskbell_notifier.letters import Contents, Letters, report_date
 from taskbell_notifier.lifecycle import Change, Claimed, State, after_submission, ended, returned
-from taskbell_notifier.repository.material import Material, Person
+from taskbell_notifier.repository.contents import Material, Person
 from taskbell_notifier.smtp import SmtpPool, retry_delay
 
 SUPPRESSED_SENDING = "MAIL_SUPPRESS_SEND is set"

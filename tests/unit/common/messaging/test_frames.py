@@ -9,8 +9,8 @@ import pytest
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from taskbell.messaging.properties import UNREADABLE
-from taskbell.messaging.wire import Frames, Outlet
+from taskbell.messaging.wire.frames import Frames, Outlet
+from taskbell.messaging.wire.properties import UNREADABLE
 
 FLAGS = {"content_type": 15, "headers": 13, "mode": 12, "expiration": 8, "message_id": 7, "timestamp": 6, "type": 5}
 

@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from taskbell.contracts import MailKind
 from taskbell.errors import Unavailable
-from taskbell_notifier.mail.pages import Pages
-from taskbell_notifier.mail.unsubscribe import Unsubscriber
 from taskbell_notifier.mail.words import Voice
+from taskbell_notifier.unsubscribe.pages import Pages
+from taskbell_notifier.unsubscribe.tokens import Unsubscriber
 
 RETRY_AFTER_SECONDS = 120
 

@@ -6,7 +6,7 @@ import pytest
 from aiormq import exceptions
 
 from taskbell.errors import BrokerUnavailable
-from taskbell.messaging.losses import LOSSES, in_words, losses_named
+from taskbell.messaging.wire.connection_errors import LOSSES, in_words, losses_named
 
 LOGIN = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile."
 QUEUE = "ACCESS_REFUSED - access to queue 'q' in vhost '/' refused for user 'taskbell_maintenance'"

@@ -6,7 +6,7 @@ from taskbell.errors import Unavailable
 from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.logs import logger
-from taskbell_notifier.measures import Measures
+from taskbell_notifier.metrics import Measures
 from taskbell_notifier.smtp import Observer, SmtpPool, Status, Submission
 
 GRACE = 25.0

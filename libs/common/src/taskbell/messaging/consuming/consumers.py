@@ -8,9 +8,9 @@ from taskbell.concurrency import first_of
 from taskbell.errors import BrokerUnavailable
 from taskbell.gate import Gate
 from taskbell.health import Health
-from taskbell.messaging.lane import Subscription
-from taskbell.messaging.publisher import Publisher, connection_url
-from taskbell.messaging.session import DRAIN, ConsumerGone, Session
+from taskbell.messaging.consuming.dispatcher import Subscription
+from taskbell.messaging.consuming.session import DRAIN, ConsumerGone, Session
+from taskbell.messaging.publishing.publisher import Publisher, connection_url
 from taskbell.metrics import Metrics
 
 HOLD = 20.0

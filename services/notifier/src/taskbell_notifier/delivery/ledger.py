@@ -16,9 +16,9 @@ from taskbell.errors import DatabaseUnavailable
 from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.outbox import Outbox
-from taskbell_notifier.group_commit import LATER, Apart, GroupCommit, Later
+from taskbell_notifier.delivery.group_commit import LATER, Apart, GroupCommit, Later
 from taskbell_notifier.lifecycle import Change, Claimed, State
-from taskbell_notifier.measures import Measures
+from taskbell_notifier.metrics import Measures
 from taskbell_notifier.repository import deliveries
 
 SLACK = timedelta(seconds=60)

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from taskbell.errors import PublishTimeout
-from taskbell.messaging.confirms import Unanswered
-from taskbell.messaging.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.confirms import Unanswered
+from taskbell.messaging.publishing.publisher import Outgoing, Publisher
 
 
 class Broker:
@@ -47,7 +47,7 @@ def message(name: str) -> Outgoing:
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     broker = Broker()
-    monkeypatch.setattr("taskbell.messaging.publisher.confirmed", broker.confirmed)
+    monkeypatch.setattr("taskbell.messaging.publishing.publisher.confirmed", broker.confirmed)
     return broker
 
 

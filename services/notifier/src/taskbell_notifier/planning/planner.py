@@ -19,7 +19,7 @@ from taskbell.outbox import Outbox
 from taskbell.zones import resolve_zone
 from taskbell_notifier import domain
 from taskbell_notifier.lifecycle import IN_QUEUE
-from taskbell_notifier.measures import Measures
+from taskbell_notifier.metrics import Measures
 from taskbell_notifier.repository import deliveries
 from taskbell_notifier.repository.planning import Periods, Planning
 

@@ -20,12 +20,13 @@ from aiormq.abc import DeliveredMessage
 from taskbell.errors import InvalidMessage, Never, Unavailable
 from taskbell.gate import Gate
 from taskbell.logs import logger
-from taskbell.messaging import fate, properties
-from taskbell.messaging.acks import Acks
-from taskbell.messaging.delivery import Body, Envelope, Received, envelope_of
-from taskbell.messaging.losses import LOSSES, losses_named
-from taskbell.messaging.patience import Patience, Returned
-from taskbell.messaging.publisher import Publisher
+from taskbell.messaging.consuming import failures
+from taskbell.messaging.consuming.acks import Acks
+from taskbell.messaging.consuming.delivery import Body, Envelope, Received, envelope_of
+from taskbell.messaging.consuming.holding import Patience, Returned
+from taskbell.messaging.publishing.publisher import Publisher
+from taskbell.messaging.wire import properties
+from taskbell.messaging.wire.connection_errors import LOSSES, losses_named
 from taskbell.metrics import Metrics
 
 Handler = Callable[[Sequence[Received[Body]]], Awaitable[None]]
@@ -151,7 +152,7 @@ class Lane(Generic[Body]):
         except Exception as error:  # noqa: BLE001 - also a contract's own mistake must not leave the message hanging
             if not isinstance(error, InvalidMessage):
                 self._log.error("message.unparsed", queue=envelope.queue, exc_info=error)
-            self._refused.append(_Refused(delivery, envelope, fate.reason_of(error)))
+            self._refused.append(_Refused(delivery, envelope, failures.reason_of(error)))
             if not self._refusing:
                 self._refusing = True
                 self._start(self._refuse_all())
@@ -161,7 +162,7 @@ class Lane(Generic[Body]):
 
     def _parse(self, envelope: Envelope, body: bytes) -> Body:
         if (unreadable := envelope.headers.get(properties.UNREADABLE)) is not None:
-            raise InvalidMessage(properties.text_of(unreadable, fate.REASON_LIMIT) or properties.UNREADABLE)
+            raise InvalidMessage(properties.text_of(unreadable, failures.REASON_LIMIT) or properties.UNREADABLE)
         return self.subscription.contract.parse(body)
 
     async def work(self) -> None:
@@ -240,19 +241,19 @@ class Lane(Generic[Body]):
     async def _move(self, received: Received[Body], body: bytes, error: Exception) -> str:
         """Puts a message that failed where it belongs; returns the word for it."""
         envelope = received.envelope
-        reason = fate.reason_of(error)
-        rung = None if isinstance(error, Never) else fate.retry(envelope, body)
+        reason = failures.reason_of(error)
+        rung = None if isinstance(error, Never) else failures.retry(envelope, body)
         known = {"queue": envelope.queue, "message_id": envelope.message_id, "attempt": envelope.attempt}
         if rung is not None:
             self._log.warning("message.retried", reason=reason, exc_info=error, **known)
             await self.patience.publish(rung)
             return "retried"
         if not isinstance(error, Never):
-            reason = f"failed {envelope.attempt + 1} times; at last: {reason}"[: fate.REASON_LIMIT]
+            reason = f"failed {envelope.attempt + 1} times; at last: {reason}"[: failures.REASON_LIMIT]
         self._log.error("message.dead", reason=reason, exc_info=error, **known)
         if self.subscription.on_dead is not None:
             await self.patience.tell(self.subscription.on_dead, received, reason)
-        await self.patience.publish(fate.dead(envelope, body, reason))
+        await self.patience.publish(failures.dead(envelope, body, reason))
         return "dead"
 
     async def _refuse_all(self) -> None:
@@ -285,7 +286,7 @@ class Lane(Generic[Body]):
                 self._log.warning("message.invalid", reason=it.reason, **known)
             if self.subscription.on_invalid is not None:
                 await self._tell_invalid(self.subscription.on_invalid, refused)
-            letters = [fate.dead(it.envelope, it.delivery.message.body, it.reason) for it in refused]
+            letters = [failures.dead(it.envelope, it.delivery.message.body, it.reason) for it in refused]
             errors = await self.patience.publish_all(letters)
         except Returned:
             pass

@@ -11,8 +11,8 @@ from pamqp.header import ContentHeader
 
 from taskbell.contracts import UpdateTaskStatus
 from taskbell.errors import BrokerUnavailable, DatabaseUnavailable
-from taskbell.messaging.lane import Lane, Subscription
-from taskbell.messaging.publisher import Outgoing
+from taskbell.messaging.consuming.dispatcher import Lane, Subscription
+from taskbell.messaging.publishing.publisher import Outgoing
 from taskbell.metrics import Metrics
 
 
@@ -73,7 +73,7 @@ async def test_what_could_not_be_handled_yet_comes_first_again_and_in_its_order(
     async def away(_: object) -> None:
         raise DatabaseUnavailable("connection refused")
 
-    monkeypatch.setattr("taskbell.messaging.patience.PAUSE", 0.0)
+    monkeypatch.setattr("taskbell.messaging.consuming.holding.PAUSE", 0.0)
     lane = lane_of(1, 2, 3, 4, 5, batch=3, handle=away)
     await lane._handle(lane._take())
     assert sets(lane) == [[1, 2, 3], [4, 5]]
@@ -93,7 +93,7 @@ async def test_when_a_server_goes_away_amid_a_set_that_failed_none_of_it_overtak
 
     async def settled(*_: object) -> None: ...
 
-    monkeypatch.setattr("taskbell.messaging.patience.PAUSE", 0.0)
+    monkeypatch.setattr("taskbell.messaging.consuming.holding.PAUSE", 0.0)
     lane = lane_of(1, 2, 3, 4, batch=3, handle=handle)
     monkeypatch.setattr(lane, "_settle", settled)
     await lane._handle(lane._take())
@@ -102,8 +102,8 @@ async def test_when_a_server_goes_away_amid_a_set_that_failed_none_of_it_overtak
 
 
 async def test_refused_ones_are_taken_in_sets_bounded_by_number_and_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskbell.messaging.lane.REFUSALS", 3)
-    monkeypatch.setattr("taskbell.messaging.lane.REFUSED_BYTES", 10)
+    monkeypatch.setattr("taskbell.messaging.consuming.dispatcher.REFUSALS", 3)
+    monkeypatch.setattr("taskbell.messaging.consuming.dispatcher.REFUSED_BYTES", 10)
     lane = lane_of()
     for size in (1, 1, 1, 1, 8, 50, 2):
         lane.deliver(replace(delivery(1, redelivered=False), body=b"x" * size))
@@ -156,8 +156,8 @@ async def test_one_that_cannot_be_refused_does_not_take_the_others_with_it(monke
 
     lane = lane_of()
     lane.patience._publisher = cast(Any, Publisher())
-    monkeypatch.setattr("taskbell.messaging.patience.PAUSE", 0.0)
-    monkeypatch.setattr("taskbell.messaging.lane.fate.dead", dead)
+    monkeypatch.setattr("taskbell.messaging.consuming.holding.PAUSE", 0.0)
+    monkeypatch.setattr("taskbell.messaging.consuming.dispatcher.failures.dead", dead)
     monkeypatch.setattr(lane, "_settle", settle)
     for body in (b"{}", b"[]", b"{}"):
         lane.deliver(replace(delivery(1, redelivered=False), body=body))

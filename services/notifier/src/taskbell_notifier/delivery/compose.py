@@ -14,9 +14,9 @@ from taskbell_notifier.mail.headers import valid_address
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.mail.report import ReportFigures
-from taskbell_notifier.mail.unsubscribe import UnsubscribeLinks
-from taskbell_notifier.repository.material import Person
+from taskbell_notifier.repository.contents import Person
 from taskbell_notifier.smtp import Envelope
+from taskbell_notifier.unsubscribe.tokens import UnsubscribeLinks
 
 
 @dataclass(frozen=True, slots=True)

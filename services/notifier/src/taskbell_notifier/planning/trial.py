@@ -12,12 +12,12 @@ from datetime import timedelta
 from taskbell.commands import CommandLog, Outcome
 from taskbell.contracts import MailKind, SendBatch, SendTestMail
 from taskbell.database import Transaction
-from taskbell.messaging.delivery import Received
+from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_notifier import domain
 from taskbell_notifier.lifecycle import IN_QUEUE
 from taskbell_notifier.mail.headers import valid_address
-from taskbell_notifier.mailings import digest_of, joins
+from taskbell_notifier.planning.mailings import digest_of, joins
 from taskbell_notifier.repository import mailings
 from taskbell_notifier.repository.mailings import NewMailing
 

@@ -14,7 +14,7 @@ from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_notifier.lifecycle import IN_QUEUE, Change, Look, Queue, State, View, judge
-from taskbell_notifier.measures import Measures
+from taskbell_notifier.metrics import Measures
 from taskbell_notifier.repository import deliveries
 from taskbell_notifier.repository.planning import BATCH
 

@@ -7,7 +7,7 @@ from tests.support.cron_oracle import rules
 
 from taskbell_scheduler.cron import parse_cron
 from taskbell_scheduler.domain import EVERY_ZONE, Pair, State
-from taskbell_scheduler.roster import ANY, GONE, Changes, Roster, call_roster
+from taskbell_scheduler.reconcile import ANY, GONE, Changes, Roster, call_roster
 from taskbell_scheduler.schedules import Schedule
 
 EIGHT, NINE = "0 8 * * *", "0 9 * * *"

@@ -25,9 +25,9 @@ from pamqp.exceptions import PAMQPException
 from pamqp.header import ContentHeader
 
 from taskbell.errors import BrokerUnavailable, PublishTimeout, TopologyMissing, Unroutable
-from taskbell.messaging.confirms import Unanswered, confirmed
-from taskbell.messaging.losses import LOSSES, in_words, losses_named
-from taskbell.messaging.wire import Wire
+from taskbell.messaging.publishing.confirms import Unanswered, confirmed
+from taskbell.messaging.wire.connection_errors import LOSSES, in_words, losses_named
+from taskbell.messaging.wire.frames import Wire
 
 PUBLISH_TIMEOUT = 5.0
 """Seconds within which RabbitMQ must confirm."""

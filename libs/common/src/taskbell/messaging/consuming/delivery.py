@@ -9,8 +9,8 @@ from uuid import uuid4
 from aiormq.abc import DeliveredMessage
 
 from taskbell.contracts import Contract
-from taskbell.messaging import properties
-from taskbell.messaging.properties import text_of
+from taskbell.messaging.wire import properties
+from taskbell.messaging.wire.properties import text_of
 
 Body = TypeVar("Body", bound=Contract)
 

@@ -1,0 +1,1 @@
+"""The connection: frames, properties, and what ends it."""

@@ -1,0 +1,1 @@
+"""From a ledger row to the mail server's reply, written down."""
