@@ -46,7 +46,7 @@ class Measured:
         }
 
 
-class House:
+class Installation:
     """Services, their servers and the mail server of one case."""
 
     def __init__(
@@ -166,11 +166,11 @@ class Bench:
     own_sink: bool = False
 
     @contextlib.asynccontextmanager
-    async def house(self, data: DataSet, *, delay: float = 0.0, **settings: str) -> AsyncIterator[House]:
+    async def house(self, data: DataSet, *, delay: float = 0.0, **settings: str) -> AsyncIterator[Installation]:
         """On fresh data. Services that still run at the end are stopped."""
         database_url = await self.servers.databases.copy(data)
         async with self.servers.vhost() as broker, running_sink(delay=delay, own=self.own_sink) as sink:
-            house = House(self.servers, database_url, broker, sink, {**settings, **self.settings})
+            house = Installation(self.servers, database_url, broker, sink, {**settings, **self.settings})
             try:
                 yield house
             finally:

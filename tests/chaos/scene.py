@@ -10,7 +10,7 @@ from typing import NamedTuple
 from taskbell.contracts.catalogue import CATALOGUE, COMMANDS
 from taskbell.messaging.publishing.publisher import Outgoing, Publisher
 from taskbell.messaging.topology import dead_queue
-from taskbell.messaging.wire.connection_errors import LOSSES
+from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS
 from tests.chaos import checker
 from tests.chaos.crew import Crew
 from tests.chaos.sink import Sink, logged_sink
@@ -106,7 +106,7 @@ async def everything_is_consumed(place: Place) -> bool:
         if message.queue is not None:
             try:
                 depth = await place.management.depth(message.queue)
-            except LOSSES:
+            except CONNECTION_ERRORS:
                 return False
             assert depth.consumers > 0, message.queue
     return True

@@ -16,8 +16,9 @@ from taskbell.database import Database
 from taskbell_notifier.lifecycle import Change, Claimed
 from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.repository import deliveries
-from taskbell_notifier.smtp import BeforeData, Envelope, Stage, Submission, Verdict
-from taskbell_notifier.smtp.replies import Loss, Reply, judge, lost
+from taskbell_notifier.smtp.envelope import OutgoingMail
+from taskbell_notifier.smtp.replies import Loss, Reply, Stage, Submission, Verdict, judge, lost
+from taskbell_notifier.smtp.transaction import BeforeData
 from tests.integration.notifier.ledger.rooms import LEASE, Rooms
 from tests.support.scripted_smtp import ScriptedSmtp
 
@@ -45,7 +46,9 @@ class At(Enum):
 class Conversation:
     """One submission, under way; `taken` counts for the server what it took, by the ledger's row."""
 
-    def __init__(self, taken: Counter[int], claim: UUID | None, envelope: Envelope, moved: Callable[[], None]) -> None:
+    def __init__(
+        self, taken: Counter[int], claim: UUID | None, envelope: OutgoingMail, moved: Callable[[], None]
+    ) -> None:
         found = _ROW.search(envelope.message)
         assert found is not None, "a mail without the Message-ID of its row"
         self.row = int(found[1])
@@ -141,7 +144,7 @@ class Notifier:
 
     # --- what the sender takes for its pool
 
-    async def submit(self, envelope: Envelope, before_data: BeforeData) -> Submission:
+    async def submit(self, envelope: OutgoingMail, before_data: BeforeData) -> Submission:
         row: Claimed = cast("partial[Any]", before_data).args[0]
         talk = Conversation(self._taken, row.claim, envelope, self._moved.set)
         self.conversations[talk.key] = talk

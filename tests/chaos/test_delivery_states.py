@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from taskbell.contracts import OverdueDue, SendBatch
 from taskbell.database import Database
-from taskbell_notifier.lifecycle import CUT_OFFS, ENDED, OUTCOME_UNKNOWN, State
+from taskbell_notifier.lifecycle import CUT_OFFS, ENDED, OUTCOME_UNKNOWN, DeliveryState
 from taskbell_notifier.mail.links import Links
 from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.smtp.replies import Loss, Reply
@@ -263,7 +263,9 @@ class Deliveries(RuleBasedStateMachine):
         for _, talk in self.under_way:
             row = rows[talk.row]
             if talk not in self.lapsed:
-                assert (row["state"], row["claim"]) == (State.SENDING, talk.claim), f"taken from who holds it: {row}"
+                assert (row["state"], row["claim"]) == (DeliveryState.SENDING, talk.claim), (
+                    f"taken from who holds it: {row}"
+                )
         self.sound = True
 
     def _check(self, number: int, row: Mapping[str, Any]) -> None:
@@ -271,7 +273,7 @@ class Deliveries(RuleBasedStateMachine):
         assert taken <= allowed, f"taken {taken} times: {row}"
         assert row["resends"] == 1 or (taken < 2 and row["resends"] == 0), f"resent, and not counted so: {row}"
         assert number in self.in_window or row["unknown_at"] is None, f"unknown for no reason: {row}"
-        if row["state"] == State.SENT:
+        if row["state"] == DeliveryState.SENT:
             assert taken, f"sent, and never taken: {row}"
         if row["state"] in ENDED:
             assert row["ended_at"] is not None
@@ -308,7 +310,9 @@ class Deliveries(RuleBasedStateMachine):
             assert row["state"] in ENDED, f"left open: {row}"
             self._check(number, row)
             in_doubt = number in self.in_window and str(row["reason"]).startswith(OUTCOME_UNKNOWN)
-            assert not self.taken[number] or row["state"] == State.SENT or in_doubt, f"taken, and not sent: {row}"
+            assert not self.taken[number] or row["state"] == DeliveryState.SENT or in_doubt, (
+                f"taken, and not sent: {row}"
+            )
 
     # --- helpers
 

@@ -13,7 +13,7 @@ from taskbell.contracts import CATALOGUE
 from taskbell.messaging.topology import topology
 from taskbell.metrics import Metrics
 from taskbell.service import services
-from taskbell_notifier.lifecycle import State
+from taskbell_notifier.lifecycle import DeliveryState
 from taskbell_notifier.metrics import Measures
 from taskbell_scheduler.domain import Status
 from taskbell_scheduler.metrics import SchedulerMetrics
@@ -97,7 +97,7 @@ def test_every_label_exists(where: str, expression: str) -> None:
 def test_every_value_of_a_label_can_occur(where: str, expression: str) -> None:
     queues = {queue.name for queue in topology().queues}
     can_be = {
-        "state": set(State),
+        "state": set(DeliveryState),
         "status": set(get_args(Status)),
         "job": {job["job_name"] for job in PROMETHEUS["scrape_configs"]},
         "queue": queues,

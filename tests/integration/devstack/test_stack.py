@@ -24,7 +24,7 @@ from taskbell_devstack.ports import answers, is_free
 from taskbell_devstack.postgresql import OUTSIDE, server_account
 from taskbell_devstack.processes import as_account, is_running, record_of
 from taskbell_devstack.stack import Stack
-from taskbell_devstack.state import State
+from taskbell_devstack.state import StackState
 from taskbell_devstack.status import Status
 from taskbell_devstack.waiting import wait_until
 
@@ -305,7 +305,7 @@ def listening() -> set[tuple[str, int]]:
     return found
 
 
-def session_members(state: State) -> dict[int, str]:
+def session_members(state: StackState) -> dict[int, str]:
     """The processes on record and all that descend from them, with their names."""
     parents = {}
     names = {}

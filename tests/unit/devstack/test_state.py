@@ -9,7 +9,7 @@ import pytest
 
 from taskbell_devstack.ports import pick_free
 from taskbell_devstack.processes import ProcessRecord
-from taskbell_devstack.state import InboxSettings, State, StateFile
+from taskbell_devstack.state import InboxSettings, StackState, StateFile
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def file(tmp_path: Path) -> StateFile:
 
 
 def test_nothing_was_ever_started_where_there_is_no_file(file: StateFile) -> None:
-    assert file.read() == State()
+    assert file.read() == StackState()
 
 
 def test_a_change_is_read_back(file: StateFile) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskbell.contracts import TaskStatus, UpdateTaskStatus
-from taskbell_maintenance.domain import Change, Decision, Rejected, Unchanged, decide, rounds, settled
+from taskbell_maintenance.domain import Decision, Rejected, StatusChange, Unchanged, decide, rounds, settled
 
 
 def _wish(status: TaskStatus, expected: TaskStatus | None = None) -> UpdateTaskStatus:
@@ -19,13 +19,13 @@ def _wish(status: TaskStatus, expected: TaskStatus | None = None) -> UpdateTaskS
     [
         ({}, TaskStatus.DONE, None, Rejected(7, "there is no task 7")),
         ({8: "pending"}, TaskStatus.DONE, None, Rejected(7, "there is no task 7")),
-        ({7: "pending"}, TaskStatus.DONE, None, Change(7, "pending", "done", "set")),
+        ({7: "pending"}, TaskStatus.DONE, None, StatusChange(7, "pending", "done", "set")),
         ({7: "done"}, TaskStatus.DONE, None, Unchanged(7, "done")),
         ({7: "done"}, TaskStatus.DONE, TaskStatus.PENDING, Unchanged(7, "done")),
-        ({7: "done"}, TaskStatus.CANCELLED, None, Change(7, "done", "cancelled", "clear")),
-        ({7: "pending"}, TaskStatus.IN_PROGRESS, None, Change(7, "pending", "in_progress", "keep")),
-        ({7: "DONE"}, TaskStatus.PENDING, None, Change(7, "DONE", "pending", "keep")),
-        ({7: None}, TaskStatus.DONE, None, Change(7, None, "done", "set")),
+        ({7: "done"}, TaskStatus.CANCELLED, None, StatusChange(7, "done", "cancelled", "clear")),
+        ({7: "pending"}, TaskStatus.IN_PROGRESS, None, StatusChange(7, "pending", "in_progress", "keep")),
+        ({7: "DONE"}, TaskStatus.PENDING, None, StatusChange(7, "DONE", "pending", "keep")),
+        ({7: None}, TaskStatus.DONE, None, StatusChange(7, None, "done", "set")),
         (
             {7: "pending"},
             TaskStatus.DONE,
@@ -46,14 +46,14 @@ def test_a_decision(
     assert decide(_wish(new, expected), found) == decision
 
 
-CHANGE = Change(7, "pending", "done", "set")
+CHANGE = StatusChange(7, "pending", "done", "set")
 
 
 @pytest.mark.parametrize(
     ("written", "reasons", "decision"),
     [
         ({7: "done"}, {}, CHANGE),
-        ({7: "review"}, {}, Change(7, "pending", "review", "set")),
+        ({7: "review"}, {}, StatusChange(7, "pending", "review", "set")),
         ({}, {7: "no"}, Rejected(7, "the table of tasks refused it: no", "pending")),
         ({}, {}, Rejected(7, "a trigger or a rule of the table of tasks discarded the change", "pending")),
         ({7: "pending"}, {}, Rejected(7, "a trigger or a rule of the table of tasks discarded the change", "pending")),

@@ -13,7 +13,7 @@ from taskbell_scheduler.domain import (
     LISTED,
     Decision,
     Entry,
-    State,
+    PairState,
     decide,
     message_id,
     next_due,
@@ -32,12 +32,12 @@ def entry(cron: str = "0 * * * *", zone: str = "UTC", catch_up: timedelta = time
     return Entry(schedule, rules(zone))
 
 
-def state(position: str, **given: object) -> State:
-    return State("digest", "UTC", "0 * * * *", utc(position), **given)  # type: ignore[arg-type] - as a row has it
+def state(position: str, **given: object) -> PairState:
+    return PairState("digest", "UTC", "0 * * * *", utc(position), **given)  # type: ignore[arg-type] - as a row has it
 
 
-def whole(**given: object) -> State:
-    return State("digest", EVERY_ZONE, "*", utc("2026-01-01"), **given)  # type: ignore[arg-type] - as a row has it
+def whole(**given: object) -> PairState:
+    return PairState("digest", EVERY_ZONE, "*", utc("2026-01-01"), **given)  # type: ignore[arg-type] - as a row has it
 
 
 def told(decision: Decision) -> list[tuple[str, str]]:
@@ -222,7 +222,9 @@ def test_every_occurrence_is_accounted_for_once(
     paused: bool,
 ) -> None:
     subject = entry(cron, "Europe/Berlin", catch_up)
-    row = State("digest", "Europe/Berlin", cron, position, paused=paused, paused_at=paused_at, resumed_at=resumed_at)
+    row = PairState(
+        "digest", "Europe/Berlin", cron, position, paused=paused, paused_at=paused_at, resumed_at=resumed_at
+    )
     decision = decide(subject, row, None, now)
 
     due = count_occurrences(subject.schedule.cron, subject.zone, after=position, until=now)
@@ -236,7 +238,7 @@ def test_every_occurrence_is_accounted_for_once(
         assert not paused
         assert now - decision.published.at <= max(catch_up, timedelta(seconds=5))
 
-    settled = State("digest", "Europe/Berlin", cron, decision.position, paused=paused, paused_at=paused_at)
+    settled = PairState("digest", "Europe/Berlin", cron, decision.position, paused=paused, paused_at=paused_at)
     if decision.pause_ends:
-        settled = State("digest", "Europe/Berlin", cron, decision.position)
+        settled = PairState("digest", "Europe/Berlin", cron, decision.position)
     assert decide(subject, settled, None, now).records == []

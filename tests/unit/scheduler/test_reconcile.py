@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from tests.support.cron_oracle import rules
 
 from taskbell_scheduler.cron import parse_cron
-from taskbell_scheduler.domain import EVERY_ZONE, Pair, State
+from taskbell_scheduler.domain import EVERY_ZONE, Pair, PairState
 from taskbell_scheduler.reconcile import ANY, GONE, Changes, Roster, call_roster
 from taskbell_scheduler.schedules import Schedule
 
@@ -18,17 +18,17 @@ def schedule(name: str = "digest", zone: str | None = "UTC", cron: str = EIGHT) 
     return Schedule(name, parse_cron(cron), rules(zone) if zone else None, "reminder.due", {})
 
 
-def row(name: str = "digest", zone: str = "UTC", cron: str = EIGHT, generation: int = 1, **given: object) -> State:
-    return State(name, zone, cron, NOW, generation=generation, **given)  # type: ignore[arg-type] - as a row has it
+def row(name: str = "digest", zone: str = "UTC", cron: str = EIGHT, generation: int = 1, **given: object) -> PairState:
+    return PairState(name, zone, cron, NOW, generation=generation, **given)  # type: ignore[arg-type] - as a row has it
 
 
 def roster(
     *schedules: Schedule,
-    rows: tuple[State, ...] = (),
+    rows: tuple[PairState, ...] = (),
     zones: set[str] | None = frozenset(),
     generation: int = 1,  # type: ignore[assignment]
 ) -> Roster:
-    states: dict[Pair, State] = {state.pair: state for state in rows}
+    states: dict[Pair, PairState] = {state.pair: state for state in rows}
     return call_roster(schedules, zones, states, generation)
 
 
@@ -123,7 +123,7 @@ def test_marks_of_pauses_are_asked_for_where_they_are_missing() -> None:
 
 
 def test_a_pause_of_the_whole_schedule_is_forgotten_when_every_zone_has_recorded_it() -> None:
-    over = State("digest", EVERY_ZONE, "*", NOW, paused_at=NOW, resumed_at=NOW + timedelta(hours=1))
+    over = PairState("digest", EVERY_ZONE, "*", NOW, paused_at=NOW, resumed_at=NOW + timedelta(hours=1))
     behind, done = row(zone="UTC"), replace(row(zone="Asia/Tokyo"), position=NOW + timedelta(hours=1))
     idle = row(zone="America/Lima", active=False)
     zones = {"UTC", "Asia/Tokyo"}
@@ -132,7 +132,7 @@ def test_a_pause_of_the_whole_schedule_is_forgotten_when_every_zone_has_recorded
 
 
 def test_a_pause_of_the_whole_schedule_is_no_zone() -> None:
-    paused = State("digest", EVERY_ZONE, "*", NOW, paused=True, paused_at=NOW)
+    paused = PairState("digest", EVERY_ZONE, "*", NOW, paused=True, paused_at=NOW)
     called = roster(schedule(zone=None), rows=(paused,), zones=set(), generation=5)
     assert not called.changes
     assert not called.entries

@@ -18,7 +18,7 @@ from taskbell_devstack.happenings import Happened, mailings_completed, publish_a
 from taskbell_devstack.ports import LOOPBACK
 from taskbell_devstack.processes import tail
 from taskbell_devstack.stack import Stack
-from taskbell_devstack.state import State
+from taskbell_devstack.state import StackState
 
 LOGS = "the logs in the folder log of .dev"
 SETUP = "from taskbell.cli import main; main()"
@@ -67,7 +67,7 @@ def set_up(stack: Stack) -> None:
         raise DemoFailed(f"taskbell setup failed:\n{done.stderr or done.stdout}")
 
 
-async def _make_it_happen(connection: asyncpg.Connection, state: State) -> Happened:
+async def _make_it_happen(connection: asyncpg.Connection, state: StackState) -> Happened:
     assert state.rabbitmq is not None
     assert state.inbox is not None
     imap_port = state.inbox.imap_port

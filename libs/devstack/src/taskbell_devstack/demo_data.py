@@ -18,7 +18,7 @@ SEED = 20_261
 
 
 @dataclass(frozen=True)
-class Person:
+class DemoPerson:
     """A row of `users`."""
 
     id: int
@@ -30,25 +30,25 @@ class Person:
 
 
 PEOPLE = (
-    Person(1, "Anna Berger", "anna@example.org", "Europe/Berlin", "de"),
-    Person(2, "Jonas Vogt", "jonas@example.org", "Europe/Berlin", "de"),
-    Person(3, "Claire Dubois", "claire@example.org", "Europe/Paris", "fr"),
-    Person(4, "Hugo Lefèvre", "hugo@example.org", "Europe/Paris", "fr"),
-    Person(5, "Lucía Fernández", "lucia@example.org", "America/Mexico_City", "es"),
-    Person(6, "Mateo Ruiz", "mateo@example.org", "America/Mexico_City", "es"),
-    Person(7, "Emily Carter", "emily@example.org", "America/New_York", "en"),
-    Person(8, "Daniel O'Neill", "daniel@example.org", "America/New_York", "en"),
-    Person(9, "Priya Nair", "priya@example.org", "Asia/Kolkata", "en"),
-    Person(10, "Mia Thompson", "mia@example.org", "Australia/Sydney", "en"),
-    Person(11, "Arjun Mehta", "arjun@example.org", "Asia/Kolkata", "en", is_active=False),
-    Person(12, "Noah Wright", "noah@example.org", "Australia/Sydney", "en"),
+    DemoPerson(1, "Anna Berger", "anna@example.org", "Europe/Berlin", "de"),
+    DemoPerson(2, "Jonas Vogt", "jonas@example.org", "Europe/Berlin", "de"),
+    DemoPerson(3, "Claire Dubois", "claire@example.org", "Europe/Paris", "fr"),
+    DemoPerson(4, "Hugo Lefèvre", "hugo@example.org", "Europe/Paris", "fr"),
+    DemoPerson(5, "Lucía Fernández", "lucia@example.org", "America/Mexico_City", "es"),
+    DemoPerson(6, "Mateo Ruiz", "mateo@example.org", "America/Mexico_City", "es"),
+    DemoPerson(7, "Emily Carter", "emily@example.org", "America/New_York", "en"),
+    DemoPerson(8, "Daniel O'Neill", "daniel@example.org", "America/New_York", "en"),
+    DemoPerson(9, "Priya Nair", "priya@example.org", "Asia/Kolkata", "en"),
+    DemoPerson(10, "Mia Thompson", "mia@example.org", "Australia/Sydney", "en"),
+    DemoPerson(11, "Arjun Mehta", "arjun@example.org", "Asia/Kolkata", "en", is_active=False),
+    DemoPerson(12, "Noah Wright", "noah@example.org", "Australia/Sydney", "en"),
 )
 INACTIVE = 11  # has tasks of every kind, and must get no mail
 QUIET = 12  # active, but with nothing to be told: only what was done long ago
 
 
 @dataclass(frozen=True)
-class Task:
+class DemoTask:
     """A row of `tasks`."""
 
     id: int
@@ -93,23 +93,23 @@ KINDS = (
 OLD_DONE = 18  # what a cleanup with the default of 30 days takes: well under a fifth of all
 
 
-def tasks(now: datetime) -> list[Task]:
+def tasks(now: datetime) -> list[DemoTask]:
     """200 tasks around `now`, which must be aware."""
     chance = random.Random(SEED)  # noqa: S311 - the same tasks each time is what is wanted
     names = titles()
-    made: list[Task] = []
+    made: list[DemoTask] = []
     for kind in KINDS:
         for number in range(kind.count):
             made.append(_task(len(made) + 1, names[len(made)], kind, number, now, chance))
     return made
 
 
-def _task(id_: int, title: str, kind: Kind, number: int, now: datetime, chance: random.Random) -> Task:
+def _task(id_: int, title: str, kind: Kind, number: int, now: datetime, chance: random.Random) -> DemoTask:
     due = _moment(kind.due, now, chance)
     done = _moment(kind.done, now, chance)
     earliest = min(it for it in (due, done, now) if it is not None)
     created = earliest - timedelta(days=chance.randint(1, 30))
-    return Task(
+    return DemoTask(
         id=id_,
         title=title,
         status=kind.statuses[number % len(kind.statuses)],
@@ -158,4 +158,15 @@ async def _upsert(connection: asyncpg.Connection, table: str, rows: list[dict[st
     )
 
 
-__all__ = ["INACTIVE", "OLD_DONE", "PEOPLE", "PROJECTS", "QUIET", "REMARKABLE", "Person", "Task", "load", "tasks"]
+__all__ = [
+    "INACTIVE",
+    "OLD_DONE",
+    "PEOPLE",
+    "PROJECTS",
+    "QUIET",
+    "REMARKABLE",
+    "DemoPerson",
+    "DemoTask",
+    "load",
+    "tasks",
+]

@@ -4,12 +4,12 @@ import hashlib
 
 from taskbell_devstack.ports import LOOPBACK
 from taskbell_devstack.services import Service
-from taskbell_devstack.state import State
+from taskbell_devstack.state import StackState
 
 REPORTS_GO_TO = "reports@example.org"
 
 
-def environment(state: State) -> dict[str, str]:
+def environment(state: StackState) -> dict[str, str]:
     """What all of Taskbell's programs get here; mail goes to the inbox."""
     assert state.postgresql is not None
     assert state.rabbitmq is not None
@@ -29,7 +29,7 @@ def environment(state: State) -> dict[str, str]:
     }
 
 
-def services(state: State) -> list[Service]:
+def services(state: StackState) -> list[Service]:
     """The three services."""
     settings = environment(state)
     return [

@@ -20,7 +20,7 @@ from taskbell_devstack.state import (
     PostgresqlSettings,
     RabbitmqSettings,
     ServiceSettings,
-    State,
+    StackState,
     StateFile,
 )
 
@@ -44,7 +44,7 @@ class Stack:
         self._runner = Runner(self._file)
 
     @property
-    def state(self) -> State:
+    def state(self) -> StackState:
         """As last written, whoever wrote it."""
         return self._file.read()
 
@@ -52,7 +52,7 @@ class Stack:
         """Whether the process of that name (postgresql, rabbitmq, epmd, inbox, a service) is alive."""
         return self._runner.runs(name)
 
-    def up(self) -> State:
+    def up(self) -> StackState:
         """Start what does not run yet, with the data it had; return when all of it accepts clients.
 
         Raises ProgramsMissing where a server is not installed, NotReady where one does not come up in time.
@@ -74,7 +74,7 @@ class Stack:
                     self._runner.start_together(self._chains())
             return self.state
 
-    def run_services(self, services: Sequence[Service]) -> State:
+    def run_services(self, services: Sequence[Service]) -> StackState:
         """Run services, but those that run already; return when each says that it is ready.
 
         Raises NotReady where one does not become ready in time.
@@ -180,7 +180,7 @@ class Stack:
             if Inbox.name in self._wanted and state.inbox is None:
                 state.inbox = InboxSettings(smtp_port=port(), imap_port=port(), http_port=port())
 
-    def _remove_data(self, state: State) -> None:
+    def _remove_data(self, state: StackState) -> None:
         if state.postgresql:
             delete_data(state.postgresql)
         shutil.rmtree(self.directory)

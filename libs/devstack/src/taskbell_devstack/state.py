@@ -85,7 +85,7 @@ class ServiceSettings(Settings):
         return f"http://127.0.0.1:{self.http_port}"
 
 
-class State(BaseModel):
+class StackState(BaseModel):
     """Everything there is to know about a stack, whether it runs or not."""
 
     processes: dict[str, ProcessRecord] = {}
@@ -107,15 +107,15 @@ class StateFile:
         self.directory = directory
         self.path = directory / "state.json"
 
-    def read(self) -> State:
+    def read(self) -> StackState:
         """The state as last written; an empty one where nothing was ever started."""
         try:
-            return State.model_validate_json(self.path.read_bytes())
+            return StackState.model_validate_json(self.path.read_bytes())
         except FileNotFoundError:
-            return State()
+            return StackState()
 
     @contextlib.contextmanager
-    def change(self) -> Iterator[State]:
+    def change(self) -> Iterator[StackState]:
         """Change the state, one at a time of all processes; it is on disk, whole, when the block has ended."""
         with self._locked("state.lock"):
             state = self.read()

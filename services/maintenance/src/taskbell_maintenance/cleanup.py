@@ -108,7 +108,7 @@ class Cleanups:
 
     async def _empty(self, batch: Batch) -> None:
         """Takes page after page, each in a transaction of its own."""
-        pace = Pace()
+        pace = BatchPace()
         while not pace.over:
             self._go_on()
             with pace.page():
@@ -123,7 +123,7 @@ class Cleanups:
 
     async def _rehearse(self, rehearsal: "Rehearsal") -> Outcome:
         """A dry run is the run itself, every page rolled back: it finds the same tasks, and those that are held."""
-        progress, pace = Progress(), Pace()
+        progress, pace = Progress(), BatchPace()
         while not pace.over:
             self._go_on()
             with pace.page():
@@ -166,7 +166,7 @@ class Cleanups:
             raise Returned(msg)
 
 
-class Pace:
+class BatchPace:
     """How large the next page may be, and whether it must be taken carefully."""
 
     def __init__(self) -> None:

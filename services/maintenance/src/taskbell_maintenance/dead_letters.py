@@ -6,7 +6,7 @@ import aio_pika
 
 from taskbell.messaging.publishing.publisher import connection_url
 from taskbell.messaging.topology import CONSUMERS, dead_queue
-from taskbell.messaging.wire.connection_errors import LOSSES, losses_named
+from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named
 from taskbell_maintenance.figures import DeadLetters
 
 TIMEOUT = 5.0
@@ -27,12 +27,12 @@ class DeadLetterQueues:
     async def count(self) -> DeadLetters:
         """The queues' lengths, or why they could not be had; never raises because of the broker."""
         try:
-            with losses_named():
+            with connection_errors_named():
                 async with asyncio.timeout(self._timeout):
                     return DeadLetters(await self._count())
         except TimeoutError:
             return DeadLetters(None, f"RabbitMQ did not answer within {self._timeout:g} s")
-        except LOSSES as error:
+        except CONNECTION_ERRORS as error:
             return DeadLetters(None, f"RabbitMQ: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
 
     async def _count(self) -> dict[str, int]:

@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StatusChange:
     """A task gets another status."""
 
     task_id: int
@@ -51,7 +51,7 @@ class Rejected:
     """The task's status, where there is such a task."""
 
 
-Decision = Change | Unchanged | Rejected
+Decision = StatusChange | Unchanged | Rejected
 
 
 def decide(wish: UpdateTaskStatus, statuses: Mapping[int, str | None]) -> Decision:
@@ -72,8 +72,8 @@ def decide(wish: UpdateTaskStatus, statuses: Mapping[int, str | None]) -> Decisi
         reason = f"task {wish.task_id} has status {old!r}, not {wish.expected_status.value!r}"
         return Rejected(wish.task_id, reason, old)
     if new == TaskStatus.DONE:
-        return Change(wish.task_id, old, new, "set")
-    return Change(wish.task_id, old, new, "clear" if old == TaskStatus.DONE else "keep")
+        return StatusChange(wish.task_id, old, new, "set")
+    return StatusChange(wish.task_id, old, new, "clear" if old == TaskStatus.DONE else "keep")
 
 
 def settled(decision: Decision, written: Mapping[int, str | None], reasons: Mapping[int, str]) -> Decision:
@@ -83,7 +83,7 @@ def settled(decision: Decision, written: Mapping[int, str | None], reasons: Mapp
         written: the statuses that tasks have now; a trigger may have chosen another than the wanted one.
         reasons: why the table refused others.
     """
-    if not isinstance(decision, Change):
+    if not isinstance(decision, StatusChange):
         return decision
     task = decision.task_id
     if task in reasons:

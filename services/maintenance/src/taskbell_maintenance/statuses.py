@@ -8,7 +8,7 @@ from taskbell.contracts import TaskStatusChanged, UpdateTaskStatus
 from taskbell.database import Transaction
 from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox, OutboxMessage
-from taskbell_maintenance.domain import Change, Decision, Unchanged, decide, rounds, settled
+from taskbell_maintenance.domain import Decision, StatusChange, Unchanged, decide, rounds, settled
 from taskbell_maintenance.repository.statuses import Refused, Tasks
 
 Command = Received[UpdateTaskStatus]
@@ -52,7 +52,7 @@ class StatusUpdates:
         """Applies at most one command a task."""
         statuses = await self._tasks.lock_statuses(transaction, [command.body.task_id for command in commands])
         decisions = [(command, decide(command.body, statuses)) for command in commands]
-        changes = [decision for _, decision in decisions if isinstance(decision, Change)]
+        changes = [decision for _, decision in decisions if isinstance(decision, StatusChange)]
         written: Mapping[int, str | None] = {}
         reasons: Mapping[int, str] = {}
         if changes and apart:
@@ -63,7 +63,7 @@ class StatusUpdates:
 
 
 def _outcome(decision: Decision) -> Outcome:
-    if isinstance(decision, Change):
+    if isinstance(decision, StatusChange):
         return Outcome.done(task_id=decision.task_id, old_status=decision.old, new_status=decision.new)
     if isinstance(decision, Unchanged):
         return Outcome.unchanged(task_id=decision.task_id, status=decision.status)

@@ -37,7 +37,7 @@ from taskbell_notifier.repository.contents import Material
 from taskbell_notifier.repository.planning import BATCH, Planning
 from taskbell_notifier.repository.preferences import Preferences
 from taskbell_notifier.settings import NotifierSettings
-from taskbell_notifier.smtp import SmtpPool
+from taskbell_notifier.smtp.pool import SmtpPool
 from taskbell_notifier.unsubscribe.pages import Pages
 from taskbell_notifier.unsubscribe.tokens import UnsubscribeLinks, Unsubscriber
 from taskbell_notifier.unsubscribe.web import UnsubscribePages

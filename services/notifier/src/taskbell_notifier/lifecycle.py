@@ -18,10 +18,10 @@ from typing import Any
 from uuid import UUID
 
 from taskbell.contracts import MailKind
-from taskbell_notifier.smtp import Stage, Submission, Verdict, retry_delay
+from taskbell_notifier.smtp.replies import Stage, Submission, Verdict, retry_delay
 
 
-class State(StrEnum):
+class DeliveryState(StrEnum):
     PLANNED = "planned"
     SENDING = "sending"
     RETRY = "retry"
@@ -42,7 +42,9 @@ class Phase(StrEnum):
     """The message may have gone, in part or whole."""
 
 
-ENDED = frozenset({State.SENT, State.SKIPPED, State.SUPPRESSED, State.EXPIRED, State.FAILED})
+ENDED = frozenset(
+    {DeliveryState.SENT, DeliveryState.SKIPPED, DeliveryState.SUPPRESSED, DeliveryState.EXPIRED, DeliveryState.FAILED}
+)
 
 HOLD = timedelta(hours=48)
 """After T a held row of unknown outcome ends."""
@@ -85,7 +87,7 @@ class Claimed:
     """T of its mailing."""
     props: Mapping[str, Any]
     claim: UUID
-    before: State
+    before: DeliveryState
     """What it was when it was claimed."""
     attempts: int
     """This one included."""
@@ -100,7 +102,7 @@ class Change:
 
     id: int
     claim: UUID | None
-    state: State
+    state: DeliveryState
     reason: str
     wait: timedelta = timedelta(0)
     """Until the next try; of no meaning where the row ends."""
@@ -114,7 +116,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Postpone:
     """Nothing to do about the row before that time is over."""
 
     id: int
@@ -122,7 +124,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class Enqueue:
     """The row is to be sent: write a message for it."""
 
     id: int
@@ -130,7 +132,7 @@ class Queue:
     alone: bool = False
 
 
-def ended(row: Claimed, state: State, reason: str, *, address: str | None = None) -> Change:
+def ended(row: Claimed, state: DeliveryState, reason: str, *, address: str | None = None) -> Change:
     """The end of a row that was not submitted; whatever the claim was for, no try is counted."""
     return Change(row.id, row.claim, state, reason, untried=True, address=address)
 
@@ -147,24 +149,24 @@ def after_submission(row: Claimed, submission: Submission, address: str, rng: Ra
         return returned(row, reason)
     resent = row.suspect and submission.stage is Stage.MESSAGE
     if verdict is Verdict.ACCEPTED:
-        state = State.SENT
+        state = DeliveryState.SENT
     elif verdict is Verdict.FAILED or resent:
         # The drawing's end: whatever the server says to the one resend, there is no second.
-        state = State.FAILED
+        state = DeliveryState.FAILED
     elif verdict is Verdict.UNKNOWN or row.suspect:
-        state = State.UNKNOWN
+        state = DeliveryState.UNKNOWN
     else:
-        state = State.RETRY
-    if row.suspect and state is State.FAILED:
+        state = DeliveryState.RETRY
+    if row.suspect and state is DeliveryState.FAILED:
         reason = f"{OUTCOME_UNKNOWN}; resend: {reason}"
     wait = timedelta(0) if state in ENDED else retry_delay(row.attempts, rng)
     # The server may leave between the marker, which counts the resend, and the first byte: then there was none.
-    unsent = state is State.UNKNOWN and submission.stage is Stage.DATA
+    unsent = state is DeliveryState.UNKNOWN and submission.stage is Stage.DATA
     return Change(row.id, row.claim, state, reason, wait, unsent, address=address, suppress=submission.suppress)
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenRow:
     """A row that has not ended, as a sweeper sees it."""
 
     id: int
@@ -172,7 +174,7 @@ class Open:
     at: datetime
     cancelled: bool
     """Its mailing was."""
-    state: State
+    state: DeliveryState
     phase: Phase | None
     claim: UUID | None
     lease_until: datetime | None
@@ -186,7 +188,7 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class SweeperView:
     """What a sweeper knows besides the row."""
 
     now: datetime
@@ -201,52 +203,52 @@ class View:
     """UNKNOWN_POLICY: rows of unknown outcome are not sent again."""
 
 
-def judge(row: Open, view: View) -> Change | Look | Queue:
+def judge(row: OpenRow, view: SweeperView) -> Change | Postpone | Enqueue:
     """What to do about a row whose `due_at` has come."""
-    if row.state is State.SENDING:
+    if row.state is DeliveryState.SENDING:
         return _judge_sending(row, view)
     if row.cancelled:
-        return _over(row, State.SKIPPED, "mailing cancelled")
-    hold = view.hold and row.state is State.UNKNOWN
+        return _over(row, DeliveryState.SKIPPED, "mailing cancelled")
+    hold = view.hold and row.state is DeliveryState.UNKNOWN
     deadline = row.at + HOLD if hold else row.expires_at
     if deadline <= view.now:
         last = f"; {row.reason}" if row.reason else ""
-        return _over(row, State.EXPIRED, f"not sent in time{last}")
+        return _over(row, DeliveryState.EXPIRED, f"not sent in time{last}")
     if hold:
-        return Look(row.id, deadline - view.now)
+        return Postpone(row.id, deadline - view.now)
     if row.next_attempt_at is not None and row.next_attempt_at > view.now:
-        return Look(row.id, min(row.next_attempt_at, deadline) - view.now)
+        return Postpone(row.id, min(row.next_attempt_at, deadline) - view.now)
     since, longest = row.queued_at, LOST_AFTER
     if row.next_attempt_at is not None and row.next_attempt_at > row.queued_at:
         since, longest = row.next_attempt_at, PAUSED_AT_MOST  # no message of it waits to be sent on
     waited = view.now - since
     if not view.may_queue:
-        return Look(row.id, min(max(waited, LOOK_AGAIN), longest))
+        return Postpone(row.id, min(max(waited, LOOK_AGAIN), longest))
     if since == row.queued_at and not view.idle and waited < LOST_AFTER:
         # Its message waits its turn. To double the pause each time keeps a long queue cheap.
-        return Look(row.id, max(waited, LOOK_AGAIN))
-    return Queue(row.id, row.mailing_id, alone=row.cut_offs >= ALONE_AFTER)
+        return Postpone(row.id, max(waited, LOOK_AGAIN))
+    return Enqueue(row.id, row.mailing_id, alone=row.cut_offs >= ALONE_AFTER)
 
 
-def _judge_sending(row: Open, view: View) -> Change | Look:
+def _judge_sending(row: OpenRow, view: SweeperView) -> Change | Postpone:
     if row.lease_until is not None and row.lease_until > view.now:
-        return Look(row.id, row.lease_until - view.now)
+        return Postpone(row.id, row.lease_until - view.now)
     if not view.may_judge:
-        return Look(row.id, LOOK_AGAIN)
+        return Postpone(row.id, LOOK_AGAIN)
     if row.phase is Phase.DATA:
         reason = "cut off after the data had begun"
         if row.resends:
-            return Change(row.id, row.claim, State.FAILED, f"{OUTCOME_UNKNOWN}; resend: {reason}")
-        return Change(row.id, row.claim, State.UNKNOWN, reason)
+            return Change(row.id, row.claim, DeliveryState.FAILED, f"{OUTCOME_UNKNOWN}; resend: {reason}")
+        return Change(row.id, row.claim, DeliveryState.UNKNOWN, reason)
     if row.cut_offs + 1 >= CUT_OFFS:
         reason = f"cut off before the data, {CUT_OFFS} times"
-        return Change(row.id, row.claim, State.FAILED, reason, cut_off=True)
-    state = State.UNKNOWN if row.suspect else State.RETRY
+        return Change(row.id, row.claim, DeliveryState.FAILED, reason, cut_off=True)
+    state = DeliveryState.UNKNOWN if row.suspect else DeliveryState.RETRY
     return Change(row.id, row.claim, state, "cut off before the data", cut_off=True)
 
 
-def _over(row: Open, state: State, reason: str) -> Change:
+def _over(row: OpenRow, state: DeliveryState, reason: str) -> Change:
     """The end of a row that waits; one that may have been delivered ends as what it is."""
-    if row.state is State.UNKNOWN:
-        return Change(row.id, row.claim, State.FAILED, OUTCOME_UNKNOWN)
+    if row.state is DeliveryState.UNKNOWN:
+        return Change(row.id, row.claim, DeliveryState.FAILED, OUTCOME_UNKNOWN)
     return Change(row.id, row.claim, state, reason)

@@ -4,7 +4,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from taskbell.contracts import MailKind
 from taskbell.metrics import LATENCY, Metrics
-from taskbell_notifier.lifecycle import State
+from taskbell_notifier.lifecycle import DeliveryState
 
 
 class Measures:
@@ -51,6 +51,6 @@ class Measures:
         )
         self.sending.set(1)
 
-    def changed(self, kind: MailKind, state: State) -> None:
+    def changed(self, kind: MailKind, state: DeliveryState) -> None:
         """A row was written."""
         self.mails.labels(kind.value, state.value).inc()

@@ -14,7 +14,7 @@ from taskbell.zones import resolve_zone
 from taskbell_notifier.domain import EXPIRY
 from taskbell_notifier.mail.headers import parse_sender, valid_address
 from taskbell_notifier.mail.links import TASK_URL_PATTERN, Links, absolute
-from taskbell_notifier.smtp import SmtpSettings
+from taskbell_notifier.smtp.settings import SmtpSettings
 from taskbell_notifier.unsubscribe.tokens import Unsubscriber
 
 

@@ -35,7 +35,7 @@ Status = Literal["published", "missed", "paused"]
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class PairState:
     """A row of `schedule_state`."""
 
     schedule: str
@@ -112,7 +112,7 @@ def message_id(entry: Entry, key: str) -> str:
     return str(uuid5(_MESSAGES, f"{entry.schedule.name}/{entry.zone.key}/{key}"))
 
 
-def pause_of(state: State, everywhere: State | None) -> Pause | None:
+def pause_of(state: PairState, everywhere: PairState | None) -> Pause | None:
     """The pause that is to be heeded or still to be recorded: of this zone, of the whole schedule, or of both."""
     marks = [mark for mark in (state, everywhere) if mark and (mark.paused or mark.paused_at)]
     if not marks:
@@ -126,7 +126,7 @@ def pause_of(state: State, everywhere: State | None) -> Pause | None:
     return None if state.position >= until and not state.paused_at else Pause(since, until, note)
 
 
-def next_due(entry: Entry, state: State, everywhere: State | None) -> datetime | None:
+def next_due(entry: Entry, state: PairState, everywhere: PairState | None) -> datetime | None:
     """When `decide` will next have something to decide; None: never."""
     pause = pause_of(state, everywhere)
     if pause and pause.until:
@@ -135,7 +135,7 @@ def next_due(entry: Entry, state: State, everywhere: State | None) -> datetime |
     return following.at if following else None
 
 
-def decide(entry: Entry, state: State, everywhere: State | None, now: datetime) -> Decision:
+def decide(entry: Entry, state: PairState, everywhere: PairState | None, now: datetime) -> Decision:
     """What becomes of everything that fell due after the position and up to now.
 
     The newest is published if it is inside its catch-up window; the others were missed, or fell into a pause. A long

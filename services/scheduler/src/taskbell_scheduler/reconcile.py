@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from taskbell.zones import resolve_zone
-from taskbell_scheduler.domain import EVERY_ZONE, Entry, Pair, State
+from taskbell_scheduler.domain import EVERY_ZONE, Entry, Pair, PairState
 from taskbell_scheduler.schedules import Schedule
 
 ANY = ""
@@ -48,7 +48,7 @@ class Roster:
 def call_roster(
     schedules: Sequence[Schedule],
     recipient_zones: Collection[str] | None,
-    states: Mapping[Pair, State],
+    states: Mapping[Pair, PairState],
     generation: int,
 ) -> Roster:
     """Compares what should run with what the table says.
@@ -90,7 +90,7 @@ def call_roster(
 
 
 def _wanted(
-    schedules: Sequence[Schedule], recipient_zones: Collection[str] | None, states: Mapping[Pair, State]
+    schedules: Sequence[Schedule], recipient_zones: Collection[str] | None, states: Mapping[Pair, PairState]
 ) -> dict[Pair, Entry]:
     entries = []
     for schedule in schedules:
@@ -104,20 +104,20 @@ def _wanted(
     return {entry.pair: entry for entry in entries}
 
 
-def _lost_its_users(state: State, by_name: Mapping[str, Schedule]) -> bool:
+def _lost_its_users(state: PairState, by_name: Mapping[str, Schedule]) -> bool:
     """The file still has it, so every scheduler agrees that it is the zone that is not needed."""
     schedule = by_name.get(state.schedule)
     return schedule is not None and schedule.zone is None and state.cron in {schedule.cron.text, ANY}
 
 
-def _unstamped(states: Mapping[Pair, State]) -> bool:
+def _unstamped(states: Mapping[Pair, PairState]) -> bool:
     return any(
         (not state.paused_at or state.resumed_at) if state.paused else (state.paused_at and not state.resumed_at)
         for state in states.values()
     )
 
 
-def _recorded(states: Mapping[Pair, State]) -> list[str]:
+def _recorded(states: Mapping[Pair, PairState]) -> list[str]:
     over = {
         state.schedule: state.resumed_at
         for state in states.values()

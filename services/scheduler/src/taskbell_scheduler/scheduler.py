@@ -20,7 +20,7 @@ from taskbell.health import Health
 from taskbell.logs import logger
 from taskbell.outbox import Outbox
 from taskbell.zones import resolve_zone
-from taskbell_scheduler.domain import EVERY_ZONE, Decision, Entry, Pair, Record, State, Status, decide, next_due
+from taskbell_scheduler.domain import EVERY_ZONE, Decision, Entry, Pair, PairState, Record, Status, decide, next_due
 from taskbell_scheduler.metrics import SchedulerMetrics
 from taskbell_scheduler.reconcile import Roster, call_roster
 from taskbell_scheduler.repository import DEADLOCK, LOCK_NOT_AVAILABLE, Fingerprint, Key, SchedulerRepository, Snapshot
@@ -79,7 +79,7 @@ class Scheduler:
         self._zones: frozenset[str] | None = None
         self._zones_seen_at: datetime | None = None
         self._entries: Mapping[Pair, Entry] = {}
-        self._states: dict[Pair, State] = {}
+        self._states: dict[Pair, PairState] = {}
         self._due: dict[Pair, datetime | None] = {}
         self._next_look = self._next_zones_look = 0.0
         self._seen: tuple[Fingerprint, frozenset[str] | None] | None = None

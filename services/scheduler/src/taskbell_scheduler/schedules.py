@@ -49,7 +49,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Mistake:
+class FileMistake:
     """One thing that is wrong with a schedules file."""
 
     line: int | None
@@ -69,7 +69,7 @@ class Mistake:
 class SchedulesError(SettingsError):
     """A schedules file has mistakes; nothing of it is in force."""
 
-    def __init__(self, origin: str, mistakes: Sequence[Mistake]) -> None:
+    def __init__(self, origin: str, mistakes: Sequence[FileMistake]) -> None:
         self.origin = origin
         self.mistakes = tuple(mistakes)
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
@@ -91,24 +91,24 @@ def parse_schedules(text: str, *, origin: str, default_zone: str) -> tuple[Sched
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         reason = f"is no TOML: {toml_lines.error_reason(error)}"
-        raise SchedulesError(origin, [Mistake(toml_lines.error_line(error, text), "", "", reason)]) from None
+        raise SchedulesError(origin, [FileMistake(toml_lines.error_line(error, text), "", "", reason)]) from None
     mistakes = [
-        Mistake(toml_lines.key_line(text, key), "", key, "is unknown" + fields.did_you_mean(key, ["schedule"]))
+        FileMistake(toml_lines.key_line(text, key), "", key, "is unknown" + fields.did_you_mean(key, ["schedule"]))
         for key in document
         if key != "schedule"
     ]
     schedules = _read_entries(document.get("schedule", []), text, default_zone, mistakes)
     if not schedules and not mistakes:
-        mistakes.append(Mistake(None, "", "", "has no [[schedule]]: nothing would ever be published"))
+        mistakes.append(FileMistake(None, "", "", "has no [[schedule]]: nothing would ever be published"))
     if mistakes:
         raise SchedulesError(origin, mistakes)
     return schedules
 
 
-def _read_entries(entries: object, text: str, default_zone: str, mistakes: list[Mistake]) -> tuple[Schedule, ...]:
+def _read_entries(entries: object, text: str, default_zone: str, mistakes: list[FileMistake]) -> tuple[Schedule, ...]:
     somewhere = toml_lines.key_line(text, "schedule")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        mistakes.append(Mistake(somewhere, "", "schedule", "must be entries, each below its own [[schedule]]"))
+        mistakes.append(FileMistake(somewhere, "", "schedule", "must be entries, each below its own [[schedule]]"))
         return ()
     lines = toml_lines.table_lines(text, "schedule")
     schedules = []
@@ -122,7 +122,7 @@ def _read_entries(entries: object, text: str, default_zone: str, mistakes: list[
         elif isinstance(given, str):
             names[given] = line
         label = f'"{given}"' if isinstance(given, str) and given else f"#{index + 1}"
-        mistakes += [Mistake(line, label, field, reason) for field, reason in reasons]
+        mistakes += [FileMistake(line, label, field, reason) for field, reason in reasons]
         schedules += [schedule] if schedule else []
     return tuple(schedules)
 

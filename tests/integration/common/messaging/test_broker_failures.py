@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 from taskbell.errors import BrokerUnavailable
 from taskbell.messaging.publishing.publisher import PUBLISH_TIMEOUT, Outgoing, Publisher
-from taskbell.messaging.wire.connection_errors import LOSSES, losses_named
+from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named
 from taskbell.setup.broker import declare
 from taskbell_devstack.programs import find_rabbitmq
 from taskbell_devstack.stack import Stack
@@ -221,9 +221,9 @@ async def test_quorum_queues_keep_what_was_confirmed_when_the_broker_is_killed(b
 
     async def all_there() -> bool:
         try:
-            with losses_named():
+            with connection_errors_named():
                 return await rig.ready_in(QUEUE) == 100
-        except LOSSES:
+        except CONNECTION_ERRORS:
             return False
 
     await eventually(all_there, limit=60)

@@ -14,8 +14,8 @@ from tests.support.waiting import eventually
 
 from taskbell.contracts import GenerateTaskReport, UpdateTaskStatus
 from taskbell.messaging.consuming import session
-from taskbell.messaging.consuming.dispatcher import Lane
-from taskbell.messaging.consuming.session import ConsumerGone, Session
+from taskbell.messaging.consuming.dispatcher import Dispatcher
+from taskbell.messaging.consuming.session import ConsumerGone, ConsumingSession
 from taskbell.messaging.publishing.publisher import HEARTBEAT, connection_url
 from taskbell.setup.broker import declare
 
@@ -215,12 +215,12 @@ async def test_a_consumer_that_is_gone_unnoticed_is_missed_and_replaced(
 async def test_where_no_consumer_comes_about_in_two_sessions_the_process_must_start_anew(
     own_rig: Rig, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def without_consumer(_: Session) -> str:
+    async def without_consumer(_: ConsumingSession) -> str:
         return QUEUE
 
     monkeypatch.setattr(session, "COUNT", 0.05)
     monkeypatch.setattr(session, "WATCH", 0.05)
-    monkeypatch.setattr(Session, "_without_consumer", without_consumer)
+    monkeypatch.setattr(ConsumingSession, "_without_consumer", without_consumer)
     running = own_rig.start(recorder.subscription())
     with pytest.raises(ConsumerGone):
         await running.task
@@ -235,14 +235,14 @@ async def test_a_missing_count_now_and_then_is_no_loss(
     answers = iter([QUEUE, QUEUE, None] * 10)
     asked = 0
 
-    async def without_consumer(_: Session) -> str | None:
+    async def without_consumer(_: ConsumingSession) -> str | None:
         nonlocal asked
         asked += 1
         return next(answers, None)
 
     monkeypatch.setattr(session, "COUNT", 0.01)
     monkeypatch.setattr(session, "WATCH", 0.01)
-    monkeypatch.setattr(Session, "_without_consumer", without_consumer)
+    monkeypatch.setattr(ConsumingSession, "_without_consumer", without_consumer)
     running = await rig.consume(recorder.subscription())
     await eventually(lambda: asked >= 30)
     assert rig.state() == {"state": "ready"}
@@ -335,17 +335,17 @@ async def test_a_worker_that_dies_costs_a_session_and_no_message(
     rig: Rig, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "DRAIN", 0.1)
-    take = Lane._take
+    take = Dispatcher._take
     deaths = 1
 
-    def dying(lane: "Lane[UpdateTaskStatus]") -> object:
+    def dying(dispatcher: "Dispatcher[UpdateTaskStatus]") -> object:
         nonlocal deaths
         deaths -= 1
         if deaths == 0:
             raise KeyError("a bug of ours")
-        return take(lane)
+        return take(dispatcher)
 
-    monkeypatch.setattr(Lane, "_take", dying)
+    monkeypatch.setattr(Dispatcher, "_take", dying)
     await rig.consume(recorder.subscription())
     await rig.publish(command(1), "m-1")
     await recorder.wait_for(1)

@@ -123,7 +123,7 @@ async def test_a_broker_that_does_not_answer_between_suspects_costs_the_session_
     begin = session.Session._begin
     silent = 1
 
-    async def begin_or_wait(self: session.Session, lane: object) -> bool:
+    async def begin_or_wait(self: session.Session, dispatcher: object) -> bool:
         nonlocal silent
         if recorder.done and silent:
             silent -= 1

@@ -30,7 +30,9 @@ from taskbell_notifier.planning.mailings import Mailings
 from taskbell_notifier.planning.planner import Planner
 from taskbell_notifier.repository.contents import Material
 from taskbell_notifier.repository.planning import Planning
-from taskbell_notifier.smtp import SmtpPool, SmtpSettings, Waits
+from taskbell_notifier.smtp.breaker import Waits
+from taskbell_notifier.smtp.pool import SmtpPool
+from taskbell_notifier.smtp.settings import SmtpSettings
 
 LEASE = timedelta(seconds=30)
 PROMPT = Waits(first=0.02, longest=0.05, configuration=0.05)

@@ -11,7 +11,8 @@ from tests.integration.notifier.smtp.office import PROMPT_WAITS, Notes, Office, 
 from tests.support.scripted_smtp import Certificate, ScriptedSmtp
 
 from taskbell.clock import SystemClock
-from taskbell_notifier.smtp import SmtpPool, SmtpSettings
+from taskbell_notifier.smtp.pool import SmtpPool
+from taskbell_notifier.smtp.settings import SmtpSettings
 
 
 @pytest_asyncio.fixture

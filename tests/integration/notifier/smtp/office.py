@@ -5,7 +5,11 @@ from dataclasses import dataclass, field
 
 from tests.support.scripted_smtp import ScriptedSmtp
 
-from taskbell_notifier.smtp import BeforeData, Envelope, Observer, SmtpPool, Status, Submission, Waits
+from taskbell_notifier.smtp.breaker import BreakerStatus, Observer, Waits
+from taskbell_notifier.smtp.envelope import OutgoingMail
+from taskbell_notifier.smtp.pool import SmtpPool
+from taskbell_notifier.smtp.replies import Submission
+from taskbell_notifier.smtp.transaction import BeforeData
 
 PROMPT_WAITS = Waits(first=0.02, longest=0.02, configuration=0.02)
 SILENCE = 1.0
@@ -20,7 +24,7 @@ class Notes(Observer):
         self.refusals: list[Submission] = []
         self.closed: list[str] = []
         self.submissions: list[Submission] = []
-        self.statuses: list[Status] = []
+        self.statuses: list[BreakerStatus] = []
 
     def session_opened(self, seconds: float) -> None:
         self.opened += 1
@@ -34,7 +38,7 @@ class Notes(Observer):
     def submitted(self, submission: Submission, seconds: float) -> None:
         self.submissions.append(submission)
 
-    def breaker_changed(self, status: Status) -> None:
+    def breaker_changed(self, status: BreakerStatus) -> None:
         self.statuses.append(status)
 
 
@@ -68,7 +72,9 @@ class Office:
         """Submits one mail, with a Message-ID of its own: <1@example.org>, <2@example.org> …"""
         self.sent += 1
         message = b"Message-ID: <%d@example.org>\r\nSubject: x\r\n\r\n" % self.sent + body
-        return await self.pool.submit(Envelope("taskbell@example.org", recipient, message), before_data or self.marker)
+        return await self.pool.submit(
+            OutgoingMail("taskbell@example.org", recipient, message), before_data or self.marker
+        )
 
     @property
     def accepted(self) -> list[str]:

@@ -10,7 +10,10 @@ from tests.integration.notifier.smtp.office import PROMPT_WAITS, SILENCE, Marker
 from tests.support.scripted_smtp import Certificate, ScriptedSmtp
 
 from taskbell.clock import SystemClock
-from taskbell_notifier.smtp import Envelope, SmtpPool, SmtpSettings, Verdict
+from taskbell_notifier.smtp.envelope import OutgoingMail
+from taskbell_notifier.smtp.pool import SmtpPool
+from taskbell_notifier.smtp.replies import Verdict
+from taskbell_notifier.smtp.settings import SmtpSettings
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -58,7 +61,7 @@ def test_a_pool_may_be_made_before_its_loop_runs(new_loop: NewLoop) -> None:
     pool = SmtpPool(SmtpSettings(server="127.0.0.1", port=1), SystemClock(), waits=PROMPT_WAITS)
 
     async def one_mail() -> Verdict:
-        submission = await pool.submit(Envelope("a@example.org", "b@example.org", b"x\r\n"), Marker())
+        submission = await pool.submit(OutgoingMail("a@example.org", "b@example.org", b"x\r\n"), Marker())
         await pool.close(1)
         return submission.verdict
 

@@ -7,7 +7,9 @@ import pytest
 from tests.integration.notifier.smtp.office import Marker, Office, OpenOffice
 from tests.support.scripted_smtp import ScriptedSmtp
 
-from taskbell_notifier.smtp import Envelope, Stage, State, Submission, Verdict
+from taskbell_notifier.smtp.breaker import BreakerState
+from taskbell_notifier.smtp.envelope import OutgoingMail
+from taskbell_notifier.smtp.replies import Stage, Submission, Verdict
 
 
 async def test_ten_server_faults_pause_sending_and_a_server_that_is_back_resumes_it(
@@ -18,7 +20,7 @@ async def test_ten_server_faults_pause_sending_and_a_server_that_is_back_resumes
     marker = Marker()
     submissions = [await office.send(before_data=marker) for _ in range(12)]
     assert [s.verdict for s in submissions] == [Verdict.SERVER_FAULT] * 10 + [Verdict.PAUSED] * 2
-    assert office.pool.breaker.state is State.SERVER_FAULT
+    assert office.pool.breaker.state is BreakerState.SERVER_FAULT
     assert office.pool.breaker.reason.startswith("connect: ")
     assert submissions[-1].reason == office.pool.breaker.reason
     assert marker.calls == 0
@@ -26,7 +28,11 @@ async def test_ten_server_faults_pause_sending_and_a_server_that_is_back_resumes
     await office.pool.breaker.wait_until_sending_allowed()
     for _ in range(3):
         assert (await office.send()).verdict is Verdict.ACCEPTED
-    assert [status.state for status in office.notes.statuses] == [State.SERVER_FAULT, State.RESUMING, State.SENDING]
+    assert [status.state for status in office.notes.statuses] == [
+        BreakerState.SERVER_FAULT,
+        BreakerState.RESUMING,
+        BreakerState.SENDING,
+    ]
 
 
 async def test_addresses_that_are_none_do_not_hide_that_the_server_is_down(
@@ -37,16 +43,16 @@ async def test_addresses_that_are_none_do_not_hide_that_the_server_is_down(
     for _ in range(10):
         assert (await office.send("nobody")).verdict is Verdict.FAILED
         assert (await office.send()).verdict is Verdict.SERVER_FAULT
-    assert office.pool.breaker.state is State.SERVER_FAULT
+    assert office.pool.breaker.state is BreakerState.SERVER_FAULT
 
 
 async def test_a_sender_that_is_no_address_pauses_sending(open_office: OpenOffice, server: ScriptedSmtp) -> None:
     office = await open_office(server)
-    nameless = Envelope("Taskbell", "bob@example.org", b"Subject: x\r\n\r\n")
+    nameless = OutgoingMail("Taskbell", "bob@example.org", b"Subject: x\r\n\r\n")
     assert (await office.pool.submit(nameless, Marker())).verdict is Verdict.CONFIGURATION_FAULT
     assert "MAIL_DEFAULT_SENDER" in office.pool.breaker.reason
     await server.until(lambda: server.opened >= 2)  # probes succeed but for the sender
-    assert office.pool.breaker.state is State.CONFIGURATION_FAULT
+    assert office.pool.breaker.state is BreakerState.CONFIGURATION_FAULT
     assert all(b"MAIL" not in connection.received for connection in server.connections)
 
 
@@ -140,7 +146,7 @@ async def test_it_resumes_with_one_session_then_two_then_four(open_office: OpenO
     assert in_hand == [1, 2, 4]
     server.clear()
     assert {s.verdict for s in await asyncio.gather(*sending)} == {Verdict.ACCEPTED}
-    assert office.pool.breaker.state is State.SENDING
+    assert office.pool.breaker.state is BreakerState.SENDING
 
 
 def messages(server: ScriptedSmtp) -> int:
@@ -156,7 +162,7 @@ async def test_a_sender_that_is_refused_is_asked_about_until_it_is_taken(
     assert (refused.verdict, refused.stage) == (Verdict.CONFIGURATION_FAULT, Stage.MAIL)
     assert refused.reason == "MAIL: 553 5.7.1 you may not send as <address>"
     await server.until(lambda: rule.seen >= 4)  # probes go as far as MAIL
-    assert office.pool.breaker.state is State.CONFIGURATION_FAULT
+    assert office.pool.breaker.state is BreakerState.CONFIGURATION_FAULT
     assert len(office.notes.statuses) == 1  # and nobody is told that it was mended
     server.rules.remove(rule)
     await office.pool.breaker.wait_until_sending_allowed()
@@ -172,7 +178,7 @@ async def test_a_probe_whose_connection_is_lost_at_mail_goes_on_probing(
     rule = server.rule("MAIL", drop=True)
     assert (await office.send()).verdict is Verdict.CONFIGURATION_FAULT
     await server.until(lambda: rule.seen >= 3)
-    assert office.pool.breaker.state is State.SERVER_FAULT
+    assert office.pool.breaker.state is BreakerState.SERVER_FAULT
     server.rules.remove(rule)
     await office.pool.breaker.wait_until_sending_allowed()
     assert (await office.send()).verdict is Verdict.ACCEPTED

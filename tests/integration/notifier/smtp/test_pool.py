@@ -8,7 +8,8 @@ from tests.integration.notifier.smtp.office import SILENCE, Marker, Office, Open
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
-from taskbell_notifier.smtp import Envelope, Stage, Submission, Verdict
+from taskbell_notifier.smtp.envelope import OutgoingMail
+from taskbell_notifier.smtp.replies import Stage, Submission, Verdict
 from taskbell_notifier.smtp.session import Session
 
 
@@ -216,7 +217,7 @@ async def test_a_check_opens_a_session_and_sends_nothing(office: Office) -> None
 
 
 async def test_an_envelope_is_submitted_as_it_is(office: Office) -> None:
-    envelope = Envelope("taskbell@example.org", "bob@example.org", b"Message-ID: <x@example.org>\r\n\r\n")
+    envelope = OutgoingMail("taskbell@example.org", "bob@example.org", b"Message-ID: <x@example.org>\r\n\r\n")
     assert (await office.pool.submit(envelope, Marker())).verdict is Verdict.ACCEPTED
     taken = office.server.accepted[0]
     assert (taken.sender, taken.recipients, taken.message) == (

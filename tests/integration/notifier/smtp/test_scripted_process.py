@@ -17,7 +17,10 @@ from tests.support.scripted_smtp.__main__ import configure
 from tests.support.waiting import eventually
 
 from taskbell.clock import SystemClock
-from taskbell_notifier.smtp import Envelope, SmtpPool, SmtpSettings, Verdict
+from taskbell_notifier.smtp.envelope import OutgoingMail
+from taskbell_notifier.smtp.pool import SmtpPool
+from taskbell_notifier.smtp.replies import Verdict
+from taskbell_notifier.smtp.settings import SmtpSettings
 
 
 @asynccontextmanager
@@ -50,7 +53,7 @@ async def test_it_follows_its_script_and_logs_what_it_takes(tmp_path: Path) -> N
 
         async def send(recipient: str) -> Verdict:
             message = b"Message-ID: <1@example.org>\r\n\r\n.\r\n"
-            return (await pool.submit(Envelope("a@example.org", recipient, message), Marker())).verdict
+            return (await pool.submit(OutgoingMail("a@example.org", recipient, message), Marker())).verdict
 
         assert await send("bob@example.org") is Verdict.RETRY
         assert await send("ann@example.org") is Verdict.ACCEPTED

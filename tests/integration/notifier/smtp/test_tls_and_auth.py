@@ -10,7 +10,9 @@ from tests.integration.notifier.smtp.office import OpenOffice
 from tests.support.scripted_smtp import Certificate, ScriptedSmtp
 
 from taskbell.errors import SettingsError
-from taskbell_notifier.smtp import SmtpSettings, Stage, State, Verdict
+from taskbell_notifier.smtp.breaker import BreakerState
+from taskbell_notifier.smtp.replies import Stage, Verdict
+from taskbell_notifier.smtp.settings import SmtpSettings
 
 CREDENTIALS = {"username": "taskbell", "password": "secret word"}
 
@@ -224,7 +226,7 @@ async def test_while_the_password_is_wrong_nothing_is_sent_and_once_it_is_right_
     server.users = {"taskbell": "another"}
     office = await open_office(server, **CREDENTIALS)
     assert (await office.send()).verdict is Verdict.CONFIGURATION_FAULT
-    assert office.pool.breaker.state is State.CONFIGURATION_FAULT
+    assert office.pool.breaker.state is BreakerState.CONFIGURATION_FAULT
     assert (await office.send()).verdict is Verdict.PAUSED
     server.users = {"taskbell": "secret word"}
     await office.pool.breaker.wait_until_sending_allowed()

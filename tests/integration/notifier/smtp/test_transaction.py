@@ -8,8 +8,8 @@ from tests.integration.notifier.smtp.office import Marker, Office, OpenOffice
 from tests.support.scripted_smtp import Connection, ScriptedSmtp
 from tests.support.waiting import eventually
 
-from taskbell_notifier.smtp import Loss, Stage, Submission, Verdict
 from taskbell_notifier.smtp.conversation import Conversation
+from taskbell_notifier.smtp.replies import Loss, Stage, Submission, Verdict
 
 GROUP = b"MAIL FROM:<taskbell@example.org> SIZE=51\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n"
 BARE_GROUP = b"MAIL FROM:<taskbell@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n"

@@ -6,7 +6,7 @@ import pytest
 from tests.integration.notifier.smtp.office import SILENCE, Marker, Office, OpenOffice
 from tests.support.scripted_smtp import Certificate, ScriptedSmtp
 
-from taskbell_notifier.smtp import Loss, Stage, Submission, Verdict
+from taskbell_notifier.smtp.replies import Loss, Stage, Submission, Verdict
 
 SERVER, CONFIGURATION = Verdict.SERVER_FAULT, Verdict.CONFIGURATION_FAULT
 RETRY, FAILED, UNKNOWN = Verdict.RETRY, Verdict.FAILED, Verdict.UNKNOWN

@@ -6,7 +6,7 @@ import pytest
 from aiormq import exceptions
 
 from taskbell.errors import BrokerUnavailable
-from taskbell.messaging.wire.connection_errors import LOSSES, in_words, losses_named
+from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named, in_words
 
 LOGIN = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile."
 QUEUE = "ACCESS_REFUSED - access to queue 'q' in vhost '/' refused for user 'taskbell_maintenance'"
@@ -14,9 +14,9 @@ OPENING = "Expected one of ['Connection.OpenOk'], got <Connection.Close object a
 
 
 async def ended_by(error: BaseException | type[BaseException]) -> BaseException:
-    """What comes out of losses_named when that goes in."""
+    """What comes out of connection_errors_named when that goes in."""
     try:
-        with losses_named():
+        with connection_errors_named():
             raise error  # noqa: TRY301 - it is the with that is tested
     except BaseException as told:  # noqa: BLE001 - whatever it is, it is what the test looks at
         return told
@@ -26,7 +26,7 @@ async def ended_by(error: BaseException | type[BaseException]) -> BaseException:
 async def test_what_is_rejected_without_a_reason_is_a_loss(error: BaseException | type[BaseException]) -> None:
     told = await ended_by(error)
     assert isinstance(told, ConnectionError)
-    assert isinstance(told, LOSSES)
+    assert isinstance(told, CONNECTION_ERRORS)
     assert isinstance(told.__cause__, error if isinstance(error, type) else type(error))
 
 
@@ -37,7 +37,7 @@ async def test_every_other_error_is_left_as_it_is(error: BaseException) -> None:
 
 async def test_a_cancelled_task_stays_cancelled() -> None:
     async def wait() -> None:
-        with losses_named():
+        with connection_errors_named():
             await asyncio.Event().wait()
 
     task = asyncio.create_task(wait())
@@ -50,7 +50,7 @@ async def test_a_cancelled_task_stays_cancelled() -> None:
 async def test_a_time_limit_around_it_stays_a_time_limit() -> None:
     async def wait() -> None:
         async with asyncio.timeout(0):
-            with losses_named():
+            with connection_errors_named():
                 await asyncio.Event().wait()
 
     with pytest.raises(TimeoutError):

@@ -11,7 +11,7 @@ from pamqp.header import ContentHeader
 
 from taskbell.contracts import UpdateTaskStatus
 from taskbell.errors import BrokerUnavailable, DatabaseUnavailable
-from taskbell.messaging.consuming.dispatcher import Lane, Subscription
+from taskbell.messaging.consuming.dispatcher import Dispatcher, Subscription
 from taskbell.messaging.publishing.publisher import Outgoing
 from taskbell.metrics import Metrics
 
@@ -26,22 +26,22 @@ def delivery(number: int, redelivered: bool) -> DeliveredMessage:
     )
 
 
-def lane_of(*numbers: int, batch: int = 10, **more: Any) -> Lane[UpdateTaskStatus]:
-    """A lane with these messages waiting; a negative number was delivered before."""
+def lane_of(*numbers: int, batch: int = 10, **more: Any) -> Dispatcher[UpdateTaskStatus]:
+    """A dispatcher with these messages waiting; a negative number was delivered before."""
 
     async def handle(_: object) -> None: ...
 
     given = {"handle": handle} | more
     subscription = Subscription("maintenance.update_task_status", UpdateTaskStatus, batch=batch, **given)
-    lane = Lane(subscription, cast(Any, None), [], Metrics(), asyncio.Event())
+    dispatcher = Dispatcher(subscription, cast(Any, None), [], Metrics(), asyncio.Event())
     for number in numbers:
-        lane.deliver(delivery(abs(number), redelivered=number < 0))
-    return lane
+        dispatcher.deliver(delivery(abs(number), redelivered=number < 0))
+    return dispatcher
 
 
-def sets(lane: Lane[UpdateTaskStatus]) -> list[list[int]]:
+def sets(dispatcher: Dispatcher[UpdateTaskStatus]) -> list[list[int]]:
     taken = []
-    while batch := lane._take():
+    while batch := dispatcher._take():
         taken.append([held.received.body.task_id for held in batch])
     return taken
 
@@ -74,9 +74,9 @@ async def test_what_could_not_be_handled_yet_comes_first_again_and_in_its_order(
         raise DatabaseUnavailable("connection refused")
 
     monkeypatch.setattr("taskbell.messaging.consuming.holding.PAUSE", 0.0)
-    lane = lane_of(1, 2, 3, 4, 5, batch=3, handle=away)
-    await lane._handle(lane._take())
-    assert sets(lane) == [[1, 2, 3], [4, 5]]
+    dispatcher = lane_of(1, 2, 3, 4, 5, batch=3, handle=away)
+    await dispatcher._handle(dispatcher._take())
+    assert sets(dispatcher) == [[1, 2, 3], [4, 5]]
 
 
 async def test_when_a_server_goes_away_amid_a_set_that_failed_none_of_it_overtakes_another(
@@ -94,23 +94,23 @@ async def test_when_a_server_goes_away_amid_a_set_that_failed_none_of_it_overtak
     async def settled(*_: object) -> None: ...
 
     monkeypatch.setattr("taskbell.messaging.consuming.holding.PAUSE", 0.0)
-    lane = lane_of(1, 2, 3, 4, batch=3, handle=handle)
-    monkeypatch.setattr(lane, "_settle", settled)
-    await lane._handle(lane._take())
+    dispatcher = lane_of(1, 2, 3, 4, batch=3, handle=handle)
+    monkeypatch.setattr(dispatcher, "_settle", settled)
+    await dispatcher._handle(dispatcher._take())
     assert tried == [[1, 2, 3], [1], [2]]
-    assert sets(lane) == [[2, 3, 4]]
+    assert sets(dispatcher) == [[2, 3, 4]]
 
 
 async def test_refused_ones_are_taken_in_sets_bounded_by_number_and_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taskbell.messaging.consuming.dispatcher.REFUSALS", 3)
     monkeypatch.setattr("taskbell.messaging.consuming.dispatcher.REFUSED_BYTES", 10)
-    lane = lane_of()
+    dispatcher = lane_of()
     for size in (1, 1, 1, 1, 8, 50, 2):
-        lane.deliver(replace(delivery(1, redelivered=False), body=b"x" * size))
+        dispatcher.deliver(replace(delivery(1, redelivered=False), body=b"x" * size))
     taken = []
-    while batch := lane._take_refused():
+    while batch := dispatcher._take_refused():
         taken.append([len(it.delivery.message.body) for it in batch])
-    for task in lane.tasks:
+    for task in dispatcher.tasks:
         task.cancel()
     assert taken == [[1, 1, 1], [1, 8], [50], [2]]
 
@@ -124,18 +124,18 @@ async def test_of_a_refused_set_only_what_lies_with_the_dead_letters_is_acknowle
         """A publisher to whom the session's end comes before the second confirm."""
 
         async def publish_all(self, messages: Any) -> list[Exception | None]:
-            lane.patience._ending.set()
+            dispatcher.holding._ending.set()
             return [None, *(BrokerUnavailable("gone") for _ in messages[1:])]
 
     async def settle(deliveries: Any, word: str) -> None:
         settled.append((len(deliveries), word))
 
-    lane = lane_of()
-    lane.patience._publisher = cast(Any, Half())
-    monkeypatch.setattr(lane, "_settle", settle)
+    dispatcher = lane_of()
+    dispatcher.holding._publisher = cast(Any, Half())
+    monkeypatch.setattr(dispatcher, "_settle", settle)
     for _ in range(3):
-        lane.deliver(replace(delivery(1, redelivered=False), body=b"{}"))
-    await asyncio.gather(*lane.tasks)
+        dispatcher.deliver(replace(delivery(1, redelivered=False), body=b"{}"))
+    await asyncio.gather(*dispatcher.tasks)
     assert settled == [(1, "dead"), (2, "returned")]
 
 
@@ -154,14 +154,14 @@ async def test_one_that_cannot_be_refused_does_not_take_the_others_with_it(monke
             raise RuntimeError("a bug of ours")
         return Outgoing("x", "y", body, "m")
 
-    lane = lane_of()
-    lane.patience._publisher = cast(Any, Publisher())
+    dispatcher = lane_of()
+    dispatcher.holding._publisher = cast(Any, Publisher())
     monkeypatch.setattr("taskbell.messaging.consuming.holding.PAUSE", 0.0)
     monkeypatch.setattr("taskbell.messaging.consuming.dispatcher.failures.dead", dead)
-    monkeypatch.setattr(lane, "_settle", settle)
+    monkeypatch.setattr(dispatcher, "_settle", settle)
     for body in (b"{}", b"[]", b"{}"):
-        lane.deliver(replace(delivery(1, redelivered=False), body=body))
-    await asyncio.gather(*lane.tasks)
+        dispatcher.deliver(replace(delivery(1, redelivered=False), body=body))
+    await asyncio.gather(*dispatcher.tasks)
     assert settled == [(1, "dead"), (1, "returned"), (1, "dead")]
 
 
@@ -175,11 +175,11 @@ async def test_nothing_more_is_refused_once_the_session_ends(monkeypatch: pytest
         async def publish_all(self, messages: Any) -> list[Exception | None]:
             return [None] * len(messages)
 
-    lane = lane_of()
-    lane.patience._publisher = cast(Any, Publisher())
-    monkeypatch.setattr(lane, "_settle", settle)
+    dispatcher = lane_of()
+    dispatcher.holding._publisher = cast(Any, Publisher())
+    monkeypatch.setattr(dispatcher, "_settle", settle)
     for _ in range(2):
-        lane.deliver(replace(delivery(1, redelivered=False), body=b"{}"))
-    lane.patience._ending.set()
-    await asyncio.gather(*lane.tasks)
+        dispatcher.deliver(replace(delivery(1, redelivered=False), body=b"{}"))
+    dispatcher.holding._ending.set()
+    await asyncio.gather(*dispatcher.tasks)
     assert settled == [(2, "returned")]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from taskbell_notifier.smtp.envelope import (
     Abilities,
-    Envelope,
     Order,
+    OutgoingMail,
     lay_out,
     mailbox,
     refused_unseen,
@@ -34,7 +34,7 @@ def received(written: bytes) -> bytes:
     raise AssertionError("no final dot")
 
 
-def order(envelope: Envelope, abilities: Abilities = ALL) -> Order:
+def order(envelope: OutgoingMail, abilities: Abilities = ALL) -> Order:
     laid = lay_out(envelope, abilities)
     assert isinstance(laid, Order)
     return laid
@@ -46,12 +46,12 @@ def test_a_server_gets_the_message_back_line_by_line(message: bytes) -> None:
     if lines[-1] == b"":
         lines.pop()
     expected = b"".join(line + b"\r\n" for line in lines)
-    assert received(order(Envelope("a@example.org", "b@example.org", message)).message) == expected
+    assert received(order(OutgoingMail("a@example.org", "b@example.org", message)).message) == expected
 
 
 def test_a_second_message_cannot_be_smuggled_in() -> None:
     written = order(
-        Envelope("a@example.org", "b@example.org", b"x\n.\nMAIL FROM:<evil@example.org>\r.\rRCPT\r\n.\n")
+        OutgoingMail("a@example.org", "b@example.org", b"x\n.\nMAIL FROM:<evil@example.org>\r.\rRCPT\r\n.\n")
     ).message
     assert written == b"x\r\n..\r\nMAIL FROM:<evil@example.org>\r\n..\r\nRCPT\r\n..\r\n.\r\n"
 
@@ -62,35 +62,35 @@ def test_crlf_is_left_as_it_is() -> None:
 
 
 def test_size_counts_the_message_without_dots_added_by_the_transport() -> None:
-    laid = order(Envelope("a@example.org", "b@example.org", b".x\n"))  # ".x" CRLF: four octets (RFC 1870 §3)
+    laid = order(OutgoingMail("a@example.org", "b@example.org", b".x\n"))  # ".x" CRLF: four octets (RFC 1870 §3)
     assert laid.mail == b"MAIL FROM:<a@example.org> SIZE=4\r\n"
     assert laid.rcpt == b"RCPT TO:<b@example.org>\r\n"
 
 
 def test_a_server_that_announces_nothing_gets_no_parameters() -> None:
-    laid = order(Envelope("a@example.org", "b@example.org", b"x\r\n"), Abilities())
+    laid = order(OutgoingMail("a@example.org", "b@example.org", b"x\r\n"), Abilities())
     assert laid.mail == b"MAIL FROM:<a@example.org>\r\n"
 
 
 def test_parameters_follow_the_message_and_the_addresses() -> None:
-    laid = order(Envelope("a@example.org", "jörg@example.org", "grüß\r\n".encode()))
+    laid = order(OutgoingMail("a@example.org", "jörg@example.org", "grüß\r\n".encode()))
     assert laid.mail == b"MAIL FROM:<a@example.org> SIZE=8 BODY=8BITMIME SMTPUTF8\r\n"
     assert laid.rcpt == "RCPT TO:<jörg@example.org>\r\n".encode()
 
 
 def test_an_international_domain_alone_needs_no_smtputf8() -> None:
-    laid = order(Envelope("a@example.org", "b@bücher.example", b"x\r\n"), Abilities())
+    laid = order(OutgoingMail("a@example.org", "b@bücher.example", b"x\r\n"), Abilities())
     assert laid.rcpt == b"RCPT TO:<b@xn--bcher-kva.example>\r\n"
 
 
 @pytest.mark.parametrize(
     ("envelope", "stage"),
     [
-        (Envelope("a@example.org", "jörg@example.org", b"x\r\n"), Stage.RCPT),
-        (Envelope("a@example.org", "b@example.org", "grüß\r\n".encode()), Stage.MAIL),
+        (OutgoingMail("a@example.org", "jörg@example.org", b"x\r\n"), Stage.RCPT),
+        (OutgoingMail("a@example.org", "b@example.org", "grüß\r\n".encode()), Stage.MAIL),
     ],
 )
-def test_what_the_server_cannot_take_fails_for_good(envelope: Envelope, stage: Stage) -> None:
+def test_what_the_server_cannot_take_fails_for_good(envelope: OutgoingMail, stage: Stage) -> None:
     laid = lay_out(envelope, Abilities())
     assert isinstance(laid, Submission)
     assert (laid.verdict, laid.stage) == (Verdict.FAILED, stage)
@@ -131,14 +131,14 @@ def test_usual_addresses_pass_as_they_are(address: str) -> None:
 )
 def test_what_is_no_address_never_reaches_a_server(address: str) -> None:
     assert mailbox(address) is None
-    refused = refused_unseen(Envelope("a@example.org", address, b"x\r\n"))
+    refused = refused_unseen(OutgoingMail("a@example.org", address, b"x\r\n"))
     assert refused is not None
     assert refused.verdict is Verdict.FAILED
     assert refused.text == "no valid address"
 
 
 def test_a_sender_that_is_no_address_is_a_setting_to_mend() -> None:
-    refused = refused_unseen(Envelope("Taskbell", "b@example.org", b"x\r\n"))
+    refused = refused_unseen(OutgoingMail("Taskbell", "b@example.org", b"x\r\n"))
     assert refused is not None
     assert refused.verdict is Verdict.CONFIGURATION_FAULT
     assert "MAIL_DEFAULT_SENDER" in refused.reason

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from taskbell_notifier.smtp.gate import Gate, Pace
+from taskbell_notifier.smtp.admission import Places, RateLimit
 
 
 async def settle() -> None:
@@ -12,7 +12,7 @@ async def settle() -> None:
 
 
 async def test_who_waits_longest_enters_first() -> None:
-    gate, entered = Gate(2), list[int]()
+    gate, entered = Places(2), list[int]()
 
     async def visit(number: int) -> None:
         assert await gate.enter()
@@ -31,7 +31,7 @@ async def test_who_waits_longest_enters_first() -> None:
 
 
 async def test_a_newcomer_does_not_overtake_who_waits() -> None:
-    gate, entered = Gate(1), list[str]()
+    gate, entered = Places(1), list[str]()
     assert await gate.enter()
 
     async def visit(name: str) -> None:
@@ -49,7 +49,7 @@ async def test_a_newcomer_does_not_overtake_who_waits() -> None:
 
 
 async def test_who_stops_waiting_leaves_the_queue() -> None:
-    gate = Gate(1)
+    gate = Places(1)
     assert await gate.enter()
     waiting = asyncio.ensure_future(gate.enter())
     await settle()
@@ -60,7 +60,7 @@ async def test_who_stops_waiting_leaves_the_queue() -> None:
 
 
 async def test_who_stops_waiting_just_as_a_place_becomes_free_does_not_keep_it() -> None:
-    gate = Gate(1)
+    gate = Places(1)
     assert await gate.enter()
     waiting, next_one = asyncio.ensure_future(gate.enter()), asyncio.ensure_future(gate.enter())
     await settle()
@@ -72,7 +72,7 @@ async def test_who_stops_waiting_just_as_a_place_becomes_free_does_not_keep_it()
 
 
 async def test_a_place_given_to_somebody_who_is_cancelled_goes_to_the_next() -> None:
-    gate = Gate(1)
+    gate = Places(1)
     assert await gate.enter()
     unlucky, next_one = asyncio.ensure_future(gate.enter()), asyncio.ensure_future(gate.enter())
     await settle()
@@ -84,7 +84,7 @@ async def test_a_place_given_to_somebody_who_is_cancelled_goes_to_the_next() -> 
 
 
 async def test_everybody_who_waits_can_be_sent_away() -> None:
-    gate = Gate(1)
+    gate = Places(1)
     assert await gate.enter()
     waiting = [asyncio.ensure_future(gate.enter()) for _ in range(3)]
     await settle()
@@ -95,7 +95,7 @@ async def test_everybody_who_waits_can_be_sent_away() -> None:
 
 
 async def test_sent_away_and_cancelled_at_once_takes_no_place() -> None:
-    gate = Gate(1)
+    gate = Places(1)
     assert await gate.enter()
     waiting = asyncio.ensure_future(gate.enter())
     await settle()
@@ -107,7 +107,7 @@ async def test_sent_away_and_cancelled_at_once_takes_no_place() -> None:
     assert not gate_is_free(gate)
 
 
-def gate_is_free(gate: Gate) -> bool:
+def gate_is_free(gate: Places) -> bool:
     """Would somebody enter at once?"""
     visit = gate.enter()
     try:
@@ -119,7 +119,7 @@ def gate_is_free(gate: Gate) -> bool:
 
 
 async def test_fewer_places_let_those_inside_stay_and_more_let_others_in() -> None:
-    gate = Gate(3)
+    gate = Places(3)
     for _ in range(3):
         assert await gate.enter()
     gate.resize(1)
@@ -133,7 +133,7 @@ async def test_fewer_places_let_those_inside_stay_and_more_let_others_in() -> No
 
 
 async def test_turns_are_spaced_evenly() -> None:
-    pace = Pace(100)
+    pace = RateLimit(100)
     loop = asyncio.get_running_loop()
     started = loop.time()
     for _ in range(6):
@@ -142,7 +142,7 @@ async def test_turns_are_spaced_evenly() -> None:
 
 
 async def test_without_a_rate_nobody_waits() -> None:
-    pace = Pace(None)
+    pace = RateLimit(None)
     turn = pace.turn()
     try:
         turn.send(None)
@@ -152,7 +152,7 @@ async def test_without_a_rate_nobody_waits() -> None:
 
 
 async def test_waits_for_a_turn_can_be_ended() -> None:
-    pace = Pace(0.001)
+    pace = RateLimit(0.001)
     await pace.turn()
     waiting = [asyncio.ensure_future(pace.turn()) for _ in range(3)]
     await settle()

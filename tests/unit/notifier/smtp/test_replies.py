@@ -10,9 +10,9 @@ from taskbell_notifier.smtp.replies import (
     Stage,
     Submission,
     Verdict,
+    classify,
     clean,
     ends_session,
-    judge,
 )
 
 SERVER, CONFIGURATION = Verdict.SERVER_FAULT, Verdict.CONFIGURATION_FAULT
@@ -32,7 +32,7 @@ TABLE = [
 
 
 def verdict_on(stage: Stage, event: Reply | Loss) -> Submission:
-    verdict = judge(stage, event)
+    verdict = classify(stage, event)
     assert verdict is not None
     return verdict
 
@@ -51,12 +51,12 @@ def test_each_stage_has_a_verdict_on_4xx_5xx_and_silence(
 
 @pytest.mark.parametrize("stage", [s for s in Stage if s not in (Stage.DATA, Stage.MESSAGE)])
 def test_a_2xx_asks_to_go_on_before_data(stage: Stage) -> None:
-    assert judge(stage, Reply(250, "ok")) is None
-    assert judge(stage, Reply(251, "will forward")) is None
+    assert classify(stage, Reply(250, "ok")) is None
+    assert classify(stage, Reply(251, "will forward")) is None
 
 
 def test_a_354_asks_for_the_message_and_a_2xx_takes_it() -> None:
-    assert judge(Stage.DATA, Reply(354, "go on")) is None
+    assert classify(Stage.DATA, Reply(354, "go on")) is None
     assert verdict_on(Stage.MESSAGE, Reply(250, "2.0.0 queued as 4F3")) == Submission(
         Verdict.ACCEPTED, Stage.MESSAGE, 250, "2.0.0", "queued as 4F3"
     )

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from taskbell_notifier.smtp.retries import retry_delay
+from taskbell_notifier.smtp.replies import retry_delay
 
 
 @pytest.mark.parametrize(("attempt", "minutes"), [(1, 1), (2, 5), (3, 15), (4, 60)])

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any, cast
 
-from taskbell_notifier.smtp.session import Session
-from taskbell_notifier.smtp.shelf import Shelf
+from taskbell_notifier.smtp.admission import IdleSessions
+from taskbell_notifier.smtp.session import SmtpSession
 
 
 class Line:
@@ -29,11 +29,11 @@ class Idle:
         self.idle_since = 0.0
 
 
-def shelf_with(*sessions: Idle) -> tuple[Shelf, list[str]]:
+def shelf_with(*sessions: Idle) -> tuple[IdleSessions, list[str]]:
     closed: list[str] = []
-    shelf = Shelf(60, closed.append)
+    shelf = IdleSessions(60, closed.append)
     for session in sessions:
-        shelf.put(cast(Session, session))
+        shelf.put(cast(SmtpSession, session))
     return shelf, closed
 
 

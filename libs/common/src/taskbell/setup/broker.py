@@ -8,7 +8,7 @@ import aiormq
 from taskbell.errors import BrokerUnavailable, SettingsError
 from taskbell.messaging.publishing.publisher import CONNECT_TIMEOUT, connection_url
 from taskbell.messaging.topology import Topology, topology
-from taskbell.messaging.wire.connection_errors import LOSSES, in_words, losses_named
+from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named, in_words
 
 
 async def declare(url: str) -> Topology:
@@ -20,7 +20,7 @@ async def declare(url: str) -> Topology:
     """
     wanted = topology()
     try:
-        with losses_named():
+        with connection_errors_named():
             async with asyncio.timeout(60):
                 connection = await aio_pika.connect(connection_url(url, "taskbell setup"), timeout=CONNECT_TIMEOUT)
                 async with connection:
@@ -44,6 +44,6 @@ async def declare(url: str) -> Topology:
     except TimeoutError:
         msg = "RabbitMQ did not answer in time"
         raise BrokerUnavailable(msg) from None
-    except LOSSES as error:
+    except CONNECTION_ERRORS as error:
         raise BrokerUnavailable(f"RabbitMQ: {in_words(error)}") from error
     return wanted

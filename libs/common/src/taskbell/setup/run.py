@@ -50,7 +50,7 @@ class SetupSettings(CommonSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SetupReport:
     """What a step did, and what it left out, in sentences."""
 
     done: Sequence[str]
@@ -59,10 +59,10 @@ class Report:
     """No further step is to be taken."""
 
 
-Step = Callable[[], Awaitable[Report]]
+Step = Callable[[], Awaitable[SetupReport]]
 
 
-async def set_up(settings: SetupSettings, *, app_tables: bool, wait: float, say: Callable[[str], None]) -> Report:
+async def set_up(settings: SetupSettings, *, app_tables: bool, wait: float, say: Callable[[str], None]) -> SetupReport:
     """Makes everything that must exist before a service runs; returns what was done and left out.
 
     Args:
@@ -87,10 +87,10 @@ async def set_up(settings: SetupSettings, *, app_tables: bool, wait: float, say:
         left_out += report.left_out
         if report.is_last:
             break
-    return Report(done, left_out)
+    return SetupReport(done, left_out)
 
 
-async def _patiently(step: Step, wait: float, say: Callable[[str], None]) -> Report:
+async def _patiently(step: Step, wait: float, say: Callable[[str], None]) -> SetupReport:
     """Takes a step, again and again while its server does not answer."""
     loop = asyncio.get_running_loop()
     deadline: float | None = None
@@ -109,7 +109,7 @@ async def _patiently(step: Step, wait: float, say: Callable[[str], None]) -> Rep
         await asyncio.sleep(min(PAUSE, left))
 
 
-async def _database(settings: SetupSettings, *, app_tables: bool) -> Report:
+async def _database(settings: SetupSettings, *, app_tables: bool) -> SetupReport:
     """Schema, tables and roles in one transaction: several setups at once take turns, and none leaves a half."""
     database = Database.connect(settings, name="taskbell setup", statement_timeout=None)
     passwords = settings.passwords("database")
@@ -119,7 +119,7 @@ async def _database(settings: SetupSettings, *, app_tables: bool) -> Report:
                 connection = transaction.connection
                 found = await schema.migrate(connection)
                 if found is not None and found > schema.head():
-                    return Report([_newer(found)], is_last=True)
+                    return SetupReport([_newer(found)], is_last=True)
                 made = await schema.create_app_tables(connection, settings.app_schema) if app_tables else None
                 await apply_roles(connection, passwords, settings.app_schema)
                 open_to_all = await open_schemas(connection, settings.app_schema) if passwords else []
@@ -143,7 +143,7 @@ async def _database(settings: SetupSettings, *, app_tables: bool) -> Report:
     ]
     if missing := [role for role in ROLES if role not in passwords]:
         left_out.append(f"PostgreSQL roles for {', '.join(missing)}: <ROLE>_DATABASE_PASSWORD is not given")
-    return Report(done, left_out)
+    return SetupReport(done, left_out)
 
 
 def _told_of_version(found: str | None, wanted: str) -> str:
@@ -161,24 +161,26 @@ def _newer(found: str) -> str:
     )
 
 
-async def _topology(settings: SetupSettings) -> Report:
+async def _topology(settings: SetupSettings) -> SetupReport:
     declared = await declare(settings.broker_url.get_secret_value())
     counts = f"{len(declared.exchanges)} exchanges, {len(declared.queues)} queues, {len(declared.bindings)} bindings"
-    return Report([f"RabbitMQ: {counts} are there"])
+    return SetupReport([f"RabbitMQ: {counts} are there"])
 
 
-async def _users(settings: SetupSettings) -> Report:
+async def _users(settings: SetupSettings) -> SetupReport:
     passwords = settings.passwords("broker")
     missing = [role for role in ROLES if role not in passwords]
     left_out = [f"RabbitMQ users for {', '.join(missing)}: <ROLE>_BROKER_PASSWORD is not given"] if missing else []
     if not passwords:
-        return Report([], left_out)
+        return SetupReport([], left_out)
     if settings.broker_management_url is None:
-        return Report([], [f"RabbitMQ users for {', '.join(passwords)}: BROKER_MANAGEMENT_URL is not given", *left_out])
+        return SetupReport(
+            [], [f"RabbitMQ users for {', '.join(passwords)}: BROKER_MANAGEMENT_URL is not given", *left_out]
+        )
     await apply_users(
         settings.broker_management_url.get_secret_value(), settings.broker_url.get_secret_value(), passwords
     )
-    return Report([f"RabbitMQ: the users {_logins(passwords)} are there, with their permissions"], left_out)
+    return SetupReport([f"RabbitMQ: the users {_logins(passwords)} are there, with their permissions"], left_out)
 
 
 def _logins(roles: Iterable[RoleName]) -> str:

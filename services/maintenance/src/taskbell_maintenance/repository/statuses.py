@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from taskbell.database import Database, Transaction
 from taskbell.errors import Retry
-from taskbell_maintenance.domain import Change
+from taskbell_maintenance.domain import StatusChange
 from taskbell_maintenance.repository.locks import TaskLocks
 from taskbell_maintenance.repository.refusals import is_locked, refused
 
@@ -64,7 +64,9 @@ class Tasks:
             raise Retry(msg) from error
         return {row.id: row.status for row in rows}
 
-    async def change_statuses(self, transaction: Transaction, changes: Sequence[Change]) -> Mapping[int, str | None]:
+    async def change_statuses(
+        self, transaction: Transaction, changes: Sequence[StatusChange]
+    ) -> Mapping[int, str | None]:
         """Gives locked tasks their new statuses, one change a task; the statuses that tasks now have.
 
         Of a task that is not among them, a trigger or a rule has discarded the change.
@@ -80,7 +82,7 @@ class Tasks:
             raise Refused from error
 
     async def change_statuses_apart(
-        self, transaction: Transaction, changes: Sequence[Change]
+        self, transaction: Transaction, changes: Sequence[StatusChange]
     ) -> tuple[Mapping[int, str | None], Mapping[int, str]]:
         """The same, each behind a savepoint of its own, which costs two round trips; and why some were refused."""
         written: dict[int, str | None] = {}
@@ -95,7 +97,7 @@ class Tasks:
                 reasons[change.task_id] = reason
         return written, reasons
 
-    async def _write(self, transaction: Transaction, changes: Sequence[Change]) -> dict[int, str | None]:
+    async def _write(self, transaction: Transaction, changes: Sequence[StatusChange]) -> dict[int, str | None]:
         rows = await transaction.rows(
             self._change,
             {

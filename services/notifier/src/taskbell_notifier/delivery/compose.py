@@ -9,13 +9,13 @@ from zoneinfo import ZoneInfo
 from taskbell.contracts import MailKind
 from taskbell.zones import resolve_zone
 from taskbell_notifier.domain import MAILINGS, Recipient, Selection
-from taskbell_notifier.lifecycle import Change, Claimed, State, ended
+from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState, ended
 from taskbell_notifier.mail.headers import valid_address
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.mail.report import ReportFigures
 from taskbell_notifier.repository.contents import Person
-from taskbell_notifier.smtp import Envelope
+from taskbell_notifier.smtp.envelope import OutgoingMail
 from taskbell_notifier.unsubscribe.tokens import UnsubscribeLinks
 
 
@@ -55,27 +55,27 @@ class Letters:
         """A letter, or why this person gets none."""
         refusal = _unwanted(row, person)
         if refusal is not None:
-            return ended(row, State.SKIPPED, refusal)
+            return ended(row, DeliveryState.SKIPPED, refusal)
         content: Selection | ReportFigures | None = None
         if row.kind in MAILINGS and row.user_id is not None:
             content = contents.selections.get((row.kind, row.at, row.user_id))
             if content is None:
-                return ended(row, State.SKIPPED, "nothing to say")
+                return ended(row, DeliveryState.SKIPPED, "nothing to say")
         elif row.kind is MailKind.REPORT:
             content = contents.reports.get(report_date(row))
             if content is None:
-                return ended(row, State.FAILED, f"no report of {report_date(row)} is stored")
+                return ended(row, DeliveryState.FAILED, f"no report of {report_date(row)} is stored")
         address = (person.email or "").strip()
         to = valid_address(address, person.name)
         if to is None:
-            return ended(row, State.FAILED, "no valid address", address=address or None)
+            return ended(row, DeliveryState.FAILED, "no valid address", address=address or None)
         if person.suppressed is not None:
-            return ended(row, State.SUPPRESSED, f"address suppressed: {person.suppressed}", address=address)
+            return ended(row, DeliveryState.SUPPRESSED, f"address suppressed: {person.suppressed}", address=address)
         zone = resolve_zone(person.timezone) or self._zone
         recipient = Recipient(row.user_id, person.name, to.addr_spec, zone, person.locale)
         return Letter(row, recipient, to, address, content)
 
-    def write(self, letter: Letter, now: datetime) -> Envelope:
+    def write(self, letter: Letter, now: datetime) -> OutgoingMail:
         """The mail as it goes out; words about now are of that moment."""
         row, content = letter.row, letter.content
         url = self._links.url(row.user_id, row.kind) if self._links else None
@@ -90,7 +90,7 @@ class Letters:
         message = self._writer.write(
             row.kind, rendered, to=letter.to, message_id=row.message_id, date=now, unsubscribe_url=url
         )
-        return Envelope(self._sender, letter.to.addr_spec, message, is_ready=True)
+        return OutgoingMail(self._sender, letter.to.addr_spec, message, is_ready=True)
 
 
 def report_date(row: Claimed) -> date:

@@ -17,7 +17,7 @@ from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.outbox import Outbox
 from taskbell_notifier.delivery.group_commit import LATER, Apart, GroupCommit, Later
-from taskbell_notifier.lifecycle import Change, Claimed, State
+from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState
 from taskbell_notifier.metrics import Measures
 from taskbell_notifier.repository import deliveries
 
@@ -141,7 +141,7 @@ class Ledger:
         try:
             async with self._database.statement() as tx:
                 marked, changed = await deliveries.write(tx, marks, changes, lease=self._data)
-                if any(it.state in (State.FAILED, State.EXPIRED) for it in changes):
+                if any(it.state in (DeliveryState.FAILED, DeliveryState.EXPIRED) for it in changes):
                     self._outbox.wake_after(tx)
         except DatabaseUnavailable as error:
             self._gate.trip(error)

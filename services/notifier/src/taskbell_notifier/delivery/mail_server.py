@@ -7,7 +7,9 @@ from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.logs import logger
 from taskbell_notifier.metrics import Measures
-from taskbell_notifier.smtp import Observer, SmtpPool, Status, Submission
+from taskbell_notifier.smtp.breaker import BreakerStatus, Observer
+from taskbell_notifier.smtp.pool import SmtpPool
+from taskbell_notifier.smtp.replies import Submission
 
 GRACE = 25.0
 """Seconds that a stopping service waits for final replies; then those rows are the sweeper's."""
@@ -41,7 +43,7 @@ class Watch(Observer):
         self._measures.submissions.labels(submission.verdict.value).inc()
         self._measures.submission_seconds.observe(seconds)
 
-    def breaker_changed(self, status: Status) -> None:
+    def breaker_changed(self, status: BreakerStatus) -> None:
         self.paused = None if status.allows_sending else (status.reason or status.state.value)
         self._measures.sending.set(0 if self.paused else 1)
         log = self._log.warning if self.paused else self._log.info

@@ -20,9 +20,10 @@ from taskbell.messaging.consuming.delivery import Received
 from taskbell_notifier.delivery.compose import Contents, Letters, report_date
 from taskbell_notifier.delivery.ledger import Ledger
 from taskbell_notifier.domain import MAILINGS, Selection
-from taskbell_notifier.lifecycle import Change, Claimed, State, after_submission, ended, returned
+from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState, after_submission, ended, returned
 from taskbell_notifier.repository.contents import Material, Person
-from taskbell_notifier.smtp import SmtpPool, retry_delay
+from taskbell_notifier.smtp.pool import SmtpPool
+from taskbell_notifier.smtp.replies import retry_delay
 
 SUPPRESSED_SENDING = "MAIL_SUPPRESS_SEND is set"
 
@@ -168,7 +169,7 @@ class Sender:
             async with self._room:
                 envelope = self._letters.write(letter, self._clock.now())
                 if self._suppress:
-                    return ended(row, State.SKIPPED, SUPPRESSED_SENDING, address=letter.address)
+                    return ended(row, DeliveryState.SKIPPED, SUPPRESSED_SENDING, address=letter.address)
                 submission = await self._pool.submit(envelope, partial(self._ledger.mark_data, row))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one mail, the others of its batch go out
             self._log.error("mail.broken", delivery_id=row.id, kind=row.kind.value, exc_info=error)
@@ -177,7 +178,7 @@ class Sender:
 
     def _broken(self, row: Claimed, error: Exception) -> Change:
         """Our own mistake: tried again like a mail that was not taken, a newer version may do better."""
-        state = State.UNKNOWN if row.suspect else State.RETRY
+        state = DeliveryState.UNKNOWN if row.suspect else DeliveryState.RETRY
         reason = f"error: {type(error).__name__}"
         return Change(row.id, row.claim, state, reason, retry_delay(row.attempts, self._rng))
 

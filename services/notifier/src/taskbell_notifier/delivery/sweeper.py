@@ -13,7 +13,7 @@ from taskbell.database import Database, Transaction
 from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.outbox import Outbox, OutboxMessage
-from taskbell_notifier.lifecycle import IN_QUEUE, Change, Look, Queue, State, View, judge
+from taskbell_notifier.lifecycle import IN_QUEUE, Change, DeliveryState, Enqueue, Postpone, SweeperView, judge
 from taskbell_notifier.metrics import Measures
 from taskbell_notifier.repository import deliveries
 from taskbell_notifier.repository.planning import BATCH
@@ -93,11 +93,11 @@ class Sweeper:
             if now is None:
                 return False
             may_queue = self._sending.is_open and await deliveries.unpublished(tx, BACKLOG) < BACKLOG
-            view = View(now, may_judge, may_queue, self._idle(IDLE), self._hold)
+            view = SweeperView(now, may_judge, may_queue, self._idle(IDLE), self._hold)
             found = [judge(row, view) for row in rows]
             changes = [it for it in found if isinstance(it, Change)]
-            looks = [it for it in found if isinstance(it, Look)]
-            queues = [it for it in found if isinstance(it, Queue)]
+            looks = [it for it in found if isinstance(it, Postpone)]
+            queues = [it for it in found if isinstance(it, Enqueue)]
             if looks:
                 await deliveries.look_later(tx, looks)
             if queues:
@@ -115,15 +115,17 @@ class Sweeper:
             self._answering_since = now
         return now - self._answering_since >= self._lease
 
-    async def _queue(self, tx: Transaction, queues: Sequence[Queue]) -> None:
+    async def _queue(self, tx: Transaction, queues: Sequence[Enqueue]) -> None:
         await deliveries.queued(tx, [it.id for it in queues], wait=IN_QUEUE)
         await self._outbox.add(tx, [OutboxMessage(SendBatch(delivery_ids=ids)) for ids in _batches(queues)])
 
-    def _count(self, looks: Sequence[Look], queues: Sequence[Queue], written: Sequence[deliveries.Changed]) -> None:
+    def _count(
+        self, looks: Sequence[Postpone], queues: Sequence[Enqueue], written: Sequence[deliveries.Changed]
+    ) -> None:
         self._measures.swept.labels("put off").inc(len(looks))
         self._measures.swept.labels("queued").inc(len(queues))
         for it in written:
-            self._measures.swept.labels("unknown" if it.state is State.UNKNOWN else "changed").inc()
+            self._measures.swept.labels("unknown" if it.state is DeliveryState.UNKNOWN else "changed").inc()
             self._measures.changed(it.kind, it.state)
         if queues or written:
             self._log.info("ledger.swept", queued=len(queues), changed=len(written))
@@ -131,7 +133,7 @@ class Sweeper:
             self._on_ended()
 
 
-def _batches(queues: Sequence[Queue]) -> list[tuple[int, ...]]:
+def _batches(queues: Sequence[Enqueue]) -> list[tuple[int, ...]]:
     """Ids for messages of at most BATCH, each of one mailing: what is loaded for them is alike."""
     batches: list[tuple[int, ...]] = [(it.id,) for it in queues if it.alone]
     by_mailing: dict[int, list[int]] = {}

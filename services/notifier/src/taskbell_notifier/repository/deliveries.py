@@ -15,7 +15,7 @@ from sqlalchemy import Row
 
 from taskbell.contracts import MailKind
 from taskbell.database import Transaction
-from taskbell_notifier.lifecycle import ENDED, Change, Claimed, Look, Open, Phase, State
+from taskbell_notifier.lifecycle import ENDED, Change, Claimed, DeliveryState, OpenRow, Phase, Postpone
 
 _TAKABLE = """
         SELECT d.id, d.state
@@ -178,7 +178,7 @@ class Changed(NamedTuple):
     id: int
     mailing_id: int
     kind: MailKind
-    state: State
+    state: DeliveryState
     ended: bool
 
 
@@ -242,16 +242,16 @@ def _columns(changes: Sequence[Change]) -> dict[str, Any]:
 
 
 def _changed(row: Row[Any]) -> Changed:
-    return Changed(row.id, row.mailing_id, MailKind(row.kind), State(row.state), row.ended)
+    return Changed(row.id, row.mailing_id, MailKind(row.kind), DeliveryState(row.state), row.ended)
 
 
-async def due_rows(tx: Transaction, limit: int) -> tuple[datetime | None, list[Open]]:
-    """Open rows whose time has come, locked, and the database's clock (None where there are none)."""
+async def due_rows(tx: Transaction, limit: int) -> tuple[datetime | None, list[OpenRow]]:
+    """OpenRow rows whose time has come, locked, and the database's clock (None where there are none)."""
     rows = await tx.rows(SWEEP, {"limit": limit})
     return (rows[0].now if rows else None), [_open(row) for row in rows]
 
 
-async def look_later(tx: Transaction, looks: Sequence[Look]) -> None:
+async def look_later(tx: Transaction, looks: Sequence[Postpone]) -> None:
     """Puts rows off; they are locked by `due_rows`."""
     waits = [look.wait.total_seconds() for look in looks]
     await tx.execute(LOOK_LATER, {"ids": [look.id for look in looks], "waits": waits})
@@ -284,20 +284,20 @@ def _claimed(row: Row[Any], token: UUID) -> Claimed:
         at=row.at,
         props=props,
         claim=token,
-        before=State(row.before),
+        before=DeliveryState(row.before),
         attempts=row.attempts,
         suspect=row.suspect,
         message_id=row.mail_message_id,
     )
 
 
-def _open(row: Row[Any]) -> Open:
-    return Open(
+def _open(row: Row[Any]) -> OpenRow:
+    return OpenRow(
         id=row.id,
         mailing_id=row.mailing_id,
         at=row.at,
         cancelled=row.cancelled,
-        state=State(row.state),
+        state=DeliveryState(row.state),
         phase=None if row.phase is None else Phase(row.phase),
         claim=row.claim,
         lease_until=row.lease_until,

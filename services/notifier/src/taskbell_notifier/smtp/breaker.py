@@ -23,7 +23,7 @@ Probe = Callable[[], Awaitable[Submission | None]]
 """Tries the server without a mail: None when it works, else the fault."""
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     SENDING = "sending"
     RESUMING = "resuming"
     SERVER_FAULT = "server_fault"
@@ -31,16 +31,16 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class BreakerStatus:
     """What the breaker is in, why, and since when (aware, UTC)."""
 
-    state: State
+    state: BreakerState
     reason: str
     since: datetime
 
     @property
     def allows_sending(self) -> bool:
-        return self.state in (State.SENDING, State.RESUMING)
+        return self.state in (BreakerState.SENDING, BreakerState.RESUMING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,37 @@ class Waits:
     spread: float = 0.2
     """Server faults' waits vary by that share, so that many notifiers do not knock together."""
 
-    def before_probe(self, state: State, failed: int, rng: Random) -> float:
+    def before_probe(self, state: BreakerState, failed: int, rng: Random) -> float:
         """How long to wait in that state, after so many probes in a row have failed."""
-        if state is State.CONFIGURATION_FAULT:
+        if state is BreakerState.CONFIGURATION_FAULT:
             return self.configuration
         wait = min(self.first * 2.0 ** min(failed, 30), self.longest)
         return wait * rng.uniform(1 - self.spread, 1 + self.spread)
 
 
 FAULTS_IN_A_ROW = 10
+
+
+class Observer:
+    """Is told of everything that happens, to count, log or report it; override what you need.
+
+    No method may raise or block.
+    """
+
+    def session_opened(self, seconds: float) -> None:
+        """A session was opened (connection, TLS and AUTH took that long)."""
+
+    def session_refused(self, refusal: Submission, seconds: float) -> None:
+        """No session could be opened."""
+
+    def session_closed(self, why: str) -> None:
+        """A session ended: "worn" (its mails are used up), "idle", "lost", "probe" or "shutdown"."""
+
+    def submitted(self, submission: Submission, seconds: float) -> None:
+        """A submission ended, also one that was cancelled; `seconds` from the call to the verdict."""
+
+    def breaker_changed(self, status: BreakerStatus) -> None:
+        """Sending was paused, is being resumed, or is as it should be again."""
 
 
 class Breaker:
@@ -73,7 +95,7 @@ class Breaker:
         *,
         sessions: int,
         clock: Clock,
-        on_change: Callable[[Status], None],
+        on_change: Callable[[BreakerStatus], None],
         rng: Random,
         waits: Waits = Waits(),
     ) -> None:
@@ -84,7 +106,7 @@ class Breaker:
         self._on_change = on_change
         self._rng = rng
         self._waits = waits
-        self._status = Status(State.SENDING, "", clock.now())
+        self._status = BreakerStatus(BreakerState.SENDING, "", clock.now())
         self._faults = 0
         self._failed_probes = 0
         self._allowed = asyncio.Event()
@@ -95,11 +117,11 @@ class Breaker:
         """Sessions that may be used at once while sending is allowed."""
 
     @property
-    def status(self) -> Status:
+    def status(self) -> BreakerStatus:
         return self._status
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         return self._status.state
 
     @property
@@ -122,14 +144,14 @@ class Breaker:
         if verdict in (Verdict.NOT_SENT, Verdict.PAUSED) or not self._status.allows_sending:
             return
         if verdict is Verdict.CONFIGURATION_FAULT:
-            self._pause(State.CONFIGURATION_FAULT, submission.reason)
+            self._pause(BreakerState.CONFIGURATION_FAULT, submission.reason)
         elif verdict is Verdict.SERVER_FAULT:
             self._faults += 1
-            if self._faults >= FAULTS_IN_A_ROW or self.state is State.RESUMING:
-                self._pause(State.SERVER_FAULT, submission.reason)
+            if self._faults >= FAULTS_IN_A_ROW or self.state is BreakerState.RESUMING:
+                self._pause(BreakerState.SERVER_FAULT, submission.reason)
         else:
             self._faults = 0
-            if self.state is State.RESUMING and submission.code is not None:
+            if self.state is BreakerState.RESUMING and submission.code is not None:
                 self._widen()
 
     async def close(self) -> None:
@@ -139,7 +161,7 @@ class Breaker:
             self._probing.cancel()
             await asyncio.wait({self._probing})
 
-    def _pause(self, state: State, reason: str) -> None:
+    def _pause(self, state: BreakerState, reason: str) -> None:
         self._allowed.clear()
         self._enter(state, reason)
         if not self._closed:
@@ -149,7 +171,7 @@ class Breaker:
         self.allowance = min(2 * self.allowance, self._sessions)
         if self.allowance == self._sessions:
             self._failed_probes = 0
-            self._enter(State.SENDING, "")
+            self._enter(BreakerState.SENDING, "")
 
     async def _probe_until_it_works(self) -> None:
         while True:
@@ -162,17 +184,17 @@ class Breaker:
             if fault is None:
                 break
             known = fault.verdict is Verdict.CONFIGURATION_FAULT
-            self._enter(State.CONFIGURATION_FAULT if known else State.SERVER_FAULT, fault.reason)
+            self._enter(BreakerState.CONFIGURATION_FAULT if known else BreakerState.SERVER_FAULT, fault.reason)
         self._faults = 0
         self.allowance = 1
-        self._enter(State.RESUMING, self.reason)
+        self._enter(BreakerState.RESUMING, self.reason)
         self._allowed.set()
 
-    def _enter(self, state: State, reason: str) -> None:
+    def _enter(self, state: BreakerState, reason: str) -> None:
         if state is not self.state:
-            self._status = Status(state, reason, self._clock.now())
+            self._status = BreakerStatus(state, reason, self._clock.now())
         elif reason != self.reason:
-            self._status = Status(state, reason, self.since)
+            self._status = BreakerStatus(state, reason, self.since)
         else:
             return
         self._on_change(self._status)

@@ -15,7 +15,7 @@ _LONE_ENDING = re.compile(rb"\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class OutgoingMail:
     """Sender and recipient as bare addresses (no names, no angle brackets), and the serialised message."""
 
     sender: str
@@ -64,7 +64,7 @@ def mailbox(address: str) -> bytes | None:
     return octets if len(octets) <= ADDRESS_LIMIT else None
 
 
-def refused_unseen(envelope: Envelope) -> Submission | None:
+def refused_unseen(envelope: OutgoingMail) -> Submission | None:
     """The verdict on a mail that no server needs to see, because one of its addresses is none."""
     if mailbox(envelope.recipient) is None:
         return Submission(Verdict.FAILED, Stage.RCPT, text="no valid address")
@@ -80,7 +80,7 @@ def refused_sender(sender: str) -> Submission | None:
     return None
 
 
-def lay_out(envelope: Envelope, abilities: Abilities) -> Order | Submission:
+def lay_out(envelope: OutgoingMail, abilities: Abilities) -> Order | Submission:
     """What to write for this mail to a server of those abilities, or why it cannot be written.
 
     Sender and recipient must have passed `refused_unseen`.

@@ -4,14 +4,12 @@ import asyncio
 from random import Random
 
 from taskbell.clock import Clock
-from taskbell_notifier.smtp.breaker import Breaker, Status, Waits
-from taskbell_notifier.smtp.envelope import Envelope, mailbox, refused_sender, refused_unseen
-from taskbell_notifier.smtp.gate import Gate, Pace
-from taskbell_notifier.smtp.observer import Observer
+from taskbell_notifier.smtp.admission import IdleSessions, Places, RateLimit
+from taskbell_notifier.smtp.breaker import Breaker, BreakerStatus, Observer, Waits
+from taskbell_notifier.smtp.envelope import OutgoingMail, mailbox, refused_sender, refused_unseen
 from taskbell_notifier.smtp.replies import CLOSING, Loss, Stage, Submission, Verdict
-from taskbell_notifier.smtp.session import Session, SessionOpener
+from taskbell_notifier.smtp.session import SessionOpener, SmtpSession
 from taskbell_notifier.smtp.settings import SmtpSettings
-from taskbell_notifier.smtp.shelf import Shelf
 from taskbell_notifier.smtp.transaction import BeforeData, check_sender
 
 CROWDED_SECONDS = 60.0
@@ -41,12 +39,12 @@ class SmtpPool:
         self._settings = settings
         self._observer = observer or Observer()
         self._opener = SessionOpener(settings)
-        self._gate = Gate(settings.pool_size)
-        self._pace = Pace(settings.rate_per_second)
-        self._shelf = Shelf(settings.idle_seconds, self._observer.session_closed)
-        self._used: set[Session] = set()
-        self._opening: set[asyncio.Task[Session | Submission]] = set()
-        self._leaving: list[Session] = []
+        self._gate = Places(settings.pool_size)
+        self._pace = RateLimit(settings.rate_per_second)
+        self._shelf = IdleSessions(settings.idle_seconds, self._observer.session_closed)
+        self._used: set[SmtpSession] = set()
+        self._opening: set[asyncio.Task[SmtpSession | Submission]] = set()
+        self._leaving: list[SmtpSession] = []
         self._unused = asyncio.Event()
         self._unused.set()
         self._closing = False
@@ -72,7 +70,7 @@ class SmtpPool:
         """Sessions on which a mail is being handed over."""
         return len(self._used)
 
-    async def submit(self, envelope: Envelope, before_data: BeforeData) -> Submission:
+    async def submit(self, envelope: OutgoingMail, before_data: BeforeData) -> Submission:
         """Hands one mail over and says how that ended. Who waits longest for a session gets the next one.
 
         Raises nothing of its own: what `before_data` raises comes back as the `cause` of NOT_SENT. With a verdict
@@ -125,7 +123,7 @@ class SmtpPool:
         await self._watch_them_leave()
         return in_doubt
 
-    async def _submit(self, envelope: Envelope, before_data: BeforeData, started: float) -> Submission:
+    async def _submit(self, envelope: OutgoingMail, before_data: BeforeData, started: float) -> Submission:
         unseen = refused_unseen(envelope)
         if unseen is not None:  # a bad recipient says nothing about the server, a bad sender pauses sending
             return unseen if unseen.verdict is Verdict.FAILED else self._noted(unseen, envelope)
@@ -139,7 +137,7 @@ class SmtpPool:
                     return submission
         return pause
 
-    async def _attempt(self, envelope: Envelope, before_data: BeforeData, started: float) -> Submission | None:
+    async def _attempt(self, envelope: OutgoingMail, before_data: BeforeData, started: float) -> Submission | None:
         """One try on a kept session, or on a new one where that turns out to be gone. None: wait again."""
         if self._pause() is None:
             await self._pace.turn()
@@ -152,14 +150,16 @@ class SmtpPool:
             if not _was_stale(submission):
                 return self._noted(submission, envelope)
         opened = await self._open()
-        if isinstance(opened, Session):
+        if isinstance(opened, SmtpSession):
             return self._noted(await self._use(opened, envelope, before_data, started), envelope)
         if opened.verdict is Verdict.SERVER_FAULT and opened.code is not None and self.sessions:
             self._keep_to(self.sessions)
             return None
         return self._noted(opened, envelope)
 
-    async def _use(self, session: Session, envelope: Envelope, before_data: BeforeData, started: float) -> Submission:
+    async def _use(
+        self, session: SmtpSession, envelope: OutgoingMail, before_data: BeforeData, started: float
+    ) -> Submission:
         self._used.add(session)
         self._unused.clear()
         try:
@@ -174,7 +174,7 @@ class SmtpPool:
                 self._unused.set()
             self._put_back(session)
 
-    def _put_back(self, session: Session) -> None:
+    def _put_back(self, session: SmtpSession) -> None:
         if not session.line.is_open:
             self._observer.session_closed("lost")
         elif self._closing:
@@ -184,7 +184,7 @@ class SmtpPool:
         else:
             self._shelf.put(session)
 
-    def _dismiss(self, session: Session, why: str) -> None:
+    def _dismiss(self, session: SmtpSession, why: str) -> None:
         session.line.bid_farewell()
         self._observer.session_closed(why)
         if self._closing:
@@ -200,7 +200,7 @@ class SmtpPool:
             for session in self._leaving:
                 session.line.abort()
 
-    async def _open(self) -> Session | Submission:
+    async def _open(self) -> SmtpSession | Submission:
         """A new session, or why there is none. In a task of its own, so that `close` can end it for us."""
         if self._closing:
             return _closing()
@@ -219,7 +219,7 @@ class SmtpPool:
             _abort(task)
             return _closing()
         opened = task.result()
-        if isinstance(opened, Session):
+        if isinstance(opened, SmtpSession):
             self._observer.session_opened(loop.time() - started)
         else:
             self._observer.session_refused(opened, loop.time() - started)
@@ -244,7 +244,7 @@ class SmtpPool:
         self._put_back(opened)
         return None
 
-    async def _check_sender(self, session: Session) -> Submission | None:
+    async def _check_sender(self, session: SmtpSession) -> Submission | None:
         """Where it was the sender that the server refused, only its consent ends the pause."""
         if self._refused_sender is None:
             return None
@@ -262,7 +262,7 @@ class SmtpPool:
         status = self.breaker.status
         return None if status.allows_sending else Submission(Verdict.PAUSED, text=status.reason)
 
-    def _noted(self, submission: Submission, envelope: Envelope) -> Submission:
+    def _noted(self, submission: Submission, envelope: OutgoingMail) -> Submission:
         if submission.verdict is Verdict.CONFIGURATION_FAULT and submission.stage is Stage.MAIL:
             self._refused_sender = envelope.sender
         self.breaker.record(submission)
@@ -272,7 +272,7 @@ class SmtpPool:
     def _report(self, submission: Submission, started: float) -> None:
         self._observer.submitted(submission, asyncio.get_running_loop().time() - started)
 
-    def _breaker_changed(self, status: Status) -> None:
+    def _breaker_changed(self, status: BreakerStatus) -> None:
         self._resize()
         if not status.allows_sending:
             self._gate.dismiss()
@@ -300,11 +300,11 @@ def _closing() -> Submission:
     return Submission(Verdict.PAUSED, text="shutting down")
 
 
-def _abort(opening: "asyncio.Task[Session | Submission]") -> None:
+def _abort(opening: "asyncio.Task[SmtpSession | Submission]") -> None:
     """What is opened after its caller has gone is closed again."""
     if not opening.cancelled() and opening.exception() is None:
         opened = opening.result()
-        if isinstance(opened, Session):
+        if isinstance(opened, SmtpSession):
             opened.line.abort()
 
 

@@ -12,11 +12,15 @@
 Codes are read by their first digit, as RFC 5321 §4.3.2 asks of a client. A reply that makes no sense where it
 came (a 2xx to DATA, a 3xx to RCPT, a line that is no reply) is odd: before the first byte of the message it
 counts like a lost connection, and after it the outcome is unknown.
+
+A mail that was not taken is tried again after 1, 5, 15 and 60 minutes, then every 4 hours ± 20 %.
 """
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
+from random import Random
 
 REASON_LIMIT = 200
 """Characters that the ledger keeps of a reason."""
@@ -26,6 +30,11 @@ NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"})
 
 CLOSING = 421
 """The server leaves; RFC 5321 §3.8 allows it in answer to any command, and between two."""
+
+FIRST_DELAYS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=60))
+LATER_DELAY = timedelta(hours=4)
+SPREAD = 0.2
+"""Keeps mails that were deferred together from all coming back together, every four hours."""
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?=\s|$)")
 _ADDRESS = re.compile(r"<?[^\s<>:;,]+@[^\s<>:;,]+>?")
@@ -122,7 +131,7 @@ class Submission:
         return cut(f"{self.stage}: {said}" if self.stage else said)
 
 
-def judge(stage: Stage, event: Reply | Loss) -> Submission | None:
+def classify(stage: Stage, event: Reply | Loss) -> Submission | None:
     """The verdict on a mail after `event` at `stage`; None when the server asks us to go on."""
     if isinstance(event, Loss):
         return lost(stage, event)
@@ -210,3 +219,17 @@ def _refused(stage: Stage, reply: Reply) -> Submission:
         return decided(Verdict.FAILED, stage, reply)  # this message is too large; the next one need not be
     suppress = stage is Stage.RCPT and reply.enhanced in NO_SUCH_ADDRESS
     return decided(_AFTER_5XX[stage], stage, reply, suppress=suppress)
+
+
+def retry_delay(attempt: int, rng: Random) -> timedelta:
+    """How long to wait after the `attempt`-th counted try (1 is the first) before the next one.
+
+    Raises:
+        ValueError: attempt is less than 1.
+    """
+    if attempt < 1:
+        msg = f"tries are counted from 1, not {attempt}"
+        raise ValueError(msg)
+    if attempt <= len(FIRST_DELAYS):
+        return FIRST_DELAYS[attempt - 1]
+    return LATER_DELAY * rng.uniform(1 - SPREAD, 1 + SPREAD)

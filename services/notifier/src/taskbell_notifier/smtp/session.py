@@ -21,8 +21,8 @@ from aiosmtplib import (
 )
 
 from taskbell_notifier.smtp.conversation import Conversation
-from taskbell_notifier.smtp.envelope import Abilities, Envelope, lay_out
-from taskbell_notifier.smtp.replies import Loss, Reply, Stage, Submission, Verdict, clean, judge, lost, odd
+from taskbell_notifier.smtp.envelope import Abilities, OutgoingMail, lay_out
+from taskbell_notifier.smtp.replies import Loss, Reply, Stage, Submission, Verdict, classify, clean, lost, odd
 from taskbell_notifier.smtp.settings import SmtpSettings
 from taskbell_notifier.smtp.transaction import BeforeData, transact
 
@@ -32,7 +32,7 @@ _NO_SUCH_MECHANISM = frozenset({500, 501, 502, 504})
 _DOMAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
 
-class Session:
+class SmtpSession:
     """An open connection on which mails go out one after another."""
 
     def __init__(self, line: Conversation, abilities: Abilities, settings: SmtpSettings) -> None:
@@ -42,7 +42,7 @@ class Session:
         self.idle_since = 0.0
         self._settings = settings
 
-    async def send(self, envelope: Envelope, before_data: BeforeData) -> Submission:
+    async def send(self, envelope: OutgoingMail, before_data: BeforeData) -> Submission:
         """Hands one mail over, as `transact` does."""
         order = lay_out(envelope, self.abilities)
         if isinstance(order, Submission):
@@ -65,7 +65,7 @@ class SessionOpener:
         self._settings = settings
         self._trust: ssl.SSLContext | None = None
 
-    async def open(self) -> Session | Submission:
+    async def open(self) -> SmtpSession | Submission:
         """A session ready for its first mail, or why there is none: a server or configuration fault."""
         try:
             trust = await self._trusted() if self._settings.use_tls or self._settings.use_ssl else None
@@ -85,7 +85,7 @@ class SessionOpener:
             refusal = await steps.take()
             if refusal is None and smtp.transport is not None:
                 line = Conversation(cast(asyncio.Transport, smtp.transport))
-                return Session(line, steps.abilities, self._settings)
+                return SmtpSession(line, steps.abilities, self._settings)
         except (SMTPException, OSError, ValueError) as error:
             refusal = self._explained(error, steps.stage)
         except BaseException:
@@ -110,7 +110,7 @@ class SessionOpener:
             return _misconfigured(stage, "MAIL_SERVER is no host name: correct it")
         if isinstance(error, SMTPResponseException):
             reply = Reply(max(error.code, 0), error.message)
-            return judge(stage, reply) or odd(stage, reply)
+            return classify(stage, reply) or odd(stage, reply)
         loss = Loss.TIMED_OUT if isinstance(error, SMTPTimeoutError) else Loss.DROPPED
         return Submission(Verdict.SERVER_FAULT, stage, text=clean(str(error)) or loss.value, loss=loss)
 
@@ -177,7 +177,7 @@ class _Steps:
                 await way(username, password)
             except SMTPAuthenticationError as error:
                 reply = Reply(max(error.code, 0), _without_secrets(error.message, username, password))
-                verdict = judge(self.stage, reply) or odd(self.stage, reply)
+                verdict = classify(self.stage, reply) or odd(self.stage, reply)
                 if refusal is None or refusal.code in _NO_SUCH_MECHANISM:
                     refusal = verdict
                 if verdict.verdict is not Verdict.CONFIGURATION_FAULT:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from taskbell_notifier.smtp.conversation import Conversation
 from taskbell_notifier.smtp.envelope import Order
-from taskbell_notifier.smtp.replies import Reply, Stage, Submission, Verdict, ends_session, judge, lost, odd
+from taskbell_notifier.smtp.replies import Reply, Stage, Submission, Verdict, classify, ends_session, lost, odd
 
 BeforeData = Callable[[], Awaitable[bool]]
 """Called at most once, between the server's 354 and the message. Only True lets the message go out."""
@@ -48,7 +48,7 @@ async def check_sender(line: Conversation, sender: bytes, timeout: float) -> Sub
             line.abort()
         else:
             await _reset(line, timeout)
-        return judge(Stage.MAIL, event)
+        return classify(Stage.MAIL, event)
     except BaseException:
         line.abort()
         raise
@@ -67,7 +67,7 @@ async def _ask(line: Conversation, order: Order, *, pipelining: bool, timeout: f
         if not pipelining:
             line.say(command)
         event = await line.hear(timeout)
-        verdict = judge(stage, event)
+        verdict = classify(stage, event)
         if verdict is not None:
             refusals[stage] = verdict
         if ends_session(stage, event):
@@ -130,6 +130,6 @@ async def _hand_over(line: Conversation, message: bytes, before_data: BeforeData
     line.in_doubt = not isinstance(event, Reply)
     if ends_session(Stage.MESSAGE, event):
         line.abort()
-    verdict = judge(Stage.MESSAGE, event)
+    verdict = classify(Stage.MESSAGE, event)
     assert verdict is not None  # whatever follows the final dot decides
     return verdict

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from taskbell.database import Transaction
-from taskbell_scheduler.domain import EVERY_ZONE, State
+from taskbell_scheduler.domain import EVERY_ZONE, PairState
 from taskbell_scheduler.repository.scheduling import COLUMNS
 
 _STATUS = f"""
@@ -58,9 +58,9 @@ class Past:
     recorded_at: datetime
 
 
-async def states(transaction: Transaction, schedule: str | None) -> Sequence[State]:
+async def states(transaction: Transaction, schedule: str | None) -> Sequence[PairState]:
     """The rows of that schedule, or of all; a pause of the schedule as a whole is the row of EVERY_ZONE."""
-    return [State(**row) for row in await transaction.mappings(_STATUS, {"schedule": schedule})]
+    return [PairState(**row) for row in await transaction.mappings(_STATUS, {"schedule": schedule})]
 
 
 async def history(transaction: Transaction, schedule: str, zone: str | None, limit: int) -> Sequence[Past]:

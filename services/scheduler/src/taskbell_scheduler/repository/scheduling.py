@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from taskbell.database import Database, Transaction
-from taskbell_scheduler.domain import EVERY_ZONE, Decision, Pair, State, message_id
+from taskbell_scheduler.domain import EVERY_ZONE, Decision, Pair, PairState, message_id
 from taskbell_scheduler.reconcile import ANY, GONE, Changes
 
 STALLED = timedelta(seconds=5)
@@ -149,7 +149,7 @@ class Snapshot:
     """`schedule_state` at one moment of the database's clock."""
 
     now: datetime
-    states: Mapping[Pair, State]
+    states: Mapping[Pair, PairState]
 
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -298,6 +298,6 @@ def _pairs(pairs: Collection[Pair]) -> dict[str, Any]:
     return {"schedules": [schedule for schedule, _ in pairs], "zones": [zone for _, zone in pairs]}
 
 
-def _states(rows: Sequence[RowMapping]) -> dict[Pair, State]:
-    states = (State(**row) for row in rows)
+def _states(rows: Sequence[RowMapping]) -> dict[Pair, PairState]:
+    states = (PairState(**row) for row in rows)
     return {state.pair: state for state in states}

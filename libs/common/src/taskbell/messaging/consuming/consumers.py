@@ -9,7 +9,7 @@ from taskbell.errors import BrokerUnavailable
 from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.messaging.consuming.dispatcher import Subscription
-from taskbell.messaging.consuming.session import DRAIN, ConsumerGone, Session
+from taskbell.messaging.consuming.session import DRAIN, ConsumerGone, ConsumingSession
 from taskbell.messaging.publishing.publisher import Publisher, connection_url
 from taskbell.metrics import Metrics
 
@@ -20,7 +20,7 @@ PAUSE = 1.0
 """Seconds between tries to start a session."""
 
 WATCH = 1.0
-"""Seconds between looks at the gates, and at what the lanes say of themselves."""
+"""Seconds between looks at the gates, and at what the dispatchers say of themselves."""
 
 
 class Consumers:
@@ -98,7 +98,7 @@ class Consumers:
             await first_of(closed.wait_open(), self._paused.wait(), stop.wait())
 
     async def _session(self, stop: asyncio.Event) -> None:
-        session = Session(
+        session = ConsumingSession(
             self._url, self._subscriptions, publisher=self._publisher, gates=self._gates, metrics=self._metrics
         )
         failure: BrokerUnavailable | None = None
@@ -130,14 +130,21 @@ class Consumers:
         self._gone = isinstance(failure, ConsumerGone) or (self._gone and not session.counted)
         await first_of(stop.wait(), timeout=PAUSE)
 
-    async def _look_after(self, session: Session) -> None:
+    async def _look_after(self, session: ConsumingSession) -> None:
         """Says how the session is; returns when a gate has been closed for longer than messages are held."""
         loop = asyncio.get_running_loop()
         while True:
             since = [gate.closed_since for gate in self._gates if gate.closed_since is not None]
             if since and loop.time() - min(since) > HOLD:
                 return
-            trouble = next((lane.patience.trouble for lane in session.lanes if lane.patience.trouble is not None), None)
+            trouble = next(
+                (
+                    dispatcher.holding.trouble
+                    for dispatcher in session.dispatchers
+                    if dispatcher.holding.trouble is not None
+                ),
+                None,
+            )
             if trouble is not None:
                 self._health.set(self.name, "waiting", trouble)
             elif session.counted or not self._gone:

@@ -23,10 +23,10 @@ from taskbell.logs import logger
 from taskbell.messaging.consuming import failures
 from taskbell.messaging.consuming.acks import Acks
 from taskbell.messaging.consuming.delivery import Body, Envelope, Received, envelope_of
-from taskbell.messaging.consuming.holding import Patience, Returned
+from taskbell.messaging.consuming.holding import Holding, Returned
 from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.messaging.wire import properties
-from taskbell.messaging.wire.connection_errors import LOSSES, losses_named
+from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named
 from taskbell.metrics import Metrics
 
 Handler = Callable[[Sequence[Received[Body]]], Awaitable[None]]
@@ -96,7 +96,7 @@ class _Held(Generic[Body]):
     received: Received[Body]
 
 
-class Lane(Generic[Body]):
+class Dispatcher(Generic[Body]):
     """Handles one subscription's messages during one session.
 
     Args:
@@ -113,7 +113,7 @@ class Lane(Generic[Body]):
         ending: asyncio.Event,
     ) -> None:
         self.subscription = subscription
-        self.patience = Patience(subscription.queue, publisher, gates, ending)
+        self.holding = Holding(subscription.queue, publisher, gates, ending)
         self._messages = metrics.messages
         self._handling = metrics.handling.labels(subscription.queue)
         self._waiting: deque[_Held[Body]] = deque()
@@ -131,7 +131,7 @@ class Lane(Generic[Body]):
         self._suspects: list[_Delivery] = []
         self.suspicious = asyncio.Event()
         """A suspect came among others; the session should end, and the next one ask for it alone."""
-        self._log = logger("lane")
+        self._log = logger("dispatcher")
 
     def is_suspect(self, envelope: Envelope) -> bool:
         """May it be what ends the process? Where only one is held at a time, none uses up another's deliveries."""
@@ -211,12 +211,12 @@ class Lane(Generic[Body]):
     async def _try(self, batch: Sequence[_Held[Body]]) -> Sequence[_Held[Body]]:
         """Handles a set; returns those that are to be tried again once a server answers, in their order."""
         try:
-            await self.patience.pass_gates()
+            await self.holding.pass_gates()
             await self.subscription.handle([held.received for held in batch])
         except Returned:
             await self._settle([held.delivery for held in batch], "returned")
         except Unavailable as error:
-            await self.patience.wait_out(error)
+            await self.holding.wait_out(error)
             return batch
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError):
@@ -246,14 +246,14 @@ class Lane(Generic[Body]):
         known = {"queue": envelope.queue, "message_id": envelope.message_id, "attempt": envelope.attempt}
         if rung is not None:
             self._log.warning("message.retried", reason=reason, exc_info=error, **known)
-            await self.patience.publish(rung)
+            await self.holding.publish(rung)
             return "retried"
         if not isinstance(error, Never):
             reason = f"failed {envelope.attempt + 1} times; at last: {reason}"[: failures.REASON_LIMIT]
         self._log.error("message.dead", reason=reason, exc_info=error, **known)
         if self.subscription.on_dead is not None:
-            await self.patience.tell(self.subscription.on_dead, received, reason)
-        await self.patience.publish(failures.dead(envelope, body, reason))
+            await self.holding.tell(self.subscription.on_dead, received, reason)
+        await self.holding.publish(failures.dead(envelope, body, reason))
         return "dead"
 
     async def _refuse_all(self) -> None:
@@ -276,7 +276,7 @@ class Lane(Generic[Body]):
         return taken
 
     async def _refuse(self, refused: Sequence[_Refused]) -> None:
-        if self.patience.is_over:
+        if self.holding.is_over:
             await self._settle([it.delivery for it in refused], "returned")
             return
         errors: Sequence[Exception | None] = [Returned()] * len(refused)
@@ -287,7 +287,7 @@ class Lane(Generic[Body]):
             if self.subscription.on_invalid is not None:
                 await self._tell_invalid(self.subscription.on_invalid, refused)
             letters = [failures.dead(it.envelope, it.delivery.message.body, it.reason) for it in refused]
-            errors = await self.patience.publish_all(letters)
+            errors = await self.holding.publish_all(letters)
         except Returned:
             pass
         except Exception as error:  # noqa: BLE001 - our own mistake, as in `_settle_as`
@@ -305,9 +305,9 @@ class Lane(Generic[Body]):
 
     async def _tell_invalid(self, verdict: Verdict, refused: Sequence[_Refused]) -> None:
         told = [(it.envelope, it.reason) for it in refused]
-        if len(told) == 1 or not await self.patience.tell(verdict, told, last=False):
+        if len(told) == 1 or not await self.holding.tell(verdict, told, last=False):
             for one in told:
-                await self.patience.tell(verdict, [one])
+                await self.holding.tell(verdict, [one])
 
     async def _settle_as(self, delivery: _Delivery, moving: Awaitable[str]) -> None:
         """Acknowledges a message once it lies elsewhere, or gives it back."""
@@ -322,16 +322,16 @@ class Lane(Generic[Body]):
 
     async def _stuck(self, error: Exception) -> None:
         self._log.error("message.stuck", queue=self.subscription.queue, exc_info=error)
-        await self.patience.pause()
+        await self.holding.pause()
 
     async def _settle(self, deliveries: Sequence[_Delivery], word: str) -> None:
         """Acknowledges; where the channel is lost the messages come again, and their handler knows how to take that."""
         try:
-            with losses_named():
+            with connection_errors_named():
                 async with asyncio.timeout(SETTLE_TIMEOUT):
                     settle = self._acks.back if word == "returned" else self._acks.done
                     await settle([delivery.message for delivery in deliveries])
-        except LOSSES as error:
+        except CONNECTION_ERRORS as error:
             self._log.info("message.unsettled", queue=self.subscription.queue, reason=repr(error))
         finally:
             self._held -= len(deliveries)

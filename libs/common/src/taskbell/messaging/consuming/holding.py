@@ -20,8 +20,8 @@ class Returned(Exception):
     """The session ends before this message could be handled: it goes back to the queue."""
 
 
-class Patience:
-    """That of one queue's lane during one session.
+class Holding:
+    """That of one queue's dispatcher during one session.
 
     Args:
         gates: of the servers that its messages need.
@@ -35,7 +35,7 @@ class Patience:
         self._ending = ending
         self.trouble: str | None = None
         """Why messages that failed cannot be moved out of the way, while that is so."""
-        self._log = logger("lane")
+        self._log = logger("dispatcher")
 
     async def wait_out(self, error: Unavailable) -> None:
         """Closes the gates of a server that is away; where there is none for it, a pause keeps the loop cool."""

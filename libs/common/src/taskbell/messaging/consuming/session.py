@@ -28,10 +28,10 @@ from taskbell.errors import BrokerUnavailable, TopologyMissing
 from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import envelope_of
-from taskbell.messaging.consuming.dispatcher import Lane, Subscription
+from taskbell.messaging.consuming.dispatcher import Dispatcher, Subscription
 from taskbell.messaging.publishing.publisher import CONNECT_TIMEOUT, Publisher
 from taskbell.messaging.topology import DEAD, RETRIES, dead_queue, service_of
-from taskbell.messaging.wire.connection_errors import LOSSES, in_words, losses_named
+from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named, in_words
 from taskbell.messaging.wire.frames import Wire
 from taskbell.metrics import Metrics
 
@@ -80,7 +80,7 @@ class _Broker(RabbitBroker):
         return cast("_Connection | None", self._connection)
 
 
-class Session:
+class ConsumingSession:
     """Consumes from some queues until it is ended, or lost."""
 
     def __init__(
@@ -94,7 +94,7 @@ class Session:
     ) -> None:
         self._ending = asyncio.Event()
         self._closed = asyncio.Event()
-        self.lanes = [Lane(each, publisher, gates, metrics, self._ending) for each in subscriptions]
+        self.dispatchers = [Dispatcher(each, publisher, gates, metrics, self._ending) for each in subscriptions]
         self._workers: list[asyncio.Task[None]] = []
         self._consumers: list[tuple[str, str, aiormq.channel.Channel]] = []
         self._channels: list[AbstractChannel] = []
@@ -113,14 +113,14 @@ class Session:
         self.counted = False
         """Has the broker named our consumers when it was asked?"""
         self._log = logger("session")
-        for lane in self.lanes:
-            self._subscribe(lane)
+        for dispatcher in self.dispatchers:
+            self._subscribe(dispatcher)
 
-    def _subscribe(self, lane: Lane[Any]) -> None:
+    def _subscribe(self, dispatcher: Dispatcher[Any]) -> None:
         """Tells FastStream of the queue and of the channel that it is to be consumed on; messages come past it."""
         self._broker.subscriber(
-            RabbitQueue(lane.subscription.queue, durable=True, declare=False),
-            channel=Channel(prefetch_count=lane.subscription.prefetch),
+            RabbitQueue(dispatcher.subscription.queue, durable=True, declare=False),
+            channel=Channel(prefetch_count=dispatcher.subscription.prefetch),
             ack_policy=AckPolicy.MANUAL,
         )
 
@@ -132,18 +132,18 @@ class Session:
             BrokerUnavailable: the broker does not answer or refuses us.
         """
         try:
-            with losses_named():
+            with connection_errors_named():
                 async with asyncio.timeout(START_TIMEOUT):
                     await self._broker.connect()
                     await self._look_at_topology()
-                    suspect = [lane for lane in self.lanes if not await self._begin(lane)]
+                    suspect = [dispatcher for dispatcher in self.dispatchers if not await self._begin(dispatcher)]
         except aiormq.exceptions.ChannelNotFoundEntity as error:
             raise TopologyMissing(f"{in_words(error)}: run `taskbell setup`") from error
-        except LOSSES as error:
+        except CONNECTION_ERRORS as error:
             raise BrokerUnavailable(f"RabbitMQ: {in_words(error)}") from error
-        for lane in self.lanes:
-            self._workers += [asyncio.create_task(lane.work()) for _ in range(lane.subscription.workers)]
-        self._catching_up = [asyncio.create_task(self._catch_up(lane)) for lane in suspect]
+        for dispatcher in self.dispatchers:
+            self._workers += [asyncio.create_task(dispatcher.work()) for _ in range(dispatcher.subscription.workers)]
+        self._catching_up = [asyncio.create_task(self._catch_up(dispatcher)) for dispatcher in suspect]
 
     async def lost(self) -> None:
         """Watches until the session cannot go on.
@@ -166,53 +166,57 @@ class Session:
 
     async def suspicious(self) -> None:
         """Waits until a message came back among others that should be taken alone."""
-        await first_of(*(lane.suspicious.wait() for lane in self.lanes))
+        await first_of(*(dispatcher.suspicious.wait() for dispatcher in self.dispatchers))
 
     async def finish(self) -> None:
         """Takes nothing new, and returns once all that was taken is dealt with."""
         await self._cancel_consumers()
-        await asyncio.gather(*(lane.wait_idle() for lane in self.lanes))
+        await asyncio.gather(*(dispatcher.wait_idle() for dispatcher in self.dispatchers))
 
     async def end(self) -> None:
         """Takes nothing new, gives back what no handler has begun, waits for the others, and closes the connection."""
         try:
             self._ending.set()
             await self._cancel_consumers()
-            for lane in self.lanes:
-                lane.return_waiting()
+            for dispatcher in self.dispatchers:
+                dispatcher.return_waiting()
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN):
-                    await asyncio.gather(*(lane.wait_idle() for lane in self.lanes))
+                    await asyncio.gather(*(dispatcher.wait_idle() for dispatcher in self.dispatchers))
             await self._close()
         finally:
             await self.abort()
 
     async def abort(self) -> None:
         """Drops everything at once; what is held goes back."""
-        for task in (*self._workers, *self._catching_up, *(task for lane in self.lanes for task in lane.tasks)):
+        for task in (
+            *self._workers,
+            *self._catching_up,
+            *(task for dispatcher in self.dispatchers for task in dispatcher.tasks),
+        ):
             task.cancel()
         connection = self._broker.connection
         if connection is not None:
             connection.wire.abort()
-            with suppress(*LOSSES), losses_named():
+            with suppress(*CONNECTION_ERRORS), connection_errors_named():
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await connection.close()
 
-    async def _begin(self, lane: Lane[Any]) -> bool:
+    async def _begin(self, dispatcher: Dispatcher[Any]) -> bool:
         """Takes a queue's first message and, unless that is suspect, consumes. Says whether it does."""
-        (subscriber,) = (each for each in self._subscribers() if each.queue.name == lane.subscription.queue)
+        (subscriber,) = (each for each in self._subscribers() if each.queue.name == dispatcher.subscription.queue)
         queue = await subscriber._outer_config.declarer.declare_queue(subscriber.queue, channel=subscriber.channel)
         channel = cast(aiormq.channel.Channel, await queue.channel.get_underlay_channel())
-        if lane.subscription.prefetch > 1:  # else each is alone
+        if dispatcher.subscription.prefetch > 1:  # else each is alone
             first = await channel.basic_get(queue.name)
             if not isinstance(first.delivery, Basic.GetEmpty):
-                lane.deliver(first)
-                if lane.is_suspect(envelope_of(queue.name, first)):
+                dispatcher.deliver(first)
+                if dispatcher.is_suspect(envelope_of(queue.name, first)):
                     return False
-        lane.consuming = True
+        dispatcher.consuming = True
 
         async def deliver(message: DeliveredMessage) -> None:
-            lane.deliver(message)
+            dispatcher.deliver(message)
 
         tag = (await channel.basic_consume(queue.name, deliver)).consumer_tag
         if tag is None:
@@ -221,17 +225,17 @@ class Session:
         self._channels.append(queue.channel)
         return True
 
-    async def _catch_up(self, lane: Lane[Any]) -> None:
+    async def _catch_up(self, dispatcher: Dispatcher[Any]) -> None:
         """Takes one message at a time until one is not suspect."""
         begun = False
         while not begun:
-            await lane.wait_idle()
+            await dispatcher.wait_idle()
             async with self._asking:
                 if self._leaving:
                     return
-                with losses_named():
+                with connection_errors_named():
                     async with asyncio.timeout(START_TIMEOUT):
-                        begun = await self._begin(lane)
+                        begun = await self._begin(dispatcher)
         if self._leaving:
             await self._cancel_begun()
 
@@ -252,7 +256,7 @@ class Session:
         """Looks before anything is taken: what is taken and cannot be kept uses up its deliveries."""
         connection = self._underlay()
         channel = await connection.channel(publisher_confirms=False)
-        queues = [lane.subscription.queue for lane in self.lanes]
+        queues = [dispatcher.subscription.queue for dispatcher in self.dispatchers]
         services = sorted({service_of(queue) for queue in queues})
         ladder = [name for name, _ in RETRIES]
         for exchange in (DEAD, *ladder):
@@ -265,14 +269,14 @@ class Session:
         """A queue of which the broker knows no consumer; asked on a plain channel, robust ones answer from memory."""
         missing: str | None = None
         try:
-            with losses_named():
+            with connection_errors_named():
                 async with asyncio.timeout(START_TIMEOUT):
                     channel = await self._underlay().channel(publisher_confirms=False)
                     for queue, _, _ in self._consumers:
                         if not (await channel.queue_declare(queue, passive=True)).consumer_count:
                             missing = queue
                     await channel.close()
-        except LOSSES as error:
+        except CONNECTION_ERRORS as error:
             self._log.info("session.uncounted", reason=repr(error))  # what is lost shows by itself
             return None
         self.counted = self.counted or missing is None
@@ -297,8 +301,8 @@ class Session:
                     await self._cancel_begun()
         for _ in range(5):
             await asyncio.sleep(0)  # what arrived before the answer is still on its way through aiormq
-        for lane in self.lanes:
-            lane.return_suspects()
+        for dispatcher in self.dispatchers:
+            dispatcher.return_suspects()
 
     async def _cancel_begun(self) -> None:
         consumers, self._consumers = self._consumers, []
@@ -307,11 +311,11 @@ class Session:
 
     async def _close(self) -> None:
         try:
-            with losses_named():
+            with connection_errors_named():
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     for channel in self._channels:
                         # Its farewell goes out after all acknowledgements, and is answered after them.
                         await channel.close()
                     await self._broker.stop()
-        except (*LOSSES, ExceptionGroup) as error:
+        except (*CONNECTION_ERRORS, ExceptionGroup) as error:
             self._log.info("session.unclean", reason=repr(error))

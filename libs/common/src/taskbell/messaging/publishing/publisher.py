@@ -26,7 +26,7 @@ from pamqp.header import ContentHeader
 
 from taskbell.errors import BrokerUnavailable, PublishTimeout, TopologyMissing, Unroutable
 from taskbell.messaging.publishing.confirms import Unanswered, confirmed
-from taskbell.messaging.wire.connection_errors import LOSSES, in_words, losses_named
+from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named, in_words
 from taskbell.messaging.wire.frames import Wire
 
 PUBLISH_TIMEOUT = 5.0
@@ -142,7 +142,7 @@ class Publisher:
         deadline = asyncio.get_running_loop().time() + limit
         late: BrokerUnavailable = PublishTimeout(_unconfirmed(limit))
         try:
-            with losses_named():
+            with connection_errors_named():
                 async with asyncio.timeout_at(deadline) as timer, self._alone([it.message_id for it in window]):
                     late = BrokerUnavailable(f"RabbitMQ did not answer within {limit:g} s")
                     channel = await self._open()
@@ -154,7 +154,7 @@ class Publisher:
                     return channel, await self._confirmed(channel, window, deadline, limit)
         except TimeoutError:
             return None, [late] * len(window)
-        except LOSSES as error:
+        except CONNECTION_ERRORS as error:
             return None, [_lost(error)] * len(window)
 
     async def _confirmed(
@@ -194,7 +194,7 @@ class Publisher:
             return self._of_closed_channel(channel, message, error)
         self._discard(channel)
         # aiormq rejects with a bare Exception, or a CancelledError, where it knows no reason.
-        return _lost(error if isinstance(error, LOSSES) else ConnectionError("the connection was lost"))
+        return _lost(error if isinstance(error, CONNECTION_ERRORS) else ConnectionError("the connection was lost"))
 
     @asynccontextmanager
     async def _alone(self, message_ids: Sequence[str]) -> AsyncIterator[None]:
@@ -221,14 +221,14 @@ class Publisher:
         """
         why = "did not answer"
         try:
-            with losses_named():
+            with connection_errors_named():
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     await self._open()
                     why = "takes no messages now: it is short of memory or disk"
                     await self._unblocked()
         except TimeoutError:
             raise BrokerUnavailable(f"RabbitMQ {why}") from None
-        except LOSSES as error:
+        except CONNECTION_ERRORS as error:
             raise _lost(error) from error
 
     async def close(self) -> None:
@@ -236,7 +236,7 @@ class Publisher:
         connection, wire = self._connection, self._wire
         self._connection = self._channel = None
         if connection is not None and not connection.is_closed:
-            with suppress(*LOSSES), losses_named():
+            with suppress(*CONNECTION_ERRORS), connection_errors_named():
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await connection.close(aiormq.exceptions.ConnectionClosed(320, "closed by us"))
         wire.abort()

@@ -12,8 +12,11 @@ from contextlib import contextmanager
 import aiormq
 from pamqp.exceptions import PAMQPException
 
-LOSSES = (aiormq.exceptions.AMQPError, PAMQPException, OSError, RuntimeError, StopAsyncIteration)
-"""To be caught around calls of aiormq within `losses_named`. AMQPError also says that the broker refused something."""
+CONNECTION_ERRORS = (aiormq.exceptions.AMQPError, PAMQPException, OSError, RuntimeError, StopAsyncIteration)
+"""To be caught around calls of aiormq, within `connection_errors_named`.
+
+AMQPError also says that the broker refused something.
+"""
 
 
 def in_words(error: BaseException) -> str:
@@ -33,8 +36,8 @@ def in_words(error: BaseException) -> str:
 
 
 @contextmanager
-def losses_named() -> Iterator[None]:
-    """Turns the two words that no caller could tell from others' into one of LOSSES.
+def connection_errors_named() -> Iterator[None]:
+    """Turns the two words that no caller could tell from others' into one of CONNECTION_ERRORS.
 
     Raises:
         ConnectionError: the connection was lost; the task was not cancelled.
