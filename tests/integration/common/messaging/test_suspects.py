@@ -120,17 +120,17 @@ async def test_a_broker_that_does_not_answer_between_suspects_costs_the_session_
 ) -> None:
     await rig.publish_many(3)
     await come_back(rig, times=dispatcher.SUSPECT, count=3)
-    begin = session.Session._begin
+    begin = session.ConsumingSession._begin
     silent = 1
 
-    async def begin_or_wait(self: session.Session, dispatcher: object) -> bool:
+    async def begin_or_wait(self: session.ConsumingSession, dispatcher: object) -> bool:
         nonlocal silent
         if recorder.done and silent:
             silent -= 1
             raise TimeoutError
         return await begin(self, dispatcher)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(session.Session, "_begin", begin_or_wait)
+    monkeypatch.setattr(session.ConsumingSession, "_begin", begin_or_wait)
     recorder = Recorder()
     await rig.consume(recorder.subscription(batch=100, prefetch=100))
     await recorder.wait_for(3)

@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 
 from taskbell.contracts import Contract, message_of
 from taskbell.database import Database
-from taskbell.messaging.consuming.delivery import OutgoingMail, Received
+from taskbell.messaging.consuming.delivery import Envelope, Received
 from taskbell.service import Application, Process
 from taskbell.settings import load
 from taskbell_notifier.app import build
@@ -192,4 +192,4 @@ def received(body: Contract, message_id: str = "m1", **envelope: Any) -> Receive
         "content_type": None,
         "headers": {},
     } | envelope
-    return Received(body, OutgoingMail(**fields))
+    return Received(body, Envelope(**fields))
