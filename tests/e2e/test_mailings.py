@@ -11,7 +11,7 @@ from tests.support.inbox import ReceivedMail
 from tests.support.waiting import eventually
 
 from taskbell_devstack import demo_data
-from taskbell_devstack.demo_data import PEOPLE, Task
+from taskbell_devstack.demo_data import PEOPLE, DemoTask
 
 DAY = timedelta(days=1)
 OPEN = {"pending", "in_progress"}
@@ -42,7 +42,7 @@ def tasks_named(mail: ReceivedMail) -> set[int]:
     return {int(it) for it in re.findall(re.escape(APP_URL) + r"/tasks/(\d+)", mail.text())}
 
 
-def expected_tasks(tasks: list[Task], now: datetime) -> dict[str, dict[int, set[int]]]:
+def expected_tasks(tasks: list[DemoTask], now: datetime) -> dict[str, dict[int, set[int]]]:
     """By kind and person, the tasks that the mail is to name (no person has more than a mail lists)."""
     expected: dict[str, dict[int, set[int]]] = {kind: {} for kind in KINDS}
     for person in (it for it in PEOPLE if it.is_active):

@@ -10,7 +10,7 @@ from tests.support.waiting import eventually
 
 from taskbell_notifier.smtp.envelope import OutgoingMail
 from taskbell_notifier.smtp.replies import Stage, Submission, Verdict
-from taskbell_notifier.smtp.session import Session
+from taskbell_notifier.smtp.session import SmtpSession
 
 
 def verdicts(submissions: list[Submission]) -> Counter[Verdict]:
@@ -281,7 +281,7 @@ async def test_a_session_that_is_opened_just_as_the_pool_closes_carries_nothing(
     opener = office.pool._opener
     known, closing = opener.open, list[asyncio.Task[int]]()
 
-    async def open_and_close() -> Session | Submission:
+    async def open_and_close() -> SmtpSession | Submission:
         opened = await known()
         closing.append(asyncio.create_task(office.pool.close(60)))
         return opened
