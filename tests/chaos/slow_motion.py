@@ -17,7 +17,7 @@ from taskbell_notifier.lifecycle import Change, Claimed
 from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.repository import deliveries
 from taskbell_notifier.smtp.envelope import OutgoingMail
-from taskbell_notifier.smtp.replies import Loss, Reply, Stage, Submission, Verdict, judge, lost
+from taskbell_notifier.smtp.replies import Loss, Reply, Stage, Submission, Verdict, classify, lost
 from taskbell_notifier.smtp.transaction import BeforeData
 from tests.integration.notifier.ledger.rooms import LEASE, Rooms
 from tests.support.scripted_smtp import ScriptedSmtp
@@ -60,14 +60,14 @@ class Conversation:
 
     async def run(self, before_data: BeforeData) -> Submission:
         """As the pool's transaction does it: recipient, marker, message, reply."""
-        refusal = judge(Stage.RCPT, await self._hear(At.ENVELOPE))
+        refusal = classify(Stage.RCPT, await self._hear(At.ENVELOPE))
         if refusal is not None:
             return refusal
         if not await before_data():
             return Submission(Verdict.NOT_SENT, Stage.DATA, text="not allowed to send")
         if isinstance(await self._hear(At.MARKED), Loss):
             return lost(Stage.DATA, Loss.DROPPED)
-        verdict = judge(Stage.MESSAGE, await self._hear(At.DATA))
+        verdict = classify(Stage.MESSAGE, await self._hear(At.DATA))
         assert verdict is not None  # whatever follows the message decides
         return verdict
 
