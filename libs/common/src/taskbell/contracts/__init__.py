@@ -20,6 +20,7 @@ from taskbell.contracts.events import (
     ReportGenerated,
     TasksArchived,
     TaskStatusChanged,
+    UserEvent,
     WeeklyDue,
 )
 from taskbell.contracts.outcome import REPLY_TYPE, CommandOutcome, State
@@ -49,6 +50,7 @@ __all__ = [
     "TaskStatusChanged",
     "TasksArchived",
     "UpdateTaskStatus",
+    "UserEvent",
     "WeeklyDue",
     "message_of",
 ]

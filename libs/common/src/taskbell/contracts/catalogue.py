@@ -11,8 +11,6 @@ from taskbell.contracts.base import Contract
 EVENTS = "taskbell.events"
 COMMANDS = "taskbell.commands"
 
-Role = Literal["scheduler", "notifier", "maintenance", "app"]
-
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -24,10 +22,12 @@ class Message:
     publishers: str
     """Who publishes it, in words."""
     meaning: str
-    consumer: Literal["notifier", "maintenance"] | None
+    consumer: str | None
     """The service that has a queue for it; None: an outcome to which anybody may bind a queue."""
     by_anyone: bool
-    """May a web app or a person publish it?"""
+    """Whether a web app, a person and every schedule may publish it."""
+    published_by: tuple[str, ...] = ()
+    """Services that may publish it besides: of ours, notifier and maintenance; of a package, its own."""
 
     @property
     def exchange(self) -> str:
@@ -53,10 +53,9 @@ class Message:
         return self.consumer is not None
 
 
-def _event(
-    key: str, contract: type[Contract], publishers: str, meaning: str, consumer: Literal["notifier"] | None
-) -> Message:
-    return Message(key, "event", contract, publishers, meaning, consumer, by_anyone=key.endswith(".due"))
+def _event(key: str, contract: type[Contract], publishers: str, meaning: str, consumer: str | None) -> Message:
+    by_anyone = key.endswith(".due")
+    return Message(key, "event", contract, publishers, meaning, consumer, by_anyone, () if by_anyone else (publishers,))
 
 
 _ANYONE = "scheduler, or anyone"
@@ -126,6 +125,7 @@ _MESSAGES = (
         "send these ledger rows",
         "notifier",
         by_anyone=False,
+        published_by=("notifier",),
     ),
 )
 

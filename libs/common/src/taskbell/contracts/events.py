@@ -19,8 +19,8 @@ class MailKind(StrEnum):
     TEST = "test"
 
 
-Kind = Annotated[MailKind, Field(strict=False)]
-# JSON has no enums: strict mode would want one.
+KindName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
+"""The name of a kind of mail; installed packages bring kinds of their own."""
 
 
 class MailingDue(Contract):
@@ -55,11 +55,20 @@ class WeeklyDue(MailingDue):
     """It is time for the weekly summary."""
 
 
+class UserEvent(Contract):
+    """Something happened that one user gets a mail about; the event of a kind of mail that a package brings."""
+
+    user_id: Id
+    task_id: Id
+    key: Annotated[Text, Field(min_length=1, max_length=200)]
+    """What happened, as an id of the publisher's own: a user gets one mail of that kind a key."""
+
+
 class MailingCompleted(Contract):
     """A mailing's last mail reached its end."""
 
     mailing_id: Id
-    kind: Kind
+    kind: KindName
     occurrence: Moment | None
     """null: a manual one."""
     counts: dict[str, int]
@@ -74,7 +83,7 @@ class MailFailed(Contract):
     delivery_id: Id
     user_id: Id | None
     """null: the mail went to an address that is no user's."""
-    kind: Kind
+    kind: KindName
     reason: Text
 
 

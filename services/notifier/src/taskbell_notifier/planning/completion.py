@@ -54,5 +54,5 @@ class Completion:
             # The id is the mailing's, so that it could not be told of twice even if it were completed twice.
             message_id = f"mailing.completed.{over.mailing_id}"
             await self._outbox.add(tx, [OutboxMessage(over, message_id=message_id)])
-        self._log.info("mailing.completed", mailing_id=over.mailing_id, kind=over.kind.value, **over.counts)
+        self._log.info("mailing.completed", mailing_id=over.mailing_id, kind=over.kind, **over.counts)
         return True

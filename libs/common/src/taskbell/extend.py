@@ -1,0 +1,77 @@
+"""The public module for packages that extend Taskbell; docs/extending.md walks through it.
+
+A package offers one `Extension` by the entry point group `taskbell.extensions`. What this module names follows semantic
+versioning; everything else in Taskbell may change with any version.
+"""
+
+from taskbell.commands import Outcome
+from taskbell.contracts import Contract, MailingDue, Message, UserEvent
+from taskbell.contracts.base import Id, Moment, Text, ZoneName
+from taskbell.extensions import Extension, ExtensionError, Grant, Handler, Listen
+from taskbell.kinds import (
+    DAY,
+    NOW,
+    WEEK,
+    AssignedTasks,
+    Button,
+    Completed,
+    Condition,
+    Due,
+    Found,
+    Gettext,
+    Kind,
+    KindWords,
+    Listed,
+    MailContext,
+    MailText,
+    NamedTask,
+    NamedUser,
+    Open,
+    Period,
+    Recipient,
+    Rows,
+    Statement,
+    Task,
+    TaskList,
+)
+
+__all__ = [
+    "DAY",
+    "NOW",
+    "WEEK",
+    "AssignedTasks",
+    "Button",
+    "Completed",
+    "Condition",
+    "Contract",
+    "Due",
+    "Extension",
+    "ExtensionError",
+    "Found",
+    "Gettext",
+    "Grant",
+    "Handler",
+    "Id",
+    "Kind",
+    "KindWords",
+    "Listed",
+    "Listen",
+    "MailContext",
+    "MailText",
+    "MailingDue",
+    "Message",
+    "Moment",
+    "NamedTask",
+    "NamedUser",
+    "Open",
+    "Outcome",
+    "Period",
+    "Recipient",
+    "Rows",
+    "Statement",
+    "Task",
+    "TaskList",
+    "Text",
+    "UserEvent",
+    "ZoneName",
+]
