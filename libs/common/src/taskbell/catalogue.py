@@ -26,6 +26,11 @@ def _by_contract() -> Mapping[type[Contract], Message]:
     return {message.contract: message for message in catalogue().values()}
 
 
+def row_of(contract: type[Contract]) -> Message:
+    """The catalogue's row of a contract. Raises KeyError if it is not a message's."""
+    return _by_contract()[contract]
+
+
 def message_of(body: Contract) -> Message:
     """The catalogue's row of a body. Raises KeyError if its class is not a message's contract."""
     return _by_contract()[type(body)]

@@ -58,7 +58,7 @@ class Statement:
     As `who` it selects one column of user ids. It may use :at (T), :cursor and :last: only ids with cursor < id <= last
     are wanted, and a statement that keeps to them costs least. As `what` it selects `user_id` and any other columns for
     the users in :users (bigint[]) at :at; a user without a row has nothing to be told. For a kind whose event names its
-    user it also gets :keys (text[]), one for each user in :users, and selects `key` too.
+    user it has :users and :keys (text[]), a key for each user, instead of :at, and selects `key` too.
     """
 
     sql: str
@@ -265,7 +265,7 @@ class MailContext(Protocol):
 Gettext = Callable[[str], str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
     """A kind of mail.
 

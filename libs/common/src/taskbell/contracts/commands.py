@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from taskbell.contracts.base import Contract, Id, Moment, Text
+from taskbell.contracts.message import Message
 
 
 class TaskStatus(StrEnum):
@@ -62,3 +63,54 @@ class SendBatch(Contract):
     """Send these rows of the ledger. The notifier's own; nobody else publishes it."""
 
     delivery_ids: Annotated[tuple[Id, ...], Field(min_length=1, max_length=100, strict=False)]
+
+
+MESSAGES = (
+    Message(
+        "maintenance.generate_task_report",
+        "command",
+        GenerateTaskReport,
+        "scheduler, anyone",
+        "make the daily report",
+        "maintenance",
+        by_anyone=True,
+    ),
+    Message(
+        "maintenance.cleanup_completed_tasks",
+        "command",
+        CleanupCompletedTasks,
+        "scheduler, anyone",
+        "archive old completed tasks",
+        "maintenance",
+        by_anyone=True,
+    ),
+    Message(
+        "maintenance.update_task_status",
+        "command",
+        UpdateTaskStatus,
+        "web app, anyone",
+        "change one task's status",
+        "maintenance",
+        by_anyone=True,
+    ),
+    Message(
+        "notifier.send_test_mail",
+        "command",
+        SendTestMail,
+        "anyone",
+        "prove that mail works",
+        "notifier",
+        by_anyone=True,
+    ),
+    Message(
+        "notifier.send_batch",
+        "command",
+        SendBatch,
+        "notifier",
+        "send these ledger rows",
+        "notifier",
+        by_anyone=False,
+        published_by=("notifier",),
+    ),
+)
+"""The commands' rows of the catalogue."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from taskbell.contracts.base import Contract, Id, Moment, Text, ZoneName
+from taskbell.contracts.message import Message
 
 
 class MailKind(StrEnum):
@@ -111,3 +112,35 @@ class TaskStatusChanged(Contract):
     old_status: Text
     new_status: Text
     requested_by: Text | None
+
+
+def _event(key: str, contract: type[Contract], publishers: str, meaning: str, consumer: str | None) -> Message:
+    by_anyone = key.endswith(".due")
+    return Message(key, "event", contract, publishers, meaning, consumer, by_anyone, () if by_anyone else (publishers,))
+
+
+_ANYONE = "scheduler, or anyone"
+
+MESSAGES = (
+    _event("reminder.due", ReminderDue, _ANYONE, "it is time for the reminders", "notifier"),
+    _event("overdue.due", OverdueDue, _ANYONE, "it is time for the overdue alerts", "notifier"),
+    _event("weekly.due", WeeklyDue, _ANYONE, "it is time for the weekly summary", "notifier"),
+    _event(
+        "mailing.completed",
+        MailingCompleted,
+        "notifier",
+        "a mailing's last mail reached its end",
+        None,
+    ),
+    _event("mail.failed", MailFailed, "notifier", "one mail ended failed or expired", None),
+    _event("report.generated", ReportGenerated, "maintenance", "a report is stored", "notifier"),
+    _event("tasks.archived", TasksArchived, "maintenance", "a cleanup is done (no dry run)", None),
+    _event(
+        "task.status_changed",
+        TaskStatusChanged,
+        "maintenance",
+        "a task's status changed (not: unchanged)",
+        None,
+    ),
+)
+"""The events' rows of the catalogue."""
