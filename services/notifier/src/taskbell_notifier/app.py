@@ -1,6 +1,6 @@
 """The composition root: the only place that constructs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
@@ -18,12 +18,13 @@ from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
 from taskbell.stalled import StalledSessions
 from taskbell.zones import resolve_zone
-from taskbell_notifier.delivery.compose import Letters
+from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
 from taskbell_notifier.delivery.mail_server import SmtpPart, Watch, smtp_gate
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.delivery.sweeper import Sweeper
 from taskbell_notifier.handlers import UseCases, batches, events_and_commands
+from taskbell_notifier.kinds.table import Kinds, installed_kinds
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.metrics import Measures
@@ -33,12 +34,11 @@ from taskbell_notifier.planning.planner import Planner
 from taskbell_notifier.planning.report import ReportMails
 from taskbell_notifier.planning.trial import TestMails
 from taskbell_notifier.pruner import Pruner
-from taskbell_notifier.repository.contents import Material
-from taskbell_notifier.repository.planning import BATCH, Planning
-from taskbell_notifier.repository.preferences import Preferences
+from taskbell_notifier.repository.planning import BATCH
 from taskbell_notifier.settings import NotifierSettings
 from taskbell_notifier.smtp.pool import SmtpPool
 from taskbell_notifier.unsubscribe.pages import Pages
+from taskbell_notifier.unsubscribe.preferences import Preferences
 from taskbell_notifier.unsubscribe.tokens import UnsubscribeLinks, Unsubscriber
 from taskbell_notifier.unsubscribe.web import UnsubscribePages
 
@@ -47,9 +47,11 @@ AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class House:
-    """What all rooms of the notifier share."""
+class Shared:
+    """What all parts of the notifier need."""
 
+    kinds: Kinds
+    expiry: Mapping[str, timedelta]
     settings: NotifierSettings
     process: Process
     database: Database
@@ -60,7 +62,7 @@ class House:
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class Sending:
     """What sends mail."""
 
     pool: SmtpPool
@@ -81,35 +83,38 @@ def build(settings: NotifierSettings, process: Process) -> Application:
     gate = Gate("postgresql", lambda: check_schema(database), process.health)
     outbox = Outbox("notifier")
     completion = Completion(database, gate=gate, outbox=outbox)
-    house = House(settings, process, database, outbox, Measures(process.metrics), gate, completion)
+    kinds = installed_kinds()
+    shared = Shared(
+        kinds, settings.expiry(kinds), settings, process, database, outbox, Measures(process.metrics), gate, completion
+    )
 
     broker_url = settings.broker_url.get_secret_value()
     publisher = Publisher(broker_url, name="taskbell notifier publish")
     replies = Replies(Publisher(broker_url, name="taskbell notifier replies"))
-    renderer = Renderer(settings.links, settings.product_name)
-    unsubscriber = settings.unsubscriber
+    renderer = Renderer(kinds, settings.links, settings.product_name)
+    unsubscriber = settings.unsubscriber(kinds)
     links = UnsubscribeLinks(settings.public_url, unsubscriber) if unsubscriber else None
-    routes = _routes(house, renderer, unsubscriber) if unsubscriber else []
+    routes = _routes(shared, renderer, unsubscriber) if unsubscriber else []
     apart = settings.public_port
 
-    planner = _planner(house)
-    post = _post(house, renderer, links)
+    planner = _planner(shared)
+    sending = _sending(shared, renderer, links)
     relay = Relay(database, publisher, outbox, gate=gate, health=process.health, metrics=process.metrics)
     return Application(
         parts=[
             gate,
-            post.gate,
-            *_consumers(house, planner, post, publisher, CommandLog(database, replies)),
+            sending.gate,
+            *_consumers(shared, planner, sending, publisher, CommandLog(database, replies)),
             relay,
             planner,
-            post.sweeper,
+            sending.sweeper,
             completion,
-            post.ledger,
-            SmtpPart(post.pool),
+            sending.ledger,
+            SmtpPart(sending.pool),
             Pruner(database, gate=gate),
             StalledSessions(database, gate),
         ],
-        close=[post.sender.close, post.ledger.close, replies.close, publisher.close, database.close],
+        close=[sending.sender.close, sending.ledger.close, replies.close, publisher.close, database.close],
         routes=routes if apart is None else [],
         servers=[]
         if apart is None
@@ -117,106 +122,108 @@ def build(settings: NotifierSettings, process: Process) -> Application:
     )
 
 
-def _planner(house: House) -> Planner:
+def _planner(shared: Shared) -> Planner:
     return Planner(
-        house.database,
-        Planning(house.database.app),
-        gate=house.gate,
-        outbox=house.outbox,
-        measures=house.measures,
-        zone=house.settings.timezone,
-        expiry=house.settings.expiry,
-        on_planned=house.completion.wanted.set,
+        shared.database,
+        shared.kinds,
+        gate=shared.gate,
+        outbox=shared.outbox,
+        measures=shared.measures,
+        zone=shared.settings.timezone,
+        expiry=shared.expiry,
+        on_planned=shared.completion.wanted.set,
     )
 
 
-def _post(house: House, renderer: Renderer, links: UnsubscribeLinks | None) -> Post:
-    settings, database = house.settings, house.database
+def _sending(shared: Shared, renderer: Renderer, links: UnsubscribeLinks | None) -> Sending:
+    settings, database = shared.settings, shared.database
     smtp, writer, rng = settings.smtp, MailWriter(settings.sender), Random()  # noqa: S311 - spreads retries
     zone = resolve_zone(settings.timezone)
     assert zone is not None  # the settings have checked it
     hold = settings.unknown_policy == "hold"
-    watch = Watch(house.measures)
-    pool = SmtpPool(smtp, house.process.clock, observer=watch, rng=rng)
-    sending = smtp_gate(watch, house.process.health)
+    watch = Watch(shared.measures)
+    pool = SmtpPool(smtp, shared.process.clock, observer=watch, rng=rng)
+    gate = smtp_gate(watch, shared.process.health)
     ledger = Ledger(
         database,
-        gate=house.gate,
-        outbox=house.outbox,
-        measures=house.measures,
+        gate=shared.gate,
+        outbox=shared.outbox,
+        measures=shared.measures,
         lease=settings.lease,
         data=timedelta(seconds=smtp.data_timeout),
         domain=writer.sender.domain,
         hold=hold,
         sessions=lambda: pool.busy,
-        on_ended=house.completion.wanted.set,
+        on_ended=shared.completion.wanted.set,
     )
     sender = Sender(
         database,
-        Material(database.app),
+        shared.kinds,
         ledger,
-        Letters(renderer, writer, links, zone),
+        Composer(shared.kinds, renderer, writer, links, zone),
         pool,
-        house.process.clock,
+        shared.process.clock,
         rng,
         sessions=smtp.pool_size,
         suppress=settings.mail_suppress_send,
     )
     sweeper = Sweeper(
         database,
-        gate=house.gate,
-        sending=sending,
-        outbox=house.outbox,
-        measures=house.measures,
+        gate=shared.gate,
+        sending=gate,
+        outbox=shared.outbox,
+        measures=shared.measures,
         idle=sender.idle,
         lease=settings.lease,
         hold=hold,
-        on_ended=house.completion.wanted.set,
+        on_ended=shared.completion.wanted.set,
     )
-    return Post(pool, sending, ledger, sender, sweeper, AT_ONCE + 2 * smtp.pool_size // BATCH)
+    return Sending(pool, gate, ledger, sender, sweeper, AT_ONCE + 2 * smtp.pool_size // BATCH)
 
 
 def _consumers(
-    house: House, planner: Planner, post: Post, publisher: Publisher, log: CommandLog
+    shared: Shared, planner: Planner, sending: Sending, publisher: Publisher, log: CommandLog
 ) -> tuple[Consumers, Consumers]:
     """Two groups, each over a connection of its own: the troubles of the mail server hold up batches only."""
-    settings, health, metrics = house.settings, house.process.health, house.process.metrics
-    expiry, wanted = settings.expiry, house.completion.wanted
+    settings, health, metrics = shared.settings, shared.process.health, shared.process.metrics
+    expiry, wanted = shared.expiry, shared.completion.wanted
     use = UseCases(
-        mailings=Mailings(house.database, expiry=expiry, planning=planner.wanted, completion=wanted),
-        reports=ReportMails(
-            house.database, house.outbox, recipients=settings.operators, expiry=expiry, completion=wanted
+        mailings=Mailings(
+            shared.database, shared.outbox, shared.kinds, expiry=expiry, planning=planner.wanted, completion=wanted
         ),
-        test_mails=TestMails(log, house.outbox, expiry=expiry, completion=wanted),
-        sender=post.sender,
+        reports=ReportMails(
+            shared.database, shared.outbox, recipients=settings.operators, expiry=expiry, completion=wanted
+        ),
+        test_mails=TestMails(log, shared.outbox, expiry=expiry, completion=wanted),
+        sender=sending.sender,
         log=log,
     )
     url = settings.broker_url.get_secret_value()
     return (
         Consumers(
             url,
-            events_and_commands(use),
+            events_and_commands(use, shared.kinds),
             name="taskbell notifier",
             publisher=publisher,
-            gates=[house.gate],
+            gates=[shared.gate],
             health=health,
             metrics=metrics,
         ),
         Consumers(
             url,
-            batches(use, at_once=post.at_once),
+            batches(use, at_once=sending.at_once),
             name="taskbell notifier sending",
             publisher=publisher,
-            gates=[house.gate, post.gate],
+            gates=[shared.gate, sending.gate],
             health=health,
             metrics=metrics,
         ),
     )
 
 
-def _routes(house: House, renderer: Renderer, unsubscriber: Unsubscriber) -> Sequence[Route]:
-    pages = Pages(renderer.languages, house.settings.product_name)
-    preferences = Preferences(house.database)
+def _routes(shared: Shared, renderer: Renderer, unsubscriber: Unsubscriber) -> Sequence[Route]:
+    pages = Pages(renderer.languages, shared.settings.product_name)
+    preferences = Preferences(shared.database)
     return UnsubscribePages(unsubscriber, pages, preferences.opt_out, preferences.locale_of).routes()
 
 

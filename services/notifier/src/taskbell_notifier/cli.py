@@ -4,7 +4,7 @@ import asyncio
 import json
 import tempfile
 import webbrowser
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -14,18 +14,19 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
 from taskbell.cli.access import database
-from taskbell.cli.console import Mistake, did_you_mean, print_json, print_table, shown
-from taskbell.contracts import MailKind
+from taskbell.cli.console import Mistake, print_json, print_table, shown
 from taskbell.database import sqlstate
 from taskbell.errors import TaskbellError
+from taskbell.kinds import Kind, Recipient, Statement
 from taskbell.settings import load
 from taskbell.zones import resolve_zone
-from taskbell_notifier.domain import MAILINGS, SELECT, Recipient, Selection, Task
-from taskbell_notifier.mail.render import Rendered, Renderer
-from taskbell_notifier.mail.report import read_report
-from taskbell_notifier.repository.contents import Material
+from taskbell_notifier.kinds.table import UnknownKind, installed_kinds
+from taskbell_notifier.mail.render import Renderer
+from taskbell_notifier.repository.contents import of_users
 from taskbell_notifier.repository.history import (
     deliveries_to,
+    is_found,
+    kinds_in_ledger,
     newest_mailings,
     person,
     recipients_at,
@@ -44,18 +45,12 @@ MAX_ID = 2**63 - 1
 
 INSUFFICIENT_PRIVILEGE = "42501"
 
-SAMPLE_REPORT = {
-    "by_status": {"pending": 31, "in_progress": 12, "done": 240},
-    "by_priority": {"low": 9, "medium": 20, "high": 11, "urgent": 3},
-    "overdue": 5,
-    "created": 14,
-    "completed": 11,
-}
+A_KIND = "A kind of mail: reminder, overdue, weekly, report, test, or one of an installed package."
 
 
 @app.command()
 def preview(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(MailKind)}.")],
+    kind: Annotated[str, typer.Argument(help=A_KIND)],
     user: Annotated[
         int | None, typer.Option(min=1, max=MAX_ID, help="As this user would get it now; else with samples.")
     ] = None,
@@ -66,17 +61,20 @@ def preview(
     now = datetime.now(UTC)
     wanted = _kind(kind)
     appearance = load(Preview)
-    renderer = Renderer(appearance.links, appearance.product_name)
+    renderer = Renderer(installed_kinds(), appearance.links, appearance.product_name)
     if user is None:
-        rendered = _sample(renderer, wanted, now)
-    elif wanted in MAILINGS:
-        recipient, selection = asyncio.run(_addressed(wanted, user, now, appearance.zone))
-        rendered = renderer.mailing(wanted, recipient, selection, occurrence=now, now=now)
-    else:
-        msg = f"a {wanted.value} mail goes to no user: leave out --user"
+        recipient, content = Recipient(None, "Ada", "ada@example.com", _utc()), wanted.sample(now)
+    elif wanted.is_planned:
+        recipient, content = asyncio.run(_addressed(wanted, user, now, appearance.zone))
+    elif wanted.is_instant:
+        msg = f"what a {wanted.name} mail says comes with its event: leave out --user to see a sample"
         raise Mistake(msg)
+    else:
+        msg = f"a {wanted.name} mail does not go to a user: leave out --user"
+        raise Mistake(msg)
+    rendered = renderer.render(wanted, recipient, content, at=now, now=now)
     if show:
-        page = Path(tempfile.mkdtemp(prefix="taskbell-mail-")) / f"{wanted.value}.html"
+        page = Path(tempfile.mkdtemp(prefix="taskbell-mail-")) / f"{wanted.name}.html"
         page.write_text(rendered.html, encoding="utf-8")
         webbrowser.open(page.as_uri())
         print(page)
@@ -90,7 +88,7 @@ def preview(
 def why(
     user: Annotated[int | None, typer.Option(min=1, max=MAX_ID, help="Mails to this user.")] = None,
     address: Annotated[str | None, typer.Option(help="Mails to this address, or to users who have it.")] = None,
-    kind: Annotated[str | None, typer.Option(help=f"Only one of {', '.join(MailKind)}.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only mails of this kind.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -98,13 +96,16 @@ def why(
     if (user is None) == (address is None):
         msg = "give --user or --address, one of the two"
         raise Mistake(msg)
-    wanted = None if kind is None else _kind(kind)
+    wanted = None if kind is None else _named(kind)
 
     async def ask() -> tuple[list[dict[str, Any]], Row[Any] | None]:
-        async with database() as connected, connected.transaction() as tx:
-            recipients = [f"user:{user}"] if address is None else await recipients_at(tx, connected.app, address)
-            rows = [dict(row) for row in await deliveries_to(tx, recipients, wanted, limit=limit)]
-            return rows, None if user is None else await standing(tx, connected.app, user)
+        async with database() as connected, connected.transaction() as transaction:
+            recipients = (
+                [f"user:{user}"] if address is None else await recipients_at(transaction, connected.app, address)
+            )
+            kinds = await kinds_in_ledger(transaction) if wanted is None else [wanted]
+            rows = [dict(row) for row in await deliveries_to(transaction, recipients, kinds, limit=limit)]
+            return rows, None if user is None else await standing(transaction, connected.app, user, _by_conditions())
 
     rows, stands = asyncio.run(ask())
     if as_json:
@@ -123,6 +124,8 @@ def why(
                 print(_open(row))
     if user is not None:
         print(_stands(user, stands))
+        if stands is not None and stands.is_active:
+            asyncio.run(_tell_statements(user))
     if stands is not None and stands.is_active:
         asyncio.run(_tell_schedules(resolve_zone(stands.timezone) or load(Preview).zone))
 
@@ -136,8 +139,8 @@ def mailings(
     """Say what became of the mailings that were asked for, the newest first."""
 
     async def ask() -> list[dict[str, object]]:
-        async with database() as connected, connected.transaction() as tx:
-            return [dict(row) for row in await newest_mailings(tx, message_id, limit=limit)]
+        async with database() as connected, connected.transaction() as transaction:
+            return [dict(row) for row in await newest_mailings(transaction, message_id, limit=limit)]
 
     rows = asyncio.run(ask())
     if as_json:
@@ -156,9 +159,9 @@ def _counts(row: dict[str, object]) -> str:
 
 async def _tell_schedules(zone: ZoneInfo) -> None:
     """What the schedules of their zone did last: where the ledger has no row, the reason is mostly there."""
-    async with database() as connected, connected.transaction() as tx:
+    async with database() as connected, connected.transaction() as transaction:
         try:
-            rows = await schedules_in(tx, zone.key)
+            rows = await schedules_in(transaction, zone.key)
         except DBAPIError as error:
             if sqlstate(error) != INSUFFICIENT_PRIVILEGE:
                 raise
@@ -197,63 +200,71 @@ def _open(row: dict[str, Any]) -> str:
     return f"{mail} {when}, and is given up at {shown(row['expires_at'])}."
 
 
+def _by_conditions() -> list[Kind]:
+    return [kind for kind in installed_kinds().planned if not isinstance(kind.who, Statement)]
+
+
 def _stands(user: int, row: Row[Any] | None) -> str:
-    """What a mailing would find of them now, in a sentence: the answer where the ledger has no row."""
+    """What a mailing would find of them now, in a sentence: the answer if the ledger has no row."""
     if row is None:
         return f"There is no user {user}."
     if not row.is_active:
         return f"User {user} is inactive: nobody inactive is mailed."
+    tasks = [f"{kind.name} {count}" for kind, count in zip(_by_conditions(), row.found, strict=True)]
     said = (
-        f"Now, user {user} has {row.open} open tasks: {row.reminder} due within 24 hours (reminder), "
-        f"{row.overdue} overdue (overdue). The summary of the week needs an open task, or one completed in it."
+        f"Now, user {user} has {row.open} open tasks. Tasks of theirs for which a mailing of this moment would write: "
+        f"{', '.join(tasks)}."
     )
     return f"{said} They opted out of: {', '.join(row.opted_out)}." if row.opted_out else said
 
 
-def _kind(name: str) -> MailKind:
-    known = [kind.value for kind in MailKind]
-    if name not in known:
-        msg = f"there is no kind of mail {name!r}{did_you_mean(name, known)} There are {', '.join(known)}"
-        raise Mistake(msg)
-    return MailKind(name)
+async def _tell_statements(user: int) -> None:
+    """Whether the mailings of packages that have a statement of their own would find the user."""
+    for kind in installed_kinds().planned:
+        if not isinstance(kind.who, Statement):
+            continue
+        async with database() as connected, connected.transaction() as transaction:
+            try:
+                found = await is_found(transaction, connected.app, user, kind)
+            except DBAPIError as error:
+                if sqlstate(error) != INSUFFICIENT_PRIVILEGE:
+                    raise
+                print(f"Whether a {kind.name} mailing would find them is for the notifier's role to see.")
+                continue
+        print(f"A {kind.name} mailing of this moment would {'' if found else 'not '}find them.")
 
 
-async def _addressed(kind: MailKind, user: int, now: datetime, zone: ZoneInfo) -> tuple[Recipient, Selection]:
-    async with database() as connected, connected.transaction() as tx:
-        row = await person(tx, connected.app, user)
+def _kind(name: str) -> Kind:
+    try:
+        return installed_kinds()[name]
+    except UnknownKind as error:
+        raise Mistake(str(error)) from None
+
+
+def _named(name: str) -> str:
+    """The name itself if a kind has it, or the ledger a mail of it: its package may have been removed."""
+    if name in installed_kinds():
+        return name
+
+    async def ask() -> bool:
+        async with database() as connected, connected.transaction() as transaction:
+            return name in await kinds_in_ledger(transaction)
+
+    return name if asyncio.run(ask()) else _kind(name).name
+
+
+async def _addressed(kind: Kind, user: int, now: datetime, zone: ZoneInfo) -> tuple[Recipient, object]:
+    async with database() as connected, connected.transaction() as transaction:
+        row = await person(transaction, connected.app, user)
         if row is None:
             msg = f"there is no user {user}"
             raise TaskbellError(msg)
-        selection = (await Material(connected.app).selections(tx, kind, now, [user])).get(user)
-    if selection is None:
-        msg = f"user {user} has nothing to be told: there would be no {kind.value} mail"
+        content = (await of_users(transaction, connected.app, kind, now, [user])).get(user)
+    if content is None:
+        msg = f"user {user} has nothing to be told: there would be no {kind.name} mail"
         raise TaskbellError(msg)
     theirs = resolve_zone(row.timezone) or zone
-    return Recipient(user, row.name or "", row.email or "", theirs, row.locale), selection
-
-
-def _sample(renderer: Renderer, kind: MailKind, now: datetime) -> Rendered:
-    recipient = Recipient(None, "Ada", "ada@example.com", _utc())
-    if kind is MailKind.TEST:
-        return renderer.test(recipient, now=now)
-    if kind is MailKind.REPORT:
-        return renderer.report(recipient, read_report(now.date(), now, SAMPLE_REPORT), now=now)
-    selection = SELECT[kind](_sample_tasks(now), now)
-    assert selection is not None  # the samples have something for every kind
-    return renderer.mailing(kind, recipient, selection, occurrence=now, now=now)
-
-
-def _sample_tasks(now: datetime) -> list[Task]:
-    samples = (
-        ("Renew the certificate of the web server", "Platform", "in_progress", "urgent", -9),
-        ("Answer the auditors", "Finance", "pending", "high", -2),
-        ("Review the release notes", "Platform", "pending", "medium", 0),
-        ("Book the room for the retrospective", None, "pending", "low", 3),
-    )
-    return [
-        Task(number, title, project, status, priority, now + timedelta(days=days, hours=5), None)
-        for number, (title, project, status, priority, days) in enumerate(samples, 1)
-    ]
+    return Recipient(user, row.name or "", row.email or "", theirs, row.locale), content
 
 
 def _utc() -> ZoneInfo:

@@ -2,30 +2,15 @@
 
 Nothing here reads a clock, a database or a setting. Moments are aware and in UTC; a recipient's zone comes in only
 where a calendar day matters. T, called `at`, is the time of a mailing's occurrence and stays fixed while the tasks are
-read again; `now` is the moment of rendering.
+read again; `now` is the moment of rendering. `repository/conditions.py` says the same conditions in SQL; a property
+test holds the two together.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from taskbell.contracts import MailKind
-
-MAILINGS = (MailKind.REMINDER, MailKind.OVERDUE, MailKind.WEEKLY)
-"""The kinds that go to people and can be unsubscribed from."""
-
-DAY = timedelta(days=1)
-WEEK = timedelta(days=7)
-
-EXPIRY: Mapping[MailKind, timedelta] = {
-    MailKind.REMINDER: timedelta(hours=12),
-    MailKind.OVERDUE: timedelta(hours=12),
-    MailKind.WEEKLY: timedelta(hours=48),
-    MailKind.REPORT: timedelta(hours=4),
-    MailKind.TEST: timedelta(hours=4),
-}
-"""How long after T a mail is still worth sending."""
+from taskbell.kinds import AssignedTasks, Completed, Condition, Due, Found, Kind, Listed, Open, Period, Task
 
 PENDING = "pending"
 IN_PROGRESS = "in_progress"
@@ -36,123 +21,47 @@ URGENCY: Mapping[str | None, int] = {"urgent": 0, "high": 1, "medium": 2, "low":
 """Which of two tasks due at the same moment comes first; priorities unknown to us come last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task as the web app's tables have it; a status or priority that we do not know is neither open nor done."""
-
-    id: int
-    title: str
-    project: str | None
-    status: str
-    priority: str | None
-    due_date: datetime | None
-    completed_at: datetime | None
-
-    @property
-    def is_open(self) -> bool:
-        return self.status in OPEN
+def meets(task: Task, condition: Condition, at: datetime) -> bool:
+    """Whether the task meets the condition at T."""
+    match condition:
+        case Open(status):
+            return task.status in OPEN if status is None else task.status == status
+        case Due(start, end):
+            return task.status in OPEN and _within(task.due_date, at, start, end)
+        case Completed(start, end):
+            return task.status == DONE and _within(task.completed_at, at, start, end)
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """Whom a mail goes to; `user_id` is None where the address is no user's (reports, test mails)."""
-
-    user_id: int | None
-    name: str
-    address: str
-    zone: ZoneInfo
-    locale: str | None = None
+def _within(moment: datetime | None, at: datetime, start: timedelta | None, end: timedelta | None) -> bool:
+    if moment is None:
+        return False
+    return (start is None or at + start <= moment) and (end is None or moment < at + end)
 
 
-@dataclass(frozen=True, slots=True)
-class Reminder:
-    """Open tasks due within the day after T, soonest first; never empty."""
-
-    tasks: tuple[Task, ...]
-    more: int = 0
-    """Tasks beyond these that were only counted."""
+def has_to_be_told(conditions: tuple[Condition, ...], tasks: Iterable[Task], at: datetime) -> bool:
+    """Whether one of the tasks meets one of the conditions at T."""
+    return any(meets(task, condition, at) for task in tasks for condition in conditions)
 
 
-@dataclass(frozen=True, slots=True)
-class Overdue:
-    """Open tasks that were due before T, longest overdue first; never empty."""
-
-    tasks: tuple[Task, ...]
-    more: int = 0
-    """Tasks beyond these that were only counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Weekly:
-    """How a person's week looks at T."""
-
-    pending: int
-    in_progress: int
-    completed: int
-    """Done in the seven days before T."""
-    overdue: tuple[Task, ...]
-    """Longest overdue first."""
-    upcoming: tuple[Task, ...]
-    """Due in the seven days from T, soonest first."""
-    more_overdue: int = 0
-    """Overdue tasks beyond these that were only counted."""
-    more_upcoming: int = 0
-    """Upcoming tasks beyond these that were only counted."""
-
-
-Selection = Reminder | Overdue | Weekly
-
-
-def select_reminder(tasks: Iterable[Task], at: datetime) -> Reminder | None:
-    """The open tasks with at <= due_date < at + 1 day; None: nothing to say."""
-    found = _open_due(tasks, at, at + DAY)
-    return Reminder(found) if found else None
-
-
-def select_overdue(tasks: Iterable[Task], at: datetime) -> Overdue | None:
-    """The open tasks with due_date < at; None: nothing to say."""
-    found = _open_due(tasks, None, at)
-    return Overdue(found) if found else None
-
-
-def select_weekly(tasks: Iterable[Task], at: datetime) -> Weekly | None:
-    """Counts and lists of a week; None where no task is open and none was completed in [at - 7 days, at)."""
+def found(what: AssignedTasks, tasks: Iterable[Task], at: datetime) -> Found | None:
+    """What the tasks that are assigned to one person give to say at T; None: nothing."""
     mine = tuple(tasks)
-    pending = sum(task.status == PENDING for task in mine)
-    in_progress = sum(task.status == IN_PROGRESS for task in mine)
-    completed = sum(completed_between(task, at - WEEK, at) for task in mine)
-    if not (pending or in_progress or completed):
+    lists: dict[str, Listed] = {}
+    for name, wanted in what.lists.items():
+        due = _soonest_first(task for task in mine if meets(task, wanted.condition, at))
+        lists[name] = Listed(due[: wanted.limit], max(0, len(due) - wanted.limit))
+    counts = {name: sum(meets(task, it, at) for task in mine) for name, it in what.counts.items()}
+    if not any(counts.values()) and not any(it.tasks for it in lists.values()):
         return None
-    return Weekly(
-        pending=pending,
-        in_progress=in_progress,
-        completed=completed,
-        overdue=_open_due(mine, None, at),
-        upcoming=_open_due(mine, at, at + WEEK),
-    )
+    return Found(lists, counts)
 
 
-SELECT: Mapping[MailKind, Callable[[Iterable[Task], datetime], Selection | None]] = {
-    MailKind.REMINDER: select_reminder,
-    MailKind.OVERDUE: select_overdue,
-    MailKind.WEEKLY: select_weekly,
-}
-"""What each mailing has to say to a person, given all tasks assigned to that person."""
-
-
-def completed_between(task: Task, start: datetime, end: datetime) -> bool:
-    """Is the task done, and was it completed in [start, end)?"""
-    return task.status == DONE and task.completed_at is not None and start <= task.completed_at < end
-
-
-def _open_due(tasks: Iterable[Task], start: datetime | None, end: datetime) -> tuple[Task, ...]:
-    found = [
-        (due, URGENCY.get(task.priority, len(URGENCY)), task.id, task)
-        for task in tasks
-        if task.status in OPEN and (due := task.due_date) is not None and due < end and (start is None or start <= due)
+def _soonest_first(tasks: Iterable[Task]) -> tuple[Task, ...]:
+    dated = [
+        (it.due_date, URGENCY.get(it.priority, len(URGENCY)), it.id, it) for it in tasks if it.due_date is not None
     ]
-    found.sort(key=lambda entry: entry[:3])
-    return tuple([entry[3] for entry in found])
+    dated.sort(key=lambda entry: entry[:3])
+    return tuple([entry[3] for entry in dated])
 
 
 def local(moment: datetime, zone: ZoneInfo) -> datetime:
@@ -177,19 +86,15 @@ def local_week(at: datetime, zone: ZoneInfo) -> date:
     return day - timedelta(days=day.weekday())
 
 
-def period(kind: MailKind, at: datetime, zone: ZoneInfo) -> str:
-    """What a ledger row stands for, as an ISO date: the local date of T, for the weekly mail the Monday of its week.
+def calendar_period(kind: Kind, at: datetime, zone: ZoneInfo) -> str:
+    """What a ledger row stands for, as an ISO date: the local date of T, or the Monday of its week.
 
     Raises:
-        ValueError: for a kind that is no mailing to people; reports and test mails have periods of their own.
+        ValueError: for a kind whose period is not a calendar's; reports and mails by event have periods of their own.
     """
-    if kind not in MAILINGS:
-        msg = f"{kind} is not planned by calendar"
-        raise ValueError(msg)
-    day = local_week(at, zone) if kind == MailKind.WEEKLY else at.astimezone(zone).date()
-    return day.isoformat()
-
-
-def expires_at(kind: MailKind, at: datetime, overrides: Mapping[MailKind, timedelta] | None = None) -> datetime:
-    """The moment from which a mail of that kind for T is no longer sent."""
-    return at + (overrides or {}).get(kind, EXPIRY[kind])
+    if kind.period is Period.DAY:
+        return at.astimezone(zone).date().isoformat()
+    if kind.period is Period.WEEK:
+        return local_week(at, zone).isoformat()
+    msg = f"{kind.name} mails are not planned by calendar"
+    raise ValueError(msg)

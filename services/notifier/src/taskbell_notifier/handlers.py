@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+from taskbell.catalogue import row_of
 from taskbell.commands import CommandLog
-from taskbell.contracts import OverdueDue, ReminderDue, ReportGenerated, SendBatch, SendTestMail, WeeklyDue
-from taskbell.messaging.consuming.dispatcher import Subscription
+from taskbell.contracts import ReportGenerated, SendBatch, SendTestMail
+from taskbell.kinds import Kind
+from taskbell.messaging.consuming.dispatcher import Handler, Subscription
 from taskbell_notifier.delivery.sender import Sender
+from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.planning.mailings import Mailings
 from taskbell_notifier.planning.report import ReportMails
 from taskbell_notifier.planning.trial import TestMails
@@ -23,12 +26,11 @@ class UseCases:
     log: CommandLog
 
 
-def events_and_commands(use: UseCases) -> tuple[Subscription[Any], ...]:
+def events_and_commands(use: UseCases, kinds: Kinds) -> tuple[Subscription[Any], ...]:
     """What needs the database alone."""
     return (
-        Subscription("notifier.reminder_due", ReminderDue, use.mailings.start, batch=20, prefetch=40),
-        Subscription("notifier.overdue_due", OverdueDue, use.mailings.start, batch=20, prefetch=40),
-        Subscription("notifier.weekly_due", WeeklyDue, use.mailings.start, batch=20, prefetch=40),
+        *(_mailing(kind, use.mailings.start) for kind in kinds.planned),
+        *(_mailing(kind, use.mailings.announce) for kind in kinds.instant),
         Subscription("notifier.report_generated", ReportGenerated, use.reports.announce),
         Subscription(
             "notifier.send_test_mail",
@@ -38,6 +40,12 @@ def events_and_commands(use: UseCases) -> tuple[Subscription[Any], ...]:
             on_dead=use.log.fail,
         ),
     )
+
+
+def _mailing(kind: Kind, handle: Handler[Any]) -> Subscription[Any]:
+    queue = row_of(kind.event).queue
+    assert queue is not None, f"the event of {kind.name} has no queue"
+    return Subscription(queue, kind.event, handle, batch=20, prefetch=40)
 
 
 def batches(use: UseCases, *, at_once: int) -> tuple[Subscription[Any], ...]:

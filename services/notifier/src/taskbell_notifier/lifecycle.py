@@ -17,7 +17,6 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from taskbell.contracts import MailKind
 from taskbell_notifier.smtp.replies import Stage, Submission, Verdict, retry_delay
 
 
@@ -79,7 +78,8 @@ class Claimed:
 
     id: int
     mailing_id: int
-    kind: MailKind
+    kind: str
+    """The name of its kind; of a package that may not be installed any more."""
     user_id: int | None
     address: str | None
     """Of a row that goes to an address instead of a user."""

@@ -2,7 +2,6 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from taskbell.contracts import MailKind
 from taskbell.metrics import LATENCY, Metrics
 from taskbell_notifier.lifecycle import DeliveryState
 
@@ -51,6 +50,6 @@ class Measures:
         )
         self.sending.set(1)
 
-    def changed(self, kind: MailKind, state: DeliveryState) -> None:
+    def changed(self, kind: str, state: DeliveryState) -> None:
         """A row was written."""
-        self.mails.labels(kind.value, state.value).inc()
+        self.mails.labels(kind, state.value).inc()

@@ -1,17 +1,17 @@
 """Settings of the notifier; MAIL_* names are those that Flask-Mail users know."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from email.headerregistry import Address
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, create_model, model_validator
 
-from taskbell.contracts import MailKind
-from taskbell.settings import CommonSettings, Environment, HttpUrl, OptionalSecret, OptionalText, Zone
+from taskbell.kinds import Kind
+from taskbell.settings import CommonSettings, Environment, HttpUrl, OptionalSecret, OptionalText, Zone, load
 from taskbell.zones import resolve_zone
-from taskbell_notifier.domain import EXPIRY
+from taskbell_notifier.kinds.table import OWN, Kinds
 from taskbell_notifier.mail.headers import parse_sender, valid_address
 from taskbell_notifier.mail.links import TASK_URL_PATTERN, Links, absolute
 from taskbell_notifier.smtp.settings import SmtpSettings
@@ -26,7 +26,7 @@ def _sender(text: str) -> str:
 def _recipients(text: str) -> str:
     for address in filter(None, map(str.strip, text.split(","))):
         if valid_address(address) is None:
-            msg = f"{address!r} is no mail address; give addresses separated by commas"
+            msg = f"{address!r} is not a mail address; give addresses separated by commas"
             raise ValueError(msg)
     return text
 
@@ -35,11 +35,31 @@ def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
 
-def _hours(kind: MailKind) -> float:
-    return EXPIRY[kind] / timedelta(hours=1)
-
-
 Hours = Annotated[float, Field(gt=0, le=24 * 30)]
+
+
+def expiry_settings(kinds: Iterable[Kind]) -> type[Environment]:
+    """MAIL_EXPIRY_HOURS_<NAME> for each of these kinds."""
+    fields: dict[str, Any] = {
+        _expiry_name(kind): (
+            Hours,
+            Field(
+                default=kind.expiry / timedelta(hours=1),
+                description=f"Hours after its time from which a {kind.name} mail is no longer sent",
+            ),
+        )
+        for kind in kinds
+    }
+    return create_model("ExpirySettings", __base__=Environment, **fields)
+
+
+def _expiry_name(kind: Kind) -> str:
+    return f"mail_expiry_hours_{kind.name}"
+
+
+def expiry_of(kinds: Iterable[Kind], settings: Environment) -> Mapping[str, timedelta]:
+    """How long after T mails are sent, by the names of these kinds."""
+    return {kind.name: timedelta(hours=getattr(settings, _expiry_name(kind))) for kind in kinds}
 
 
 class Appearance(Environment):
@@ -73,7 +93,15 @@ class Preview(Appearance):
         return zone
 
 
-class NotifierSettings(Appearance, CommonSettings):
+if TYPE_CHECKING:
+
+    class OwnExpiry(Environment):
+        """MAIL_EXPIRY_HOURS_<NAME> for each kind of ours."""
+else:
+    OwnExpiry = expiry_settings(OWN)
+
+
+class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
     """What the notifier needs to know."""
 
     mail_server: str = Field(default="localhost", min_length=1, description="SMTP server that takes our mail")
@@ -95,21 +123,6 @@ class NotifierSettings(Appearance, CommonSettings):
     )
     mail_lease_seconds: float = Field(
         default=120.0, ge=3, le=3600, description="For how long a claimed mail is left to its process, unrenewed"
-    )
-    mail_expiry_hours_reminder: Hours = Field(
-        default=_hours(MailKind.REMINDER), description="A reminder is not sent later than that"
-    )
-    mail_expiry_hours_overdue: Hours = Field(
-        default=_hours(MailKind.OVERDUE), description="An overdue alert is not sent later than that"
-    )
-    mail_expiry_hours_weekly: Hours = Field(
-        default=_hours(MailKind.WEEKLY), description="A weekly summary is not sent later than that"
-    )
-    mail_expiry_hours_report: Hours = Field(
-        default=_hours(MailKind.REPORT), description="A report mail is not sent later than that"
-    )
-    mail_expiry_hours_test: Hours = Field(
-        default=_hours(MailKind.TEST), description="A test mail is not sent later than that"
     )
     unknown_policy: Literal["resend", "hold"] = Field(
         default="resend", description="A mail whose outcome is unknown is sent once more, or held"
@@ -141,14 +154,13 @@ class NotifierSettings(Appearance, CommonSettings):
         """Whom mails are from."""
         return parse_sender(self.mail_default_sender)
 
-    @property
-    def unsubscriber(self) -> Unsubscriber | None:
+    def unsubscriber(self, kinds: Kinds) -> Unsubscriber | None:
         """Makes and reads the tokens of unsubscribe links; None without SECRET_KEY."""
         if self.secret_key is None:
             return None
         former = "" if self.secret_key_former is None else self.secret_key_former.get_secret_value()
         keys = {former.strip(), *map(str.strip, former.split(","))}  # or it is one key, with commas in it
-        return Unsubscriber(self.secret_key.get_secret_value(), sorted(filter(None, keys)))
+        return Unsubscriber(kinds, self.secret_key.get_secret_value(), sorted(filter(None, keys)))
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -160,16 +172,15 @@ class NotifierSettings(Appearance, CommonSettings):
         """For how long a claimed mail is left to its process, unrenewed."""
         return timedelta(seconds=self.mail_lease_seconds)
 
-    @property
-    def expiry(self) -> Mapping[MailKind, timedelta]:
-        """How long after T a mail of each kind is still sent."""
-        return {
-            MailKind.REMINDER: timedelta(hours=self.mail_expiry_hours_reminder),
-            MailKind.OVERDUE: timedelta(hours=self.mail_expiry_hours_overdue),
-            MailKind.WEEKLY: timedelta(hours=self.mail_expiry_hours_weekly),
-            MailKind.REPORT: timedelta(hours=self.mail_expiry_hours_report),
-            MailKind.TEST: timedelta(hours=self.mail_expiry_hours_test),
-        }
+    def expiry(self, kinds: Kinds) -> Mapping[str, timedelta]:
+        """By kind, how long after T its mails are sent.
+
+        Raises:
+            SettingsError: the setting of a package's kind is wrong.
+        """
+        own = {kind.name for kind in OWN}
+        others = [kind for kind in kinds.values() if kind.name not in own]
+        return {**expiry_of(OWN, self), **expiry_of(others, load(expiry_settings(others)))}
 
     @property
     def smtp(self) -> SmtpSettings:

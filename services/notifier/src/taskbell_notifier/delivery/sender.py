@@ -4,24 +4,24 @@ What cannot be sent now is given back at once and left to the sweeper, so a mess
 """
 
 import asyncio
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from functools import partial
 from random import Random
 
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from taskbell.clock import Clock
-from taskbell.contracts import MailKind, SendBatch
-from taskbell.database import Database, Transaction
+from taskbell.contracts import SendBatch
+from taskbell.database import Database
 from taskbell.errors import DatabaseUnavailable
 from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import Received
-from taskbell_notifier.delivery.compose import Contents, Letters, report_date
+from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
-from taskbell_notifier.domain import MAILINGS, Selection
+from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState, after_submission, ended, returned
-from taskbell_notifier.repository.contents import Material, Person
+from taskbell_notifier.repository import contents
+from taskbell_notifier.repository.contents import Person
 from taskbell_notifier.smtp.pool import SmtpPool
 from taskbell_notifier.smtp.replies import retry_delay
 
@@ -50,9 +50,9 @@ class Sender:
     def __init__(
         self,
         database: Database,
-        material: Material,
+        kinds: Kinds,
         ledger: Ledger,
-        letters: Letters,
+        composer: Composer,
         pool: SmtpPool,
         clock: Clock,
         rng: Random,
@@ -61,9 +61,9 @@ class Sender:
         suppress: bool,
     ) -> None:
         self._database = database
-        self._material = material
+        self._kinds = kinds
         self._ledger = ledger
-        self._letters = letters
+        self._composer = composer
         self._pool = pool
         self._clock = clock
         self._rng = rng
@@ -127,9 +127,9 @@ class Sender:
                 away = isinstance(error, DatabaseUnavailable)
                 self._ledger.record(returned(row, str(error)) if away else self._broken(row, error))
             raise
-        await asyncio.gather(*(self._send_one(row, person, contents) for row, person, contents in loaded))
+        await asyncio.gather(*(self._send_one(row, person, said) for row, person, said in loaded))
 
-    async def _load(self, rows: Sequence[Claimed]) -> list[tuple[Claimed, Person, Contents]]:
+    async def _load(self, rows: Sequence[Claimed]) -> list[tuple[Claimed, Person, Mapping[int, object]]]:
         """What the mails need; what cannot be read of one person's rows leaves the others their mails.
 
         Raises:
@@ -139,58 +139,45 @@ class Sender:
         if not rows:
             return []
         try:
-            async with self._database.transaction() as tx:
-                people = await self._material.people(tx, rows)
-                contents = await self._contents(tx, rows)
+            async with self._database.transaction() as transaction:
+                people = await contents.people(transaction, self._database.app, rows)
+                said = await contents.contents(transaction, self._database.app, self._kinds, rows)
         except (DatabaseUnavailable, ProgrammingError):
             raise
         except Exception as error:  # noqa: BLE001 - one row's fault, most likely: the others go on without it
             if len(rows) > 1:
                 half = len(rows) // 2
                 return [*await self._load(rows[:half]), *await self._load(rows[half:])]
-            self._log.error("mail.unreadable", delivery_id=rows[0].id, kind=rows[0].kind.value, exc_info=error)
+            self._log.error("mail.unreadable", delivery_id=rows[0].id, kind=rows[0].kind, exc_info=error)
             self._ledger.record(self._broken(rows[0], error))
             return []
-        return [(row, people[row.id], contents) for row in rows]
+        return [(row, people[row.id], said) for row in rows]
 
-    async def _send_one(self, row: Claimed, person: Person, contents: Contents) -> None:
-        change = await self._attempt(row, person, contents)
+    async def _send_one(self, row: Claimed, person: Person, said: Mapping[int, object]) -> None:
+        change = await self._attempt(row, person, said)
         try:
             await self._ledger.record(change)
         except DBAPIError as error:
             reason = str(error.orig).partition("\n")[0]  # PostgreSQL tells rows in the lines after it
             self._log.error("outcome.refused", delivery_id=row.id, state=change.state.value, reason=reason)
 
-    async def _attempt(self, row: Claimed, person: Person, contents: Contents) -> Change:
+    async def _attempt(self, row: Claimed, person: Person, said: Mapping[int, object]) -> Change:
         try:
-            letter = self._letters.decide(row, person, contents)
-            if isinstance(letter, Change):
-                return letter
+            draft = self._composer.decide(row, person, said)
+            if isinstance(draft, Change):
+                return draft
             async with self._room:
-                envelope = self._letters.write(letter, self._clock.now())
+                envelope = self._composer.write(draft, self._clock.now())
                 if self._suppress:
-                    return ended(row, DeliveryState.SKIPPED, SUPPRESSED_SENDING, address=letter.address)
+                    return ended(row, DeliveryState.SKIPPED, SUPPRESSED_SENDING, address=draft.address)
                 submission = await self._pool.submit(envelope, partial(self._ledger.mark_data, row))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one mail, the others of its batch go out
-            self._log.error("mail.broken", delivery_id=row.id, kind=row.kind.value, exc_info=error)
+            self._log.error("mail.broken", delivery_id=row.id, kind=row.kind, exc_info=error)
             return self._broken(row, error)
-        return after_submission(row, submission, letter.address, self._rng)
+        return after_submission(row, submission, draft.address, self._rng)
 
     def _broken(self, row: Claimed, error: Exception) -> Change:
         """Our own mistake: tried again like a mail that was not taken, a newer version may do better."""
         state = DeliveryState.UNKNOWN if row.suspect else DeliveryState.RETRY
         reason = f"error: {type(error).__name__}"
         return Change(row.id, row.claim, state, reason, retry_delay(row.attempts, self._rng))
-
-    async def _contents(self, tx: Transaction, rows: Sequence[Claimed]) -> Contents:
-        users: dict[tuple[MailKind, datetime], list[int]] = {}
-        for row in rows:
-            if row.kind in MAILINGS and row.user_id is not None:
-                users.setdefault((row.kind, row.at), []).append(row.user_id)
-        selections: dict[tuple[MailKind, datetime, int], Selection] = {}
-        for (kind, at), theirs in users.items():
-            found = await self._material.selections(tx, kind, at, theirs)
-            selections |= {(kind, at, user): selection for user, selection in found.items()}
-        days = {report_date(row) for row in rows if row.kind is MailKind.REPORT}
-        reports = {day: figures for day in days if (figures := await self._material.report(tx, day)) is not None}
-        return Contents(selections, reports)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, NamedTuple, TypedDict
 
-from taskbell_notifier.domain import Task
+from taskbell.kinds import Task
 
 _BIGINT = 2**63 - 1
 """No count of rows is larger; what is, is no count."""

@@ -14,8 +14,7 @@ from email.headerregistry import Address
 from email.utils import format_datetime
 from functools import lru_cache
 
-from taskbell.contracts import MailKind
-from taskbell_notifier.domain import MAILINGS
+from taskbell.kinds import Kind
 from taskbell_notifier.mail import headers
 from taskbell_notifier.mail.links import absolute
 from taskbell_notifier.mail.render import Rendered
@@ -47,17 +46,17 @@ class MailWriter:
     def __init__(self, sender: Address) -> None:
         self.sender = sender
         self._from = headers.mailbox("From", sender)
-        self._constant = {kind: _constant_headers(kind, sender) for kind in MailKind}
+        self._constant = lru_cache(maxsize=None)(lambda kind: _constant_headers(kind, sender))
         self._date = lru_cache(maxsize=8)(_date)
         self._part = lru_cache(maxsize=4096)(quoted_printable_part)
 
-    def message_id(self, kind: MailKind, delivery_id: int) -> str:
+    def message_id(self, kind: Kind, delivery_id: int) -> str:
         """The Message-ID that a delivery keeps for all its tries."""
-        return headers.message_id(kind.value, delivery_id, self.sender)
+        return headers.message_id(kind.name, delivery_id, self.sender)
 
     def write(
         self,
-        kind: MailKind,
+        kind: Kind,
         rendered: Rendered,
         *,
         to: Address,
@@ -83,7 +82,7 @@ class MailWriter:
                 self._date(date.replace(microsecond=0)),
                 b"Message-ID: ",
                 headers.checked_message_id(message_id),
-                self._constant[kind],
+                self._constant(kind),
                 _unsubscribe(kind, unsubscribe_url),
                 b"\r\n",
                 _TEXT_PART,
@@ -111,8 +110,8 @@ def _short(text: str) -> bytes | None:
     return None
 
 
-def _constant_headers(kind: MailKind, sender: Address) -> bytes:
-    list_id = f"List-Id: <{kind.value}.taskbell.{sender.domain}>\r\n".encode("ascii")
+def _constant_headers(kind: Kind, sender: Address) -> bytes:
+    list_id = f"List-Id: <{kind.name}.taskbell.{sender.domain}>\r\n".encode("ascii")
     return (
         b"\r\nAuto-Submitted: auto-generated\r\n"
         b"X-Auto-Response-Suppress: OOF, AutoReply\r\n" + list_id + b"MIME-Version: 1.0\r\n"
@@ -120,11 +119,11 @@ def _constant_headers(kind: MailKind, sender: Address) -> bytes:
     )
 
 
-def _unsubscribe(kind: MailKind, url: str | None) -> bytes:
+def _unsubscribe(kind: Kind, url: str | None) -> bytes:
     if url is None:
         return b""
-    if kind not in MAILINGS:
-        msg = f"{kind} mails have no unsubscription"
+    if kind.unsubscribe is None:
+        msg = f"{kind.name} mails have no unsubscription"
         raise ValueError(msg)
     # One line whatever its length: folded, or as encoded words, it would no longer be read as a URL.
     address = absolute(url, "the unsubscribe URL").encode("ascii")

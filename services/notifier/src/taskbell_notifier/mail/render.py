@@ -8,13 +8,12 @@ from typing import NamedTuple
 from jinja2 import Template
 from jinja2.runtime import Context
 
-from taskbell.contracts import MailKind
-from taskbell_notifier.domain import Overdue, Recipient, Reminder, Selection, Weekly
-from taskbell_notifier.mail import clean
-from taskbell_notifier.mail.content import overdue_mail, proof_mail, reminder_mail, weekly_mail
-from taskbell_notifier.mail.frame import LINE_LENGTH, House, Mail, Scene, scene
+from taskbell.kinds import Kind, Recipient
+from taskbell_notifier.kinds.table import Kinds
+from taskbell_notifier.mail import clean, tasks
+from taskbell_notifier.mail.context import Installation, WritingContext
+from taskbell_notifier.mail.frame import LINE_LENGTH, Frame, frame
 from taskbell_notifier.mail.links import Links
-from taskbell_notifier.mail.report import ReportFigures, report_mail
 from taskbell_notifier.mail.sources import Compiler, html_source, text_source
 from taskbell_notifier.mail.words import Languages
 
@@ -44,73 +43,58 @@ class Renderer:
     """Turns what there is to say into subject, text part and HTML part, in the recipient's language.
 
     Args:
+        kinds: those that it can render.
         links: the web app's addresses.
         product: the name that mails carry; it may be the app's own.
+
+    Raises:
+        SettingsError: a kind has no templates.
     """
 
-    def __init__(self, links: Links, product: str = PRODUCT) -> None:
-        self.house = House(clean.title(product, clean.NAME_GRAPHEMES) or PRODUCT, links)
-        self.languages = Languages()
+    def __init__(self, kinds: Kinds, links: Links, product: str = PRODUCT) -> None:
+        self.installation = Installation(clean.title(product, clean.NAME_GRAPHEMES) or PRODUCT, links, tasks.entry)
+        self.languages = Languages(tuple(kinds.values()), self.installation.product)
         self._wrapped = lru_cache(maxsize=256)(_wrapped)  # the long lines are mostly the same sentences
-        sources = {kind: (text_source(kind), html_source(kind)) for kind in MailKind}
-        self._templates: dict[tuple[str, MailKind], _Templates] = {}
+        sources = {kind.name: (text_source(kind), html_source(kind)) for kind in kinds.values()}
+        self._templates: dict[tuple[str, str], _Templates] = {}
         for language, translations in self.languages.translations.items():
             compiler = Compiler(language, translations)
-            for kind, (text, html) in sources.items():
-                self._templates[language, kind] = _Templates(compiler.text(text), compiler.html(html))
+            for name, (text, html) in sources.items():
+                self._templates[language, name] = _Templates(compiler.text(text), compiler.html(html))
 
-    def mailing(
+    def render(
         self,
-        kind: MailKind,
+        kind: Kind,
         recipient: Recipient,
-        selection: Selection,
+        content: object,
         *,
-        occurrence: datetime,
+        at: datetime,
         now: datetime,
         unsubscribe_url: str | None = None,
     ) -> Rendered:
-        """A reminder, an overdue alert or a weekly summary of what `domain.SELECT[kind]` selected.
+        """One mail.
 
         Args:
-            occurrence: T, which names the week; the words about today and now are of `now`.
+            content: what the kind's `what` gives for this recipient.
+            at: T, which names the week; the words about today and now are of `now`.
             unsubscribe_url: None leaves the link out.
-
-        Raises:
-            TypeError: where the selection is not of that kind.
         """
-        at = self._scene(recipient, now, unsubscribe_url)
-        if kind == MailKind.REMINDER and isinstance(selection, Reminder):
-            return self._rendered(kind, at, reminder_mail(at, selection))
-        if kind == MailKind.OVERDUE and isinstance(selection, Overdue):
-            return self._rendered(kind, at, overdue_mail(at, selection))
-        if kind == MailKind.WEEKLY and isinstance(selection, Weekly):
-            return self._rendered(kind, at, weekly_mail(at, selection, occurrence))
-        msg = f"{kind} does not say {type(selection).__name__}"
-        raise TypeError(msg)
-
-    def report(self, recipient: Recipient, figures: ReportFigures, *, now: datetime) -> Rendered:
-        """The daily report to operators."""
-        at = self._scene(recipient, now)
-        return self._rendered(MailKind.REPORT, at, report_mail(at, figures))
-
-    def test(self, recipient: Recipient, *, now: datetime) -> Rendered:
-        """The mail that proves that mail works."""
-        at = self._scene(recipient, now)
-        return self._rendered(MailKind.TEST, at, proof_mail(at))
-
-    def _scene(self, recipient: Recipient, now: datetime, unsubscribe_url: str | None = None) -> Scene:
-        return scene(self.house, self.languages.voice(recipient.locale), recipient, now, unsubscribe_url)
-
-    def _rendered(self, kind: MailKind, at: Scene, mail: Mail) -> Rendered:
-        text, html = self._templates[at.voice.language, kind]
+        voice = self.languages.voice(recipient.locale)
+        local = now.astimezone(recipient.zone)
+        context = WritingContext(self.installation, voice, recipient, at, now, local, unsubscribe_url)
+        text = kind.compose(context, content)
+        framed = frame(context, voice.kinds[kind.name], text)
+        plain, html = self._templates[voice.language, kind.name]
         return Rendered(
-            mail.frame.subject, folded("".join(_pieces(text, mail)), self._wrapped), tuple(_pieces(html, mail))
+            text.subject,
+            folded("".join(_pieces(plain, framed, text.props)), self._wrapped),
+            tuple(_pieces(html, framed, text.props)),
         )
 
 
-def _pieces(template: Template, mail: Mail) -> Iterator[str]:
+def _pieces(template: Template, framed: Frame, props: object) -> Iterator[str]:
     # What Template.generate does, less Jinja's global functions, which no template of ours calls.
-    known = {"frame": mail.frame, "mail": mail}
+    known = {"frame": framed, "mail": props}
     return template.root_render_func(Context(template.environment, known, template.name, template.blocks))
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from taskbell_notifier.mail import clean
+from taskbell_notifier.mail.context import WritingContext
 from taskbell_notifier.mail.figures import ReportFigures
-from taskbell_notifier.mail.frame import LINE_LENGTH, Scene
+from taskbell_notifier.mail.frame import LINE_LENGTH
 
 PROJECTS_LISTED = 15
 _ROWS_LISTED = 30
@@ -14,7 +15,7 @@ _INDENT = 2
 _UNKNOWN = "–"
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     name: str
     figures: tuple[str, ...]
 
@@ -24,7 +25,7 @@ class Table(NamedTuple):
 
     heading: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     more: str
     text_lines: tuple[str, ...]
 
@@ -40,16 +41,16 @@ class _Plan(NamedTuple):
     """Rows there are, where not all of them are here."""
 
 
-def report_tables(at: Scene, figures: ReportFigures) -> Iterable[Table]:
+def report_tables(context: WritingContext, figures: ReportFigures) -> Iterable[Table]:
     """The tables that have something to show."""
-    for plan in (*_of_tasks(at, figures), *_of_taskbell(at, figures)):
+    for plan in (*_of_tasks(context, figures), *_of_taskbell(context, figures)):
         rows = [row for row in plan.rows if any(number is not None for number in row[1])]
         if rows:
-            yield _table(at, plan._replace(rows=rows))
+            yield _table(context, plan._replace(rows=rows))
 
 
-def _of_tasks(at: Scene, figures: ReportFigures) -> Iterable[_Plan]:
-    _, voice = at.voice.gettext, at.voice
+def _of_tasks(context: WritingContext, figures: ReportFigures) -> Iterable[_Plan]:
+    _, voice = context.voice.gettext, context.voice
     glance = [
         (_("Open"), (figures.open,)),
         (_("Overdue"), (figures.overdue,)),
@@ -69,8 +70,8 @@ def _of_tasks(at: Scene, figures: ReportFigures) -> Iterable[_Plan]:
     yield _Plan(_("By project"), columns, projects, PROJECTS_LISTED, figures.projects)
 
 
-def _of_taskbell(at: Scene, figures: ReportFigures) -> Iterable[_Plan]:
-    _, voice = at.voice.gettext, at.voice
+def _of_taskbell(context: WritingContext, figures: ReportFigures) -> Iterable[_Plan]:
+    _, voice = context.voice.gettext, context.voice
     mails = [(f"{voice.kind(kind)}: {voice.outcome(outcome)}", (count,)) for kind, outcome, count in figures.mails]
     yield _Plan(_("Mails of the last 24 hours"), (_("Kind and outcome"), _("Mails")), mails)
     queues = [
@@ -79,18 +80,18 @@ def _of_taskbell(at: Scene, figures: ReportFigures) -> Iterable[_Plan]:
     yield _Plan(_("Dead letters"), (_("Queue"), _("Messages")), queues)
 
 
-def _table(at: Scene, plan: _Plan) -> Table:
-    number = at.voice.dates.number
+def _table(context: WritingContext, plan: _Plan) -> Table:
+    number = context.voice.dates.number
     rows = tuple(
-        Row(name, tuple([_UNKNOWN if figure is None else number(figure) for figure in figures]))
+        TableRow(name, tuple([_UNKNOWN if figure is None else number(figure) for figure in figures]))
         for name, figures in plan.rows[: plan.limit]
     )
     left = max(plan.in_all, len(plan.rows)) - len(rows)
-    more = at.voice.plural("and %(n)s more", "and %(n)s more", left) if left else ""
+    more = context.voice.plural("and %(n)s more", "and %(n)s more", left) if left else ""
     return Table(plan.heading, plan.columns, rows, more, tuple([_in_text(plan.columns, row) for row in rows]))
 
 
-def _in_text(columns: tuple[str, ...], row: Row) -> str:
+def _in_text(columns: tuple[str, ...], row: TableRow) -> str:
     """ "Website: Open: 40, Overdue: 7"; a single figure needs no name of its own."""
     named = [f"{column}: {figure}" for column, figure in zip(columns[1:], row.figures, strict=True)]
     figures = ", ".join(named) if len(named) > 1 else row.figures[0]

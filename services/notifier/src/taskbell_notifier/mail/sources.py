@@ -20,7 +20,8 @@ from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 from markupsafe import escape
 
-from taskbell.contracts import MailKind
+from taskbell.errors import SettingsError
+from taskbell.kinds import Kind
 
 _INCLUDE = re.compile(r"(?:<!--%|\{%) include \"([\w.]+)\" (?:%-->|%\})")
 _INDENT = re.compile(r"\n\s*")
@@ -52,27 +53,37 @@ class Constants(Extension):
             yield token
 
 
-def read(name: str) -> str:
-    """The source of a template, as it lies in the package."""
-    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+def read(name: str, package: str | None = None) -> str:
+    """The source of a template: the package's own, or ours if it has none of that name.
+
+    Raises:
+        SettingsError: neither has it.
+    """
+    for place in (package, __package__):
+        if place is not None and (path := files(place) / "templates" / name).is_file():
+            return path.read_text(encoding="utf-8")
+    msg = f"the template templates/{name} is missing from {package or __package__}"
+    raise SettingsError(msg)
 
 
-def assembled(name: str, parts: dict[str, str] | None = None) -> str:
-    """The template with its includes put in place; `parts` gives those that are no files."""
+def assembled(name: str, parts: dict[str, str] | None = None, package: str | None = None) -> str:
+    """The template with its includes put in place; `parts` gives those that are not files."""
 
     def part(match: re.Match[str]) -> str:
         included = match[1]
-        return (parts[included] if parts and included in parts else assembled(included, parts)).rstrip("\n")
+        found = parts[included] if parts and included in parts else assembled(included, parts, package)
+        return found.rstrip("\n")
 
-    return _INCLUDE.sub(part, read(name))
+    return _INCLUDE.sub(part, read(name, package))
 
 
-def page_source(kind: MailKind) -> str:
+def page_source(kind: Kind) -> str:
     """The whole HTML template of that kind of mail, its style sheet still in one place."""
-    return assembled("layout.html.j2", {"body": assembled(f"{kind.value}.html.j2"), "style": read("mail.css")})
+    body = assembled(f"{kind.name}.html.j2", package=kind.package)
+    return assembled("layout.html.j2", {"body": body, "style": read("mail.css")})
 
 
-def html_source(kind: MailKind) -> str:
+def html_source(kind: Kind) -> str:
     """The same with its styles inlined; its words are still English."""
     inliner = css_inline.CSSInliner(
         keep_at_rules=True,  # the dark colours and the narrow screen
@@ -82,9 +93,9 @@ def html_source(kind: MailKind) -> str:
     return _INDENT.sub("\n", inliner.inline(page_source(kind)))
 
 
-def text_source(kind: MailKind) -> str:
+def text_source(kind: Kind) -> str:
     """The whole text template of that kind of mail."""
-    return assembled("layout.txt.j2", {"body": assembled(f"{kind.value}.txt.j2")})
+    return assembled("layout.txt.j2", {"body": assembled(f"{kind.name}.txt.j2", package=kind.package)})
 
 
 class Compiler:

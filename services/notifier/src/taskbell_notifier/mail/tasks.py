@@ -1,13 +1,16 @@
-"""A task as one entry of a mail's list."""
+"""Tasks as the entries of a mail's list."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from taskbell_notifier.domain import Task, days_overdue, local
+from taskbell.kinds import Listed, Task
+from taskbell_notifier.domain import days_overdue, local
 from taskbell_notifier.mail import clean
-from taskbell_notifier.mail.frame import LINE_LENGTH, Scene
+from taskbell_notifier.mail.context import WritingContext
+from taskbell_notifier.mail.frame import LINE_LENGTH
 
+_TEASER_GRAPHEMES = 45
 _BULLET = 2
 """Width of "* " before a title in the text part, and of the indent below it."""
 
@@ -30,61 +33,99 @@ class TaskLine(NamedTuple):
     """Date and distance in one line, for the text part."""
 
 
-Entry = Callable[[Scene, Task, datetime], TaskLine]
+Entry = Callable[[WritingContext, Task, datetime], TaskLine]
 """Makes the entry of a task and its due date."""
 
 
-def upcoming(at: Scene, task: Task, due: datetime) -> TaskLine:
+def upcoming(context: WritingContext, task: Task, due: datetime) -> TaskLine:
     """A task with its date, and how long it is until then."""
-    here = local(due, at.recipient.zone)
-    dates = at.voice.dates
-    moment = dates.moment(here.date(), here.hour, here.minute, at.local.year)
-    distance = dates.distance(due - at.now)
-    return _line(at, task, moment, distance, f"{moment} ({distance})")
+    here = local(due, context.recipient.zone)
+    dates = context.voice.dates
+    moment = dates.moment(here.date(), here.hour, here.minute, context.local.year)
+    distance = dates.distance(due - context.now)
+    return _line(context, task, moment, distance, f"{moment} ({distance})")
 
 
-def of_the_day(at: Scene, task: Task, due: datetime) -> TaskLine:
+def of_the_day(context: WritingContext, task: Task, due: datetime) -> TaskLine:
     """A task in a list that names the day already."""
-    here = local(due, at.recipient.zone)
-    time = at.voice.dates.time(here.hour, here.minute)
-    return _line(at, task, time, "", time)
+    here = local(due, context.recipient.zone)
+    time = context.voice.dates.time(here.hour, here.minute)
+    return _line(context, task, time, "", time)
 
 
-def late(at: Scene, task: Task, due: datetime) -> TaskLine:
+def late(context: WritingContext, task: Task, due: datetime) -> TaskLine:
     """An overdue task, with its days by the calendar of the recipient."""
-    if due > at.now:  # the mailing's time lies ahead: it is asked for by hand, for tomorrow say
-        return upcoming(at, task, due)
-    here = local(due, at.recipient.zone)
+    if due > context.now:  # the mailing's time lies ahead: it is asked for by hand, for tomorrow say
+        return upcoming(context, task, due)
+    here = local(due, context.recipient.zone)
     day = here.date()
-    days = days_overdue(due, at.now, at.recipient.zone)
-    dates = at.voice.dates
+    days = days_overdue(due, context.now, context.recipient.zone)
+    dates = context.voice.dates
     if days:
-        was_due = at.voice.gettext("was due %(date)s") % {"date": dates.day(day, at.local.year)}
+        was_due = context.voice.gettext("was due %(date)s") % {"date": dates.day(day, context.local.year)}
     else:
-        was_due = at.voice.gettext("was due at %(time)s") % {"time": dates.time(here.hour, here.minute)}
-    note = at.voice.days_overdue(days)
-    return _line(at, task, was_due, note, f"{note}, {was_due}")
+        was_due = context.voice.gettext("was due at %(time)s") % {"time": dates.time(here.hour, here.minute)}
+    note = context.voice.days_overdue(days)
+    return _line(context, task, was_due, note, f"{note}, {was_due}")
 
 
-def _line(at: Scene, task: Task, due: str, note: str, when: str) -> TaskLine:
-    title = shown_title(at, task)
+def entry(context: WritingContext, task: Task) -> TaskLine:
+    """A task whatever its date: with how long it is until then, how late it is, or with no date."""
+    if task.due_date is None:
+        return _line(context, task, "", "", context.gettext("no date"))
+    return (late if task.due_date < context.now else upcoming)(context, task, task.due_date)
+
+
+def lines(context: WritingContext, listed: Iterable[Task], entry: Entry) -> tuple[TaskLine, ...]:
+    """The entries of a list. Raises ValueError for a task without a due date."""
+    return tuple([entry(context, task, due_of(task)) for task in listed])
+
+
+def due_of(task: Task) -> datetime:
+    """When a task is due that is listed by it. Raises ValueError for one without a due date."""
+    if task.due_date is None:
+        msg = f"task {task.id} has no due date and cannot be listed by it"
+        raise ValueError(msg)
+    return task.due_date
+
+
+def teaser(line: TaskLine) -> str:
+    """The title as the line beside the subject holds it."""
+    return clean.isolate(clean.cut(line.title, _TEASER_GRAPHEMES))
+
+
+def more(context: WritingContext, count: int) -> str:
+    """ "and 12 more", or ""."""
+    return context.plural("and %(n)s more", "and %(n)s more", count) if count > 0 else ""
+
+
+class TaskListProps(NamedTuple):
+    """What the templates of a mail with one list of tasks see."""
+
+    tasks: tuple[TaskLine, ...]
+    more: str
+    more_url: str | None
+
+
+def task_list(context: WritingContext, listed: Listed, lines: tuple[TaskLine, ...]) -> TaskListProps:
+    """A list, and how many tasks there are besides."""
+    return TaskListProps(lines, more(context, listed.total - len(lines)), context.app_url)
+
+
+def _line(context: WritingContext, task: Task, due: str, note: str, when: str) -> TaskLine:
+    title = context.shown_title(task, clean.TITLE_GRAPHEMES)
     project = clean.title(task.project, clean.PROJECT_GRAPHEMES) if task.project else None
     return TaskLine(
         title,
         _in_text(title),
         project,
         clean.isolate(project) if project else None,
-        at.house.links.task(task.id),
+        context.task_url(task.id),
         due,
         note,
-        at.voice.meta(task.priority, task.status),
+        context.voice.meta(task.priority, task.status),
         when,
     )
-
-
-def shown_title(at: Scene, task: Task, graphemes: int = clean.TITLE_GRAPHEMES) -> str:
-    """The title, fit to be shown; where nothing of it can be, words that say so."""
-    return clean.title(task.title, graphemes) or at.voice.gettext("(no title)")
 
 
 def _in_text(title: str) -> str:

@@ -7,15 +7,16 @@ English is the source language and falls in wherever a language or a word is mis
 import gettext
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from babel import Locale, UnknownLocaleError
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
-from taskbell.contracts import MailKind
+from taskbell.kinds import Kind, KindWords
 from taskbell_notifier.mail import clean
 from taskbell_notifier.mail.dates import Dates
 
@@ -29,13 +30,29 @@ _FORMATS = {"en": "en_150"}
 _LOCALE_NAME = re.compile(r"[A-Za-z]{2,3}(?:_[A-Za-z0-9]{1,8}){0,3}\Z")
 
 
-def catalogue(language: str) -> gettext.NullTranslations:
-    """The translations into that language; for English, the words as they stand in the source."""
+def catalogue(language: str, packages: Iterable[str] = ()) -> gettext.NullTranslations:
+    """The translations into that language; for English, the words as they stand in the source.
+
+    Args:
+        packages: those whose own catalogues say what ours do not.
+    """
+    translations = gettext.NullTranslations()
     if language == SOURCE_LANGUAGE:
-        return gettext.NullTranslations()
-    path = files(__package__) / "locales" / language / "LC_MESSAGES" / f"{DOMAIN}.po"
-    with path.open("rb") as source:
-        words = read_po(source, locale=language, domain=DOMAIN, abort_invalid=True)
+        return translations
+    for place in (__package__, *packages):
+        folder = files(place) / "locales" / language / "LC_MESSAGES"
+        for source in sorted(_po_files(folder), key=lambda it: it.name):
+            translations.add_fallback(_compiled(source, language))
+    return translations
+
+
+def _po_files(folder: Traversable) -> list[Traversable]:
+    return [it for it in folder.iterdir() if it.name.endswith(".po")] if folder.is_dir() else []
+
+
+def _compiled(source: Traversable, language: str) -> gettext.NullTranslations:
+    with source.open("rb") as opened:
+        words = read_po(opened, locale=language, domain=DOMAIN, abort_invalid=True)
     compiled = io.BytesIO()
     write_mo(compiled, words)
     compiled.seek(0)
@@ -45,7 +62,14 @@ def catalogue(language: str) -> gettext.NullTranslations:
 class Voice:
     """One locale: its words, its plurals and its dates."""
 
-    def __init__(self, language: str, locale: Locale, translations: gettext.NullTranslations) -> None:
+    def __init__(
+        self,
+        language: str,
+        locale: Locale,
+        translations: gettext.NullTranslations,
+        kinds: Iterable[Kind] = (),
+        product: str = "",
+    ) -> None:
         self.language = language
         self.locale = locale
         self.tag = str(locale).replace("_", "-") if str(locale) not in _FORMATS.values() else language
@@ -58,7 +82,11 @@ class Voice:
         self._statuses = self._known_statuses()
         self._priorities = self._known_priorities()
         self._outcomes = self._known_outcomes()
-        self._kinds = self._known_kinds()
+        self.kinds: Mapping[str, KindWords] = {
+            kind.name: KindWords(*(words.replace("%(product)s", product) for words in kind.words(self.gettext)))
+            for kind in kinds
+        }
+        """What each kind of mail is called, by its name."""
 
     def plural(self, one: str, many: str, count: int, **values: object) -> str:
         """The form of the sentence for that count, which it names `%(n)s`."""
@@ -82,8 +110,9 @@ class Voice:
         return self._outcomes.get(outcome) or clean.title(outcome, clean.WORD_GRAPHEMES)
 
     def kind(self, kind: str) -> str:
-        """The kind of mail in words; one that we do not know as it is."""
-        return self._kinds.get(kind) or clean.title(kind, clean.WORD_GRAPHEMES)
+        """What mails of that kind are called; the name of one that is not installed."""
+        known = self.kinds.get(kind)
+        return clean.title(kind, clean.WORD_GRAPHEMES) if known is None else known.title
 
     def _meta(self, priority: str | None, status: str) -> str:
         """ "High priority · In progress"."""
@@ -121,22 +150,20 @@ class Voice:
             "unknown": _("Outcome unknown"),
         }
 
-    def _known_kinds(self) -> Mapping[str, str]:
-        _ = self.gettext
-        return {
-            MailKind.REMINDER: _("Reminders"),
-            MailKind.OVERDUE: _("Overdue alerts"),
-            MailKind.WEEKLY: _("Weekly summaries"),
-            MailKind.REPORT: _("Daily reports"),
-            MailKind.TEST: _("Test mails"),
-        }
-
 
 class Languages:
-    """Every voice there is, found by what a user's row says about its locale."""
+    """Every voice there is, found by what a user's row says about its locale.
 
-    def __init__(self) -> None:
-        self.translations = {language: catalogue(language) for language in (SOURCE_LANGUAGE, *TRANSLATED)}
+    Args:
+        kinds: those that the voices can name.
+        product: the name that mails carry.
+    """
+
+    def __init__(self, kinds: Sequence[Kind], product: str) -> None:
+        self._kinds = kinds
+        self._product = product
+        packages = dict.fromkeys(kind.package for kind in kinds if kind.package != __package__)
+        self.translations = {language: catalogue(language, packages) for language in (SOURCE_LANGUAGE, *TRANSLATED)}
         self._voices: dict[str, Voice] = {}
         self.voice = lru_cache(maxsize=1024)(self._find)
         """The voice for `de`, `de-AT`, `de_AT.UTF-8`; for None, unknown and untranslated ones the English one."""
@@ -150,7 +177,7 @@ class Languages:
     def _spoken(self, language: str, locale: Locale) -> Voice:
         key = str(locale)
         if key not in self._voices:
-            self._voices[key] = Voice(language, locale, self.translations[language])
+            self._voices[key] = Voice(language, locale, self.translations[language], self._kinds, self._product)
         return self._voices[key]
 
 

@@ -47,12 +47,12 @@ class Completion:
         Raises:
             DatabaseUnavailable: nothing took effect.
         """
-        async with self._database.transaction() as tx:
-            over = await mailings.complete_one(tx)
+        async with self._database.transaction() as transaction:
+            over = await mailings.complete_one(transaction)
             if over is None:
                 return False
             # The id is the mailing's, so that it could not be told of twice even if it were completed twice.
             message_id = f"mailing.completed.{over.mailing_id}"
-            await self._outbox.add(tx, [OutboxMessage(over, message_id=message_id)])
+            await self._outbox.add(transaction, [OutboxMessage(over, message_id=message_id)])
         self._log.info("mailing.completed", mailing_id=over.mailing_id, kind=over.kind, **over.counts)
         return True

@@ -1,30 +1,30 @@
-"""It is time for a mailing: its row is inserted, and planning runs from there."""
+"""It is time for a mailing: its row is inserted, and planning runs from there.
+
+A mail that an event asks for names its one user: its rows are inserted together.
+"""
 
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from taskbell.contracts import Contract, MailingDue, MailKind, OverdueDue, ReminderDue, WeeklyDue, message_of
+from taskbell.catalogue import message_of
+from taskbell.contracts import Contract, MailingDue, SendBatch, UserEvent
 from taskbell.database import Database, Transaction
 from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import Envelope, Received
+from taskbell.outbox import Outbox, OutboxMessage
+from taskbell_notifier.kinds.table import Kinds, expires_at
+from taskbell_notifier.lifecycle import IN_QUEUE
 from taskbell_notifier.repository import mailings
 from taskbell_notifier.repository.mailings import NewMailing
 
-KINDS: Mapping[type[MailingDue], MailKind] = {
-    ReminderDue: MailKind.REMINDER,
-    OverdueDue: MailKind.OVERDUE,
-    WeeklyDue: MailKind.WEEKLY,
-}
-"""The mailing that each event is about."""
-
 
 class Mailings:
-    """The use case of the three `*.due` events.
+    """The use case of the events that ask for mail to users.
 
     Args:
-        expiry: by kind, how long after T its mails are sent.
+        expiry: by kind, how long after T its mails are sent, if not the kind's own.
         planning: set when there is a mailing to plan.
         completion: set when one may be over already.
     """
@@ -32,12 +32,16 @@ class Mailings:
     def __init__(
         self,
         database: Database,
+        outbox: Outbox,
+        kinds: Kinds,
         *,
-        expiry: Mapping[MailKind, timedelta],
+        expiry: Mapping[str, timedelta],
         planning: asyncio.Event,
         completion: asyncio.Event,
     ) -> None:
         self._database = database
+        self._outbox = outbox
+        self._kinds = kinds
         self._expiry = expiry
         self._planning = planning
         self._completion = completion
@@ -45,24 +49,31 @@ class Mailings:
 
     async def start(self, events: Sequence[Received[MailingDue]]) -> None:
         """Inserts a mailing for each event; a repeated message is the same mailing, and changes nothing."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction() as transaction:
             for event in events:
-                await self._start(tx, event)
-            tx.after_commit(self._planning.set)
-            tx.after_commit(self._completion.set)
+                await self._start(transaction, event)
+            transaction.after_commit(self._planning.set)
+            transaction.after_commit(self._completion.set)
 
-    async def _start(self, tx: Transaction, event: Received[MailingDue]) -> None:
-        body, kind = event.body, KINDS[type(event.body)]
+    async def announce(self, events: Sequence[Received[UserEvent]]) -> None:
+        """Plans one mail for each event, to the user whom it names; one of the same key has been planned before."""
+        async with self._database.transaction() as transaction:
+            for event in events:
+                await self._announce(transaction, event)
+            transaction.after_commit(self._completion.set)
+
+    async def _start(self, transaction: Transaction, event: Received[MailingDue]) -> None:
+        body, kind = event.body, self._kinds.of_event(type(event.body))
         digest = digest_of(body)
-        if await joins(tx, event.envelope, kind, digest):
+        if await joins(transaction, event.envelope, kind.name, digest):
             return
         inserted = await mailings.insert(
-            tx,
+            transaction,
             NewMailing(
                 message_id=event.message_id,
-                kind=kind,
+                kind=kind.name,
                 digest=digest,
-                expiry=self._expiry[kind],
+                expiry=self._expiry.get(kind.name, kind.expiry),
                 occurrence=body.occurrence,
                 at=body.occurrence,
                 timezone=body.timezone,
@@ -72,17 +83,47 @@ class Mailings:
         )
         if inserted is not None:
             note = self._log.warning if inserted.late else self._log.info
-            note("mailing.late" if inserted.late else "mailing.started", mailing_id=inserted.id, kind=kind.value)
+            note("mailing.late" if inserted.late else "mailing.started", mailing_id=inserted.id, kind=kind.name)
+
+    async def _announce(self, transaction: Transaction, event: Received[UserEvent]) -> None:
+        body, kind = event.body, self._kinds.of_event(type(event.body))
+        digest = digest_of(body)
+        if await joins(transaction, event.envelope, kind.name, digest):
+            return
+        mailing = await mailings.insert(
+            transaction,
+            NewMailing(
+                message_id=event.message_id,
+                kind=kind.name,
+                digest=digest,
+                expiry=self._expiry.get(kind.name, kind.expiry),
+                props={"task_id": body.task_id, "key": body.key},
+                direct=True,
+            ),
+        )
+        if mailing is None:
+            return
+        ids = await mailings.insert_direct(
+            transaction,
+            mailing,
+            kind.name,
+            users=[body.user_id],
+            period=f"key:{body.key}",
+            expires_at=expires_at(kind, mailing.at, self._expiry),
+            wait=IN_QUEUE,
+        )
+        if ids:
+            await self._outbox.add(transaction, [OutboxMessage(SendBatch(delivery_ids=tuple(ids)))])
 
 
-async def joins(tx: Transaction, message: Envelope, kind: MailKind, digest: str) -> bool:
-    """Has the mailing of this message, delivered before and without an id of its own, been inserted already?
+async def joins(transaction: Transaction, message: Envelope, kind: str, digest: str) -> bool:
+    """Whether the mailing of this message, delivered before and without an id of its own, has been inserted already.
 
-    Such a message has a new id at each delivery; the same key and body within an hour are what tells it.
+    Such a message has a new id at each delivery; it is recognized by the same key and body within an hour.
     """
     if not (message.anonymous and message.again):
         return False
-    return await mailings.joined(tx, kind, digest) is not None
+    return await mailings.joined(transaction, kind, digest) is not None
 
 
 def digest_of(body: Contract) -> str:

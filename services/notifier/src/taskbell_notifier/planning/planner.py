@@ -11,17 +11,18 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from taskbell.concurrency import first_of
-from taskbell.contracts import MailKind
 from taskbell.database import Database
 from taskbell.gate import Gate
+from taskbell.kinds import Kind
 from taskbell.logs import logger
 from taskbell.outbox import Outbox
 from taskbell.zones import resolve_zone
-from taskbell_notifier import domain
+from taskbell_notifier.domain import calendar_period
+from taskbell_notifier.kinds.table import Kinds, expires_at
 from taskbell_notifier.lifecycle import IN_QUEUE
 from taskbell_notifier.metrics import Measures
-from taskbell_notifier.repository import deliveries
-from taskbell_notifier.repository.planning import Periods, Planning
+from taskbell_notifier.repository import deliveries, planning
+from taskbell_notifier.repository.planning import Periods
 
 POLL = 1.0
 """Seconds between looks for mailings that other processes inserted."""
@@ -50,20 +51,20 @@ class Planner:
     def __init__(
         self,
         database: Database,
-        planning: Planning,
+        kinds: Kinds,
         *,
         gate: Gate,
         outbox: Outbox,
         measures: Measures,
         zone: str,
-        expiry: Mapping[MailKind, timedelta],
+        expiry: Mapping[str, timedelta],
         on_planned: Callable[[], None],
     ) -> None:
         self.name = "planner"
         self.wanted = asyncio.Event()
         """Set it when there is a mailing to plan."""
         self._database = database
-        self._planning = planning
+        self._kinds = kinds
         self._gate = gate
         self._outbox = outbox
         self._measures = measures
@@ -92,28 +93,42 @@ class Planner:
         Raises:
             DatabaseUnavailable: nothing of the page took effect.
         """
-        async with self._database.transaction() as tx:
-            mailing = await self._planning.next(tx, page=PAGE)
+        app = self._database.app
+        async with self._database.transaction() as transaction:
+            mailing = await planning.next_mailing(transaction, page=PAGE)
             if mailing is None:
                 return False
-            size = PAGE if mailing.cursor else FIRST_PAGE
-            last = await self._planning.window(tx, mailing, page=size)
-            if last is None:
-                await self._planning.finish(tx, mailing)
-                tx.after_commit(self._on_planned)
-                self._log.info("mailing.planned", mailing_id=mailing.id, kind=mailing.kind.value)
+            if mailing.kind not in self._kinds:
+                await planning.finish(transaction, mailing, note=f"kind {mailing.kind} is not installed")
+                transaction.after_commit(self._on_planned)
+                self._log.error("mailing.unknown_kind", mailing_id=mailing.id, kind=mailing.kind)
                 return True
-            expires_at = domain.expires_at(mailing.kind, mailing.at, self._expiry)
-            periods = self._calendar.periods(mailing.kind, mailing.at)
-            rows = await self._planning.plan(tx, mailing, last, periods, expires_at=expires_at, wait=IN_QUEUE)
-            self._outbox.wake_after(tx)
-        self._measures.planned.labels(mailing.kind.value).inc(rows)
+            kind = self._kinds[mailing.kind]
+            size = PAGE if mailing.cursor else FIRST_PAGE
+            last = await planning.window(transaction, app, mailing, page=size)
+            if last is None:
+                await planning.finish(transaction, mailing)
+                transaction.after_commit(self._on_planned)
+                self._log.info("mailing.planned", mailing_id=mailing.id, kind=kind.name)
+                return True
+            rows = await planning.plan(
+                transaction,
+                app,
+                kind,
+                mailing,
+                last,
+                self._calendar.periods(kind, mailing.at),
+                expires_at=expires_at(kind, mailing.at, self._expiry),
+                wait=IN_QUEUE,
+            )
+            self._outbox.wake_after(transaction)
+        self._measures.planned.labels(kind.name).inc(rows)
         return True
 
     async def _has_room(self) -> bool:
         """Planning runs ahead of the broker only so far: what waits for it must not grow with the users."""
-        async with self._database.transaction() as tx:
-            return await deliveries.unpublished(tx, BACKLOG) < BACKLOG
+        async with self._database.transaction() as transaction:
+            return await deliveries.unpublished(transaction, BACKLOG) < BACKLOG
 
 
 class Calendar:
@@ -131,6 +146,6 @@ class Calendar:
         }
         self.periods = lru_cache(maxsize=8)(self._periods)
 
-    def _periods(self, kind: MailKind, at: datetime) -> Periods:
-        found = {name: domain.period(kind, at, zone) for name, zone in self._zones.items()}
+    def _periods(self, kind: Kind, at: datetime) -> Periods:
+        found = {name: calendar_period(kind, at, zone) for name, zone in self._zones.items()}
         return Periods(tuple(found), tuple(found.values()), self._default, found[self._default])

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from taskbell.contracts import MailKind, ReportGenerated, SendBatch
+from taskbell.contracts import ReportGenerated, SendBatch
 from taskbell.database import Database, Transaction
 from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox, OutboxMessage
-from taskbell_notifier import domain
+from taskbell_notifier.kinds import report
+from taskbell_notifier.kinds.table import expires_at
 from taskbell_notifier.lifecycle import IN_QUEUE
 from taskbell_notifier.planning.mailings import digest_of, joins
 from taskbell_notifier.repository import mailings
@@ -29,7 +30,7 @@ class ReportMails:
         outbox: Outbox,
         *,
         recipients: Sequence[str],
-        expiry: Mapping[MailKind, timedelta],
+        expiry: Mapping[str, timedelta],
         completion: asyncio.Event,
     ) -> None:
         self._database = database
@@ -40,22 +41,22 @@ class ReportMails:
 
     async def announce(self, events: Sequence[Received[ReportGenerated]]) -> None:
         """Plans the mails about each report; a report made again for its date has had them."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction() as transaction:
             for event in events:
-                await self._announce(tx, event)
-            tx.after_commit(self._completion.set)
+                await self._announce(transaction, event)
+            transaction.after_commit(self._completion.set)
 
-    async def _announce(self, tx: Transaction, event: Received[ReportGenerated]) -> None:
-        kind, digest, day = MailKind.REPORT, digest_of(event.body), event.body.date.isoformat()
-        if await joins(tx, event.envelope, kind, digest):
+    async def _announce(self, transaction: Transaction, event: Received[ReportGenerated]) -> None:
+        kind, digest, day = report.KIND, digest_of(event.body), event.body.date.isoformat()
+        if await joins(transaction, event.envelope, kind.name, digest):
             return
         mailing = await mailings.insert(
-            tx,
+            transaction,
             NewMailing(
                 message_id=event.message_id,
-                kind=kind,
+                kind=kind.name,
                 digest=digest,
-                expiry=self._expiry[kind],
+                expiry=self._expiry.get(kind.name, kind.expiry),
                 at=event.body.as_of,
                 props={"date": day},
                 direct=True,
@@ -63,14 +64,14 @@ class ReportMails:
         )
         if mailing is None or mailing.late:
             return
-        ids = await mailings.insert_addresses(
-            tx,
+        ids = await mailings.insert_direct(
+            transaction,
             mailing,
-            kind,
-            self._recipients,
+            kind.name,
+            addresses=self._recipients,
             period=day,
-            expires_at=domain.expires_at(kind, mailing.at, self._expiry),
+            expires_at=expires_at(kind, mailing.at, self._expiry),
             wait=IN_QUEUE,
         )
         batches = [tuple(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH)]
-        await self._outbox.add(tx, [OutboxMessage(SendBatch(delivery_ids=batch)) for batch in batches])
+        await self._outbox.add(transaction, [OutboxMessage(SendBatch(delivery_ids=batch)) for batch in batches])

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from taskbell.commands import CommandLog, Outcome
-from taskbell.contracts import MailKind, SendBatch, SendTestMail
+from taskbell.contracts import SendBatch, SendTestMail
 from taskbell.database import Transaction
 from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox, OutboxMessage
-from taskbell_notifier import domain
+from taskbell_notifier.kinds import trial
+from taskbell_notifier.kinds.table import expires_at
 from taskbell_notifier.lifecycle import IN_QUEUE
 from taskbell_notifier.mail.headers import valid_address
 from taskbell_notifier.planning.mailings import digest_of, joins
@@ -30,7 +31,7 @@ class TestMails:
     __test__ = False  # no test of pytest's
 
     def __init__(
-        self, log: CommandLog, outbox: Outbox, *, expiry: Mapping[MailKind, timedelta], completion: asyncio.Event
+        self, log: CommandLog, outbox: Outbox, *, expiry: Mapping[str, timedelta], completion: asyncio.Event
     ) -> None:
         self._log = log
         self._outbox = outbox
@@ -41,31 +42,36 @@ class TestMails:
         """Plans each test mail once, and answers."""
         await self._log.run(commands, self._apply)
 
-    async def _apply(self, tx: Transaction, commands: Sequence[Received[SendTestMail]]) -> Sequence[Outcome]:
-        tx.after_commit(self._completion.set)
-        return [await self._plan(tx, command) for command in commands]
+    async def _apply(self, transaction: Transaction, commands: Sequence[Received[SendTestMail]]) -> Sequence[Outcome]:
+        transaction.after_commit(self._completion.set)
+        return [await self._plan(transaction, command) for command in commands]
 
-    async def _plan(self, tx: Transaction, command: Received[SendTestMail]) -> Outcome:
-        kind, digest, address = MailKind.TEST, digest_of(command.body), command.body.to.strip()
+    async def _plan(self, transaction: Transaction, command: Received[SendTestMail]) -> Outcome:
+        kind, digest, address = trial.KIND, digest_of(command.body), command.body.to.strip()
         if valid_address(address) is None:
             return Outcome.rejected("no valid address")
-        if await joins(tx, command.envelope, kind, digest):
+        if await joins(transaction, command.envelope, kind.name, digest):
             return Outcome.unchanged(reason=ALREADY)
         mailing = await mailings.insert(
-            tx,
+            transaction,
             NewMailing(
                 message_id=command.message_id,
-                kind=kind,
+                kind=kind.name,
                 digest=digest,
-                expiry=self._expiry[kind],
+                expiry=self._expiry.get(kind.name, kind.expiry),
                 direct=True,
             ),
         )
         if mailing is None:
             return Outcome.unchanged(reason=ALREADY)
-        expires_at = domain.expires_at(kind, mailing.at, self._expiry)
-        ids = await mailings.insert_addresses(
-            tx, mailing, kind, [address], period=command.message_id, expires_at=expires_at, wait=IN_QUEUE
+        ids = await mailings.insert_direct(
+            transaction,
+            mailing,
+            kind.name,
+            addresses=[address],
+            period=command.message_id,
+            expires_at=expires_at(kind, mailing.at, self._expiry),
+            wait=IN_QUEUE,
         )
-        await self._outbox.add(tx, [OutboxMessage(SendBatch(delivery_ids=tuple(ids)))])
+        await self._outbox.add(transaction, [OutboxMessage(SendBatch(delivery_ids=tuple(ids)))])
         return Outcome.done(mailing_id=mailing.id, delivery_id=ids[0])

@@ -7,22 +7,32 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Row
 
-from taskbell.contracts import MailKind
 from taskbell.database import Transaction
-from taskbell_notifier.domain import PENDING, URGENCY, Overdue, Reminder, Selection, Task, Weekly
+from taskbell.kinds import (
+    AssignedTasks,
+    Completed,
+    Found,
+    Kind,
+    Listed,
+    NamedTask,
+    Open,
+    Rows,
+    Statement,
+    StoredReport,
+    Task,
+)
+from taskbell_notifier.domain import PENDING, URGENCY
+from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.lifecycle import Claimed
-from taskbell_notifier.mail.content import LISTED, WEEK_LISTED, WEEK_OVERDUE_LISTED
-from taskbell_notifier.mail.report import ReportFigures, read_report
+from taskbell_notifier.mail.figures import ReportFigures, read_report
+from taskbell_notifier.repository.conditions import OPEN, predicate, what_statement
 
 REPORT = "SELECT date, as_of, body::text AS body FROM taskbell.report WHERE date = :date"
-
-OVERDUE = "t.due_date < CAST(:at AS timestamptz)"
-DAY = "t.due_date >= CAST(:at AS timestamptz) AND t.due_date < CAST(:at AS timestamptz) + interval '24 hours'"
-WEEK = "t.due_date >= CAST(:at AS timestamptz) AND t.due_date < CAST(:at AS timestamptz) + interval '168 hours'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,112 +51,168 @@ class Person:
     """Why nothing may be sent to the address."""
 
 
-class Listed(NamedTuple):
-    """The first tasks of a list, and how many there are besides."""
+PEOPLE = """
+    SELECT c.delivery_id, u.id IS NOT NULL OR c.user_id IS NULL AS found, u.name, a.address AS email,
+        u.timezone, u.locale, u.is_active, p.enabled, s.reason AS suppressed
+    FROM unnest(
+        CAST(:deliveries AS bigint[]), CAST(:users AS bigint[]), CAST(:kinds AS text[]),
+        CAST(:addresses AS text[])
+    ) AS c (delivery_id, user_id, kind, address)
+    LEFT JOIN {app}.users AS u ON u.id = c.user_id
+    CROSS JOIN LATERAL (SELECT CASE WHEN c.user_id IS NULL THEN c.address ELSE u.email END AS address) AS a
+    LEFT JOIN taskbell.preference AS p ON p.user_id = c.user_id AND p.kind = c.kind
+    LEFT JOIN taskbell.suppression AS s ON s.address = lower(btrim(a.address))
+"""
 
-    tasks: tuple[Task, ...]
-    more: int
+# Python has no datetime for what lies before the year 1, and one row of it would fail the statement.
+DUE_DATE = "greatest(t.due_date, CAST('0001-01-02Z' AS timestamptz))"
 
-
-NOTHING = Listed((), 0)
-
-
-class Material:
-    """The statements, for the web app's tables in that schema."""
-
-    def __init__(self, app: str) -> None:
-        self._people = f"""
-            SELECT c.delivery_id, u.id IS NOT NULL OR c.user_id IS NULL AS found, u.name, a.address AS email,
-                u.timezone, u.locale, u.is_active, p.enabled, s.reason AS suppressed
-            FROM unnest(
-                CAST(:deliveries AS bigint[]), CAST(:users AS bigint[]), CAST(:kinds AS text[]),
-                CAST(:addresses AS text[])
-            ) AS c (delivery_id, user_id, kind, address)
-            LEFT JOIN {app}.users AS u ON u.id = c.user_id
-            CROSS JOIN LATERAL (SELECT CASE WHEN c.user_id IS NULL THEN c.address ELSE u.email END AS address) AS a
-            LEFT JOIN taskbell.preference AS p ON p.user_id = c.user_id AND p.kind = c.kind
-            LEFT JOIN taskbell.suppression AS s ON s.address = lower(btrim(a.address))
-        """
-        self._overdue = _list(app, OVERDUE)
-        self._day = _list(app, DAY)
-        self._week = _list(app, WEEK)
-        self._weekly = f"""
-            SELECT w.id AS user_id, o.pending, o.in_progress, c.completed
-            FROM unnest(CAST(:users AS bigint[])) AS w (id)
-            CROSS JOIN LATERAL (
-                SELECT count(*) FILTER (WHERE CAST(t.status AS text) = 'pending') AS pending,
-                    count(*) FILTER (WHERE CAST(t.status AS text) = 'in_progress') AS in_progress
-                FROM {app}.tasks AS t
-                WHERE t.assignee_id = w.id AND CAST(t.status AS text) IN ('pending', 'in_progress')
-            ) AS o
-            CROSS JOIN LATERAL (
-                SELECT count(*) AS completed FROM {app}.tasks AS t
-                WHERE t.assignee_id = w.id AND CAST(t.status AS text) = 'done'
-                    AND t.completed_at >= CAST(:at AS timestamptz) - interval '168 hours'
-                    AND t.completed_at < CAST(:at AS timestamptz)
-            ) AS c
-        """
-
-    async def people(self, tx: Transaction, rows: Sequence[Claimed]) -> Mapping[int, Person]:
-        """The addressees of claimed rows, by delivery id."""
-        found = await tx.rows(
-            self._people,
-            {
-                "deliveries": [row.id for row in rows],
-                "users": [row.user_id for row in rows],
-                "kinds": [row.kind.value for row in rows],
-                "addresses": [row.address for row in rows],
-            },
-        )
-        return {row.delivery_id: _person(row) for row in found}
-
-    async def selections(
-        self, tx: Transaction, kind: MailKind, at: datetime, users: Sequence[int]
-    ) -> Mapping[int, Selection]:
-        """What there is to say to each of these users at T; who is missing has nothing to be told."""
-        if kind is MailKind.WEEKLY:
-            return await self._weeks(tx, at, users)
-        if kind is MailKind.OVERDUE:
-            found = await self._lists(tx, self._overdue, at, users, LISTED)
-            return {user: Overdue(its.tasks, its.more) for user, its in found.items()}
-        found = await self._lists(tx, self._day, at, users, LISTED)
-        return {user: Reminder(its.tasks, its.more) for user, its in found.items()}
-
-    async def report(self, tx: Transaction, day: date) -> ReportFigures | None:
-        """The stored report of that date."""
-        row = await tx.row(REPORT, {"date": day})
-        return None if row is None else read_report(row.date, row.as_of, json.loads(row.body))
-
-    async def _weeks(self, tx: Transaction, at: datetime, users: Sequence[int]) -> Mapping[int, Selection]:
-        overdue = await self._lists(tx, self._overdue, at, users, WEEK_OVERDUE_LISTED)
-        upcoming = await self._lists(tx, self._week, at, users, WEEK_LISTED)
-        weeks: dict[int, Selection] = {}
-        for row in await tx.rows(self._weekly, {"users": list(users), "at": at}):
-            if row.pending or row.in_progress or row.completed:
-                late, soon = overdue.get(row.user_id, NOTHING), upcoming.get(row.user_id, NOTHING)
-                weeks[row.user_id] = Weekly(
-                    pending=row.pending,
-                    in_progress=row.in_progress,
-                    completed=row.completed,
-                    overdue=late.tasks,
-                    upcoming=soon.tasks,
-                    more_overdue=late.more,
-                    more_upcoming=soon.more,
-                )
-        return weeks
-
-    async def _lists(
-        self, tx: Transaction, statement: str, at: datetime, users: Sequence[int], limit: int
-    ) -> dict[int, Listed]:
-        lists: dict[int, list[Task]] = {}
-        counts: dict[int, int] = {}
-        for row in await tx.rows(statement, {"users": list(users), "at": at, "limit": limit}):
-            lists.setdefault(row.user_id, []).append(_task(row))
-            counts[row.user_id] = row.found
-        return {user: Listed(tuple(tasks), counts[user] - len(tasks)) for user, tasks in lists.items()}
+NAMED = f"""
+    SELECT c.delivery_id, t.id, left(t.title, 10000) AS title, CAST(t.status AS text) AS status,
+        CAST(t.priority AS text) AS priority, p.name AS project,
+        CASE WHEN t.due_date IS NOT NULL THEN {DUE_DATE} END AS due_date
+    FROM unnest(CAST(:deliveries AS bigint[]), CAST(:users AS bigint[]), CAST(:tasks AS bigint[]))
+        AS c (delivery_id, user_id, task_id)
+    JOIN {{app}}.tasks AS t ON t.id = c.task_id AND t.assignee_id = c.user_id AND {OPEN}
+    LEFT JOIN {{app}}.projects AS p ON p.id = t.project_id
+"""
 
 
-def _list(app: str, due: str) -> str:
+async def people(transaction: Transaction, app: str, rows: Sequence[Claimed]) -> Mapping[int, Person]:
+    """The addressees of claimed rows, by delivery id."""
+    found = await transaction.rows(
+        PEOPLE.format(app=app),
+        {
+            "deliveries": [row.id for row in rows],
+            "users": [row.user_id for row in rows],
+            "kinds": [row.kind for row in rows],
+            "addresses": [row.address for row in rows],
+        },
+    )
+    return {row.delivery_id: _person(row) for row in found}
+
+
+async def contents(transaction: Transaction, app: str, kinds: Kinds, rows: Sequence[Claimed]) -> Mapping[int, object]:
+    """What the mails of claimed rows have to say, by delivery id; a row that is missing has nothing to say.
+
+    Rows of a kind that is not installed are passed over.
+    """
+    by_kind: dict[str, list[Claimed]] = {}
+    for row in rows:
+        if row.kind in kinds:
+            by_kind.setdefault(row.kind, []).append(row)
+    content: dict[int, object] = {}
+    for name, theirs in by_kind.items():
+        content |= await _of_kind(transaction, app, kinds[name], theirs)
+    return content
+
+
+async def _of_kind(transaction: Transaction, app: str, kind: Kind, rows: Sequence[Claimed]) -> Mapping[int, object]:
+    match kind.what:
+        case NamedTask():
+            return await _named_tasks(transaction, app, rows)
+        case StoredReport():
+            days = {report_date(row) for row in rows}
+            reports = {day: found for day in days if (found := await report(transaction, day)) is not None}
+            return {row.id: reports[day] for row in rows if (day := report_date(row)) in reports}
+        case Statement() if kind.is_instant:
+            by_key = await _keyed_rows(transaction, app, kind.what, rows)
+            return {it.id: by_key[key] for it in rows if (key := (it.user_id, it.props.get("key"))) in by_key}
+        case AssignedTasks() | Statement():
+            return await _of_mailings(transaction, app, kind, rows)
+        case _:
+            return {row.id: None for row in rows}
+
+
+async def _of_mailings(transaction: Transaction, app: str, kind: Kind, rows: Sequence[Claimed]) -> Mapping[int, object]:
+    content: dict[int, object] = {}
+    for at in {row.at for row in rows}:
+        theirs = [(row.id, row.user_id) for row in rows if row.at == at and row.user_id is not None]
+        found = await of_users(transaction, app, kind, at, list({user for _, user in theirs}))
+        content |= {row_id: found[user] for row_id, user in theirs if user in found}
+    return content
+
+
+async def of_users(
+    transaction: Transaction, app: str, kind: Kind, at: datetime, users: Sequence[int]
+) -> Mapping[int, Found | Rows]:
+    """What a planned kind has to say to each of these users at T; a user who is missing has nothing to be told."""
+    if isinstance(kind.what, AssignedTasks):
+        return await _assigned(transaction, app, kind.what, at, users)
+    assert isinstance(kind.what, Statement), f"{kind.name} mails are not planned"
+    rows: dict[int, list[Mapping[str, Any]]] = {}
+    parameters = {"users": list(users), "at": at}
+    for row in await transaction.mappings(what_statement(kind.what, app), parameters):
+        rows.setdefault(row["user_id"], []).append(dict(row))
+    return {user: tuple(theirs) for user, theirs in rows.items()}
+
+
+async def report(transaction: Transaction, day: date) -> ReportFigures | None:
+    """The stored report of that date; None: there is none."""
+    row = await transaction.row(REPORT, {"date": day})
+    return None if row is None else read_report(row.date, row.as_of, json.loads(row.body))
+
+
+def report_date(row: Claimed) -> date:
+    """The date of the report that a row is about."""
+    return date.fromisoformat(row.props["date"])
+
+
+async def _named_tasks(transaction: Transaction, app: str, rows: Sequence[Claimed]) -> Mapping[int, Task]:
+    found = await transaction.rows(
+        NAMED.format(app=app),
+        {
+            "deliveries": [row.id for row in rows],
+            "users": [row.user_id for row in rows],
+            "tasks": [row.props.get("task_id") for row in rows],
+        },
+    )
+    return {row.delivery_id: _task(row) for row in found}
+
+
+async def _keyed_rows(
+    transaction: Transaction, app: str, what: Statement, rows: Sequence[Claimed]
+) -> Mapping[tuple[int | None, Any], Rows]:
+    found: dict[tuple[int | None, Any], list[Mapping[str, Any]]] = {}
+    parameters = {"users": [row.user_id for row in rows], "keys": [row.props.get("key") for row in rows]}
+    for row in await transaction.mappings(what_statement(what, app), parameters):
+        found.setdefault((row["user_id"], row["key"]), []).append(dict(row))
+    return {key: tuple(theirs) for key, theirs in found.items()}
+
+
+async def _assigned(
+    transaction: Transaction, app: str, what: AssignedTasks, at: datetime, users: Sequence[int]
+) -> Mapping[int, Found]:
+    lists: dict[int, dict[str, Listed]] = {}
+    for name, wanted in what.lists.items():
+        statement = list_statement(app, predicate(wanted.condition))
+        for user, listed in (await _listed(transaction, statement, at, users, wanted.limit)).items():
+            lists.setdefault(user, {})[name] = listed
+    counts: dict[int, dict[str, int]] = {}
+    if what.counts:
+        statement = counts_statement(app, tuple(what.counts.values()))
+        for row in await transaction.rows(statement, {"users": list(users), "at": at}):
+            if any(row[1:]):
+                counts[row.user_id] = dict(zip(what.counts, row[1:], strict=True))
+    nothing = dict.fromkeys(what.lists, Listed(()))
+    none = dict.fromkeys(what.counts, 0)
+    return {user: Found(nothing | lists.get(user, {}), counts.get(user, none)) for user in lists.keys() | counts.keys()}
+
+
+async def _listed(
+    transaction: Transaction, statement: str, at: datetime, users: Sequence[int], limit: int
+) -> Mapping[int, Listed]:
+    lists: dict[int, list[Task]] = {}
+    counts: dict[int, int] = {}
+    for row in await transaction.rows(statement, {"users": list(users), "at": at, "limit": limit}):
+        lists.setdefault(row.user_id, []).append(_task(row))
+        counts[row.user_id] = row.found
+    return {user: Listed(tuple(tasks), counts[user] - len(tasks)) for user, tasks in lists.items()}
+
+
+@lru_cache(maxsize=256)
+def list_statement(app: str, condition: str) -> str:
+    """For each of :users the first :limit tasks that meet the condition, and how many there are."""
     urgency = " ".join(f"WHEN '{priority}' THEN {rank}" for priority, rank in URGENCY.items())
     order = f"t.due_date, CASE CAST(t.priority AS text) {urgency} ELSE {len(URGENCY)} END, t.id"
     return f"""
@@ -155,17 +221,42 @@ def _list(app: str, due: str) -> str:
         CROSS JOIN LATERAL (
             SELECT t.id, left(t.title, 10000) AS title, CAST(t.status AS text) AS status,
                 CAST(t.priority AS text) AS priority, t.project_id,
-                greatest(t.due_date, CAST('0001-01-02Z' AS timestamptz)) AS due_date,
+                {DUE_DATE} AS due_date,
                 count(*) OVER () AS found, row_number() OVER (ORDER BY {order}) AS place
             FROM {app}.tasks AS t
-            WHERE t.assignee_id = w.id AND CAST(t.status AS text) IN ('pending', 'in_progress') AND {due}
+            WHERE t.assignee_id = w.id AND {condition}
             ORDER BY {order}
             LIMIT :limit
         ) AS l
         LEFT JOIN {app}.projects AS p ON p.id = l.project_id
         ORDER BY w.id, l.place
     """
-    # Python has no datetime for what lies before the year 1, and one row of it would fail the statement.
+
+
+@lru_cache(maxsize=64)
+def counts_statement(app: str, wanted: tuple[Open | Completed, ...]) -> str:
+    """For each of :users the counts in their order; open tasks are gone through once for all of theirs."""
+    opened = [(place, it) for place, it in enumerate(wanted) if isinstance(it, Open)]
+    laterals = []
+    if opened:
+        counts = ", ".join(f"count(*) FILTER (WHERE {predicate(it)}) AS c{place}" for place, it in opened)
+        laterals.append(f"""(
+            SELECT {counts}
+            FROM {app}.tasks AS t
+            WHERE t.assignee_id = w.id AND {OPEN}
+        )""")
+    for place, it in enumerate(wanted):
+        if isinstance(it, Completed):
+            laterals.append(f"""(
+            SELECT count(*) AS c{place} FROM {app}.tasks AS t
+            WHERE t.assignee_id = w.id AND {predicate(it)}
+        )""")
+    joined = "".join(f"\n        CROSS JOIN LATERAL {it} AS l{number}" for number, it in enumerate(laterals))
+    columns = ", ".join(f"c{place}" for place in range(len(wanted)))
+    return f"""
+        SELECT w.id AS user_id, {columns}
+        FROM unnest(CAST(:users AS bigint[])) AS w (id){joined}
+    """
 
 
 def _person(row: Row[Any]) -> Person:

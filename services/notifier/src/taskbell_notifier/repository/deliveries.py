@@ -13,7 +13,6 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Row
 
-from taskbell.contracts import MailKind
 from taskbell.database import Transaction
 from taskbell_notifier.lifecycle import ENDED, Change, Claimed, DeliveryState, OpenRow, Phase, Postpone
 
@@ -177,7 +176,7 @@ class Changed(NamedTuple):
 
     id: int
     mailing_id: int
-    kind: MailKind
+    kind: str
     state: DeliveryState
     ended: bool
 
@@ -242,7 +241,7 @@ def _columns(changes: Sequence[Change]) -> dict[str, Any]:
 
 
 def _changed(row: Row[Any]) -> Changed:
-    return Changed(row.id, row.mailing_id, MailKind(row.kind), DeliveryState(row.state), row.ended)
+    return Changed(row.id, row.mailing_id, row.kind, DeliveryState(row.state), row.ended)
 
 
 async def due_rows(tx: Transaction, limit: int) -> tuple[datetime | None, list[OpenRow]]:
@@ -278,7 +277,7 @@ def _claimed(row: Row[Any], token: UUID) -> Claimed:
     return Claimed(
         id=row.id,
         mailing_id=row.mailing_id,
-        kind=MailKind(row.kind),
+        kind=row.kind,
         user_id=row.user_id,
         address=row.address if row.user_id is None else None,
         at=row.at,

@@ -1,12 +1,14 @@
 """What became of somebody's mails, for operators."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Row, RowMapping
 
-from taskbell.contracts import MailKind
 from taskbell.database import Transaction
+from taskbell.kinds import Kind, Statement
+from taskbell_notifier.repository.conditions import OPEN, predicate, who_statement
 
 RECIPIENTS = """
     SELECT 'user:' || id FROM {app}.users WHERE lower(btrim(email)) = lower(btrim(:address))
@@ -24,19 +26,27 @@ WHY = """
     LIMIT :limit
 """
 
+# A plain DISTINCT would read the whole ledger; so each step is one look into the index.
+KINDS = """
+    WITH RECURSIVE k AS (
+        SELECT min(kind) AS kind FROM taskbell.delivery
+        UNION ALL
+        SELECT (SELECT min(d.kind) FROM taskbell.delivery AS d WHERE d.kind > k.kind) FROM k WHERE k.kind IS NOT NULL
+    )
+    SELECT kind FROM k WHERE kind IS NOT NULL
+"""
 
-NOW = """
-    SELECT u.is_active, u.timezone,
-        count(t.id) FILTER (WHERE t.due_date >= now() AND t.due_date < now() + interval '24 hours') AS reminder,
-        count(t.id) FILTER (WHERE t.due_date < now()) AS overdue,
-        count(t.id) AS open,
-        ARRAY(SELECT kind FROM taskbell.preference WHERE user_id = u.id AND NOT enabled ORDER BY kind) AS opted_out
+STANDING = """
+    SELECT u.is_active, u.timezone, count(t.id) FILTER (WHERE {open}) AS open,
+        ARRAY(SELECT kind FROM taskbell.preference WHERE user_id = u.id AND NOT enabled ORDER BY kind) AS opted_out,
+        ARRAY[{found}]::bigint[] AS found
     FROM {app}.users AS u
-    LEFT JOIN {app}.tasks AS t ON t.assignee_id = u.id AND CAST(t.status AS text) IN ('pending', 'in_progress')
+    LEFT JOIN {app}.tasks AS t ON t.assignee_id = u.id
     WHERE u.id = CAST(:id AS bigint)
     GROUP BY u.id, u.is_active, u.timezone
 """
 
+# A pause of a whole schedule is in its row of the zone "*".
 SCHEDULES = """
     SELECT s.schedule, o.at, o.status, o.reason, m.kind, m.state, m.planned,
         s.paused OR coalesce(e.paused, false) AS paused, coalesce(s.note, e.note) AS note
@@ -50,7 +60,6 @@ SCHEDULES = """
     WHERE s.zone = :zone AND s.active
     ORDER BY s.schedule
 """
-# A pause of a whole schedule is in its row of the zone "*".
 
 MAILINGS = """
     SELECT id, message_id, kind, occurrence, timezone, force, state, planned, already, counts::text AS counts, note,
@@ -62,35 +71,65 @@ MAILINGS = """
 """
 
 
-async def standing(tx: Transaction, app: str, user: int) -> Row[Any] | None:
-    """What a mailing would find of a user at this moment: activity, zone, open tasks, what they opted out of."""
-    return await tx.row(NOW.format(app=app), {"id": user})
+async def standing(transaction: Transaction, app: str, user: int, kinds: Sequence[Kind]) -> Row[Any] | None:
+    """What a mailing would find of a user at this moment.
+
+    Args:
+        kinds: of those whose `who` is conditions.
+
+    Returns:
+        activity, zone, open tasks, the kinds that they opted out of, and in `found` for each of `kinds` how many tasks
+        would put them into its mailing; None: there is no such user.
+    """
+    found = ", ".join(_found(kind) for kind in kinds)
+    return await transaction.row(STANDING.format(app=app, open=OPEN, found=found), {"id": user})
 
 
-async def schedules_in(tx: Transaction, zone: str) -> Sequence[Row[Any]]:
+async def is_found(transaction: Transaction, app: str, user: int, kind: Kind) -> bool:
+    """Whether the statement of a package's kind selects this user at this moment."""
+    assert isinstance(kind.who, Statement), f"who gets {kind.name} is not a statement"
+    sql = f"SELECT CAST(:user AS bigint) IN ({who_statement(kind.who, app)})"
+    now = await transaction.value("SELECT now()")
+    parameters = {"user": user, "at": now, "cursor": user - 1, "last": user}
+    named = {name: value for name, value in parameters.items() if re.search(rf"(?<!:):{name}\b", sql)}
+    return bool(await transaction.value(sql, named))
+
+
+def _found(kind: Kind) -> str:
+    assert isinstance(kind.who, tuple), f"who gets {kind.name} is not said by conditions"
+    conditions = " OR ".join(f"({predicate(condition, 'now()')})" for condition in kind.who)
+    return f"count(t.id) FILTER (WHERE {conditions})"
+
+
+async def schedules_in(transaction: Transaction, zone: str) -> Sequence[Row[Any]]:
     """What each schedule did last in that zone, which mailing came of it, and whether it is paused now."""
-    return await tx.rows(SCHEDULES, {"zone": zone})
+    return await transaction.rows(SCHEDULES, {"zone": zone})
 
 
-async def newest_mailings(tx: Transaction, message: str | None, *, limit: int) -> Sequence[RowMapping]:
+async def newest_mailings(transaction: Transaction, message: str | None, *, limit: int) -> Sequence[RowMapping]:
     """The newest mailings, or the one of that message_id."""
-    return await tx.mappings(MAILINGS, {"message": message, "limit": limit})
+    return await transaction.mappings(MAILINGS, {"message": message, "limit": limit})
 
 
-async def recipients_at(tx: Transaction, app: str, address: str) -> Sequence[str]:
+async def recipients_at(transaction: Transaction, app: str, address: str) -> Sequence[str]:
     """How the ledger knows an address: itself, and every user who has it now."""
-    rows = await tx.rows(RECIPIENTS.format(app=app), {"address": address})
+    rows = await transaction.rows(RECIPIENTS.format(app=app), {"address": address})
     return [row[0] for row in rows]
 
 
-async def person(tx: Transaction, app: str, user: int) -> Row[Any] | None:
+async def person(transaction: Transaction, app: str, user: int) -> Row[Any] | None:
     """Name, email, timezone and locale of a user."""
-    return await tx.row(PERSON.format(app=app), {"id": user})
+    return await transaction.row(PERSON.format(app=app), {"id": user})
 
 
 async def deliveries_to(
-    tx: Transaction, recipients: Sequence[str], kind: MailKind | None, *, limit: int
+    transaction: Transaction, recipients: Sequence[str], kinds: Sequence[str], *, limit: int
 ) -> Sequence[RowMapping]:
-    """The newest rows of these recipients, of that kind or of any."""
-    kinds = [kind.value] if kind else [every.value for every in MailKind]
-    return await tx.mappings(WHY, {"kinds": kinds, "recipients": list(recipients), "limit": limit})
+    """The newest rows of these recipients, of these kinds."""
+    parameters = {"kinds": list(kinds), "recipients": list(recipients), "limit": limit}
+    return await transaction.mappings(WHY, parameters)
+
+
+async def kinds_in_ledger(transaction: Transaction) -> Sequence[str]:
+    """The kinds of which the ledger has mails, also those of packages that were removed."""
+    return [row.kind for row in await transaction.rows(KINDS)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from taskbell.contracts import MailingCompleted, MailKind
+from taskbell.contracts import MailingCompleted
 from taskbell.database import Transaction
 
 JOINED = """
@@ -15,8 +15,8 @@ JOINED = """
     ORDER BY id LIMIT 1
 """
 
-LOCK_DIGEST = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell mailing ' || :digest, 0))"
 # Two deliveries of one anonymous message must not both find that nobody has inserted its mailing.
+LOCK_DIGEST = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell mailing ' || :digest, 0))"
 
 INSERT = """
     INSERT INTO taskbell.mailing AS m
@@ -33,14 +33,14 @@ INSERT = """
     RETURNING m.id, m.at, m.note IS NOT NULL AS late
 """
 
-INSERT_ADDRESSES = """
+INSERT_DIRECT = """
     WITH inserted AS (
         INSERT INTO taskbell.delivery
-            (mailing_id, kind, recipient, address, period, expires_at, due_at)
-        SELECT :mailing, :kind, 'address:' || lower(a.address), a.address, :period,
-            CAST(:expires_at AS timestamptz),
+            (mailing_id, kind, recipient, user_id, address, period, expires_at, due_at)
+        SELECT :mailing, :kind, coalesce('user:' || r.user_id, 'address:' || lower(r.address)), r.user_id, r.address,
+            :period, CAST(:expires_at AS timestamptz),
             least(now() + make_interval(secs => :wait), CAST(:expires_at AS timestamptz))
-        FROM unnest(CAST(:addresses AS text[])) AS a (address)
+        FROM unnest(CAST(:users AS bigint[]), CAST(:addresses AS text[])) AS r (user_id, address)
         ON CONFLICT ON CONSTRAINT delivery_once_key DO NOTHING
         RETURNING id
     )
@@ -101,7 +101,7 @@ class NewMailing:
     """
 
     message_id: str
-    kind: MailKind
+    kind: str
     digest: str
     expiry: timedelta
     occurrence: datetime | None = None
@@ -123,20 +123,20 @@ class Inserted:
     """It came after its expiry: nobody is to be planned."""
 
 
-async def joined(tx: Transaction, kind: MailKind, digest: str) -> int | None:
+async def joined(transaction: Transaction, kind: str, digest: str) -> int | None:
     """The mailing of the same kind and body inserted within the last hour, which a repeated anonymous message joins."""
-    await tx.execute(LOCK_DIGEST, {"digest": digest})
-    found = await tx.value(JOINED, {"kind": kind.value, "digest": digest})
+    await transaction.execute(LOCK_DIGEST, {"digest": digest})
+    found = await transaction.value(JOINED, {"kind": kind, "digest": digest})
     return None if found is None else int(found)
 
 
-async def insert(tx: Transaction, new: NewMailing) -> Inserted | None:
+async def insert(transaction: Transaction, new: NewMailing) -> Inserted | None:
     """Inserts the mailing; None where there is one of that message_id already."""
-    row = await tx.row(
+    row = await transaction.row(
         INSERT,
         {
             "message_id": new.message_id,
-            "kind": new.kind.value,
+            "kind": new.kind,
             "occurrence": new.occurrence,
             "at": new.at,
             "timezone": new.timezone,
@@ -151,53 +151,53 @@ async def insert(tx: Transaction, new: NewMailing) -> Inserted | None:
     return None if row is None else Inserted(row.id, row.at, row.late)
 
 
-async def insert_addresses(
-    tx: Transaction,
+async def insert_direct(
+    transaction: Transaction,
     mailing: Inserted,
-    kind: MailKind,
-    addresses: Sequence[str],
+    kind: str,
     *,
+    users: Sequence[int] = (),
+    addresses: Sequence[str] = (),
     period: str,
     expires_at: datetime,
     wait: timedelta,
 ) -> list[int]:
-    """Rows for addresses that are no users'; returns the ids of those that had none for this period."""
-    ids = await tx.value(
-        INSERT_ADDRESSES,
+    """Rows for users, or for addresses that are not users'; returns the ids of those that had none this period."""
+    ids = await transaction.value(
+        INSERT_DIRECT,
         {
             "mailing": mailing.id,
-            "kind": kind.value,
+            "kind": kind,
             "period": period,
             "expires_at": expires_at,
             "wait": wait.total_seconds(),
-            "addresses": list(addresses),
-            "wanted": len(addresses),
+            "users": [*users, *(None for _ in addresses)],
+            "addresses": [*(None for _ in users), *addresses],
+            "wanted": len(users) + len(addresses),
         },
     )
     return list(ids or ())
 
 
-async def complete_one(tx: Transaction) -> MailingCompleted | None:
+async def complete_one(transaction: Transaction) -> MailingCompleted | None:
     """Completes a mailing that has been planned and has no open row left; None where there is none.
 
     Its row is locked until the transaction ends, so that it is completed, and told of, once.
     """
-    row = await tx.row(OVER)
+    row = await transaction.row(OVER)
     if row is None:
         return None
     counts = dict.fromkeys(("sent", "skipped", "suppressed", "expired", "failed"), 0)
     if row.first_delivery is not None:
         parameters = {"first": row.first_delivery, "last": row.last_delivery, "mailing": row.id}
-        counts |= {found.state: found.rows for found in await tx.rows(COUNTS, parameters)}
+        counts |= {found.state: found.rows for found in await transaction.rows(COUNTS, parameters)}
     counts["already"] = row.already
-    await tx.execute(COMPLETE, {"mailing": row.id, "counts": json.dumps(counts)})
+    await transaction.execute(COMPLETE, {"mailing": row.id, "counts": json.dumps(counts)})
     note = {} if row.note is None else {"note": row.note}
-    return MailingCompleted(
-        mailing_id=row.id, kind=MailKind(row.kind), occurrence=row.occurrence, counts=counts, **note
-    )
+    return MailingCompleted(mailing_id=row.id, kind=row.kind, occurrence=row.occurrence, counts=counts, **note)
 
 
-async def prune(tx: Transaction, *, age: timedelta, limit: int) -> int:
+async def prune(transaction: Transaction, *, age: timedelta, limit: int) -> int:
     """Deletes at most `limit` mailings completed so long ago whose deliveries are gone; returns how many."""
-    result = await tx.execute(PRUNE, {"age": age.total_seconds(), "limit": limit})
+    result = await transaction.execute(PRUNE, {"age": age.total_seconds(), "limit": limit})
     return result.rowcount

@@ -1,26 +1,28 @@
 """A page of people becomes ledger rows and the messages that send them, in one statement.
 
-The predicates of who gets what are here once, as SQL; `domain.py` says the same in Python, and a property test holds
-the two together.
+Who gets a kind of mail is said in its file, as conditions or as a statement; `conditions.py` makes SQL of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Row
 
-from taskbell.contracts import MailKind
 from taskbell.database import Transaction
-from taskbell_notifier.domain import MAILINGS
+from taskbell.kinds import Kind, Statement
+from taskbell_notifier.repository.conditions import predicate, who_statement
 
 BATCH = 100
 """Deliveries in one message."""
 
-PLANS = "SET LOCAL plan_cache_mode = 'force_custom_plan'"
 # A plan made without knowing the page's range expects a handful of people, and compares each with each.
+PLANS = "SET LOCAL plan_cache_mode = 'force_custom_plan'"
 
+# The lock on its row is the planner's lease on a mailing: it ends with the planner. Least planned first, so that a
+# small mailing does not wait for a large one.
 NEXT = """
     SELECT id, kind, at, timezone, force, cursor, user_ids IS NOT NULL AS listed,
         ARRAY(SELECT i FROM unnest(user_ids) AS i WHERE i > cursor ORDER BY i LIMIT :page) AS next_ids
@@ -30,28 +32,13 @@ NEXT = """
     LIMIT 1
     FOR UPDATE SKIP LOCKED
 """
-# The lock on its row is the planner's lease on a mailing: it ends with the planner. Least planned first, so that a
-# small mailing does not wait for a large one.
 
-LOCK_FORCED = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell forced ' || :kind, 0))"
 # Two forced mailings at once would take the same next run, and one of them would mail nobody.
+LOCK_FORCED = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell forced ' || :kind, 0))"
 
 PLANNED = """
-    UPDATE taskbell.mailing SET state = 'sending', planned_at = now() WHERE id = :mailing
+    UPDATE taskbell.mailing SET state = 'sending', planned_at = now(), note = coalesce(:note, note) WHERE id = :mailing
 """
-
-OPEN = "CAST(t.status AS text) IN ('pending', 'in_progress')"
-# Cast, as an app's enum need not have all of these: as labels that it does not have they would be refused.
-
-DUE: Mapping[MailKind, Sequence[str]] = {
-    MailKind.REMINDER: (f"{OPEN} AND t.due_date >= :at AND t.due_date < :at + interval '24 hours'",),
-    MailKind.OVERDUE: (f"{OPEN} AND t.due_date < :at",),
-    MailKind.WEEKLY: (
-        OPEN,
-        "CAST(t.status AS text) = 'done' AND t.completed_at >= :at - interval '168 hours' AND t.completed_at < :at",
-    ),
-}
-"""A person has something to be told at T who is assigned a task `t` that meets one of these."""
 
 FIRST_RUN = "0"
 NEXT_RUN = """coalesce((
@@ -64,7 +51,8 @@ class Planned:
     """A mailing that is being planned, locked by the transaction that read it."""
 
     id: int
-    kind: MailKind
+    kind: str
+    """Its name; of a package that may not be installed any more."""
     at: datetime
     timezone: str | None
     force: bool
@@ -84,80 +72,83 @@ class Periods:
     default: str
 
 
-class Planning:
-    """The statements, for the web app's tables in that schema."""
+WINDOW = """
+    SELECT max(id) FROM (
+        SELECT id FROM {app}.users WHERE id > CAST(:cursor AS bigint) ORDER BY id LIMIT :page
+    ) AS w
+"""
 
-    def __init__(self, app: str) -> None:
-        self._window = f"""
-            SELECT max(id) FROM (
-                SELECT id FROM {app}.users WHERE id > CAST(:cursor AS bigint) ORDER BY id LIMIT :page
-            ) AS w
-        """
-        self._pages: Mapping[tuple[MailKind, bool, bool], str] = {
-            (kind, listed, force): _page(
-                app,
-                (_due_among_listed if listed else _due_among_all)(app, DUE[kind]),
-                NEXT_RUN if force else FIRST_RUN,
-            )
-            for kind in MAILINGS
-            for listed in (False, True)
-            for force in (False, True)
-        }
 
-    async def next(self, tx: Transaction, *, page: int) -> Planned | None:
-        """A mailing with somebody left to plan, locked; None where there is none, or others are at it."""
-        row = await tx.row(NEXT, {"page": page})
-        return None if row is None else _planned(row)
+async def next_mailing(transaction: Transaction, *, page: int) -> Planned | None:
+    """A mailing with somebody left to plan, locked; None: there is none, or others plan it."""
+    row = await transaction.row(NEXT, {"page": page})
+    return None if row is None else _planned(row)
 
-    async def window(self, tx: Transaction, mailing: Planned, *, page: int) -> int | None:
-        """The last user id of the next page; None: there are no more users."""
-        if mailing.listed:
-            return mailing.next_ids[-1] if mailing.next_ids else None
-        last = await tx.value(self._window, {"cursor": mailing.cursor, "page": page})
-        return None if last is None else int(last)
 
-    async def plan(
-        self,
-        tx: Transaction,
-        mailing: Planned,
-        last: int,
-        periods: Periods,
-        *,
-        expires_at: datetime,
-        wait: timedelta,
-    ) -> int:
-        """Plans everybody after the cursor up to user id `last`; returns how many got a row.
+async def window(transaction: Transaction, app: str, mailing: Planned, *, page: int) -> int | None:
+    """The last user id of the next page; None: there are no more users."""
+    if mailing.listed:
+        return mailing.next_ids[-1] if mailing.next_ids else None
+    last = await transaction.value(WINDOW.format(app=app), {"cursor": mailing.cursor, "page": page})
+    return None if last is None else int(last)
 
-        Args:
-            wait: until a sweeper wonders why a row has not been sent.
-        """
-        if mailing.force:
-            await tx.execute(LOCK_FORCED, {"kind": mailing.kind.value})
-        await tx.execute(PLANS)
-        rows = await tx.value(
-            self._pages[mailing.kind, mailing.listed, mailing.force],
-            {
-                "mailing": mailing.id,
-                "kind": mailing.kind.value,
-                "at": mailing.at,
-                "zone": mailing.timezone,
-                "cursor": mailing.cursor,
-                "last": last,
-                "ids": list(mailing.next_ids) if mailing.listed else None,
-                "zones": list(periods.names),
-                "periods": list(periods.periods),
-                "default_zone": periods.default_name,
-                "default_period": periods.default,
-                "expires_at": expires_at,
-                "wait": wait.total_seconds(),
-                "batch": BATCH,
-            },
-        )
-        return int(rows)
 
-    async def finish(self, tx: Transaction, mailing: Planned) -> None:
-        """Everybody is planned."""
-        await tx.execute(PLANNED, {"mailing": mailing.id})
+async def plan(
+    transaction: Transaction,
+    app: str,
+    kind: Kind,
+    mailing: Planned,
+    last: int,
+    periods: Periods,
+    *,
+    expires_at: datetime,
+    wait: timedelta,
+) -> int:
+    """Plans everybody after the cursor up to user id `last`; returns how many got a row.
+
+    Args:
+        wait: until a sweeper checks a row that has not been sent.
+    """
+    if mailing.force:
+        await transaction.execute(LOCK_FORCED, {"kind": kind.name})
+    await transaction.execute(PLANS)
+    rows = await transaction.value(
+        page_statement(app, kind, listed=mailing.listed, force=mailing.force),
+        {
+            "mailing": mailing.id,
+            "kind": kind.name,
+            "at": mailing.at,
+            "zone": mailing.timezone,
+            "cursor": mailing.cursor,
+            "last": last,
+            "ids": list(mailing.next_ids) if mailing.listed else None,
+            "zones": list(periods.names),
+            "periods": list(periods.periods),
+            "default_zone": periods.default_name,
+            "default_period": periods.default,
+            "expires_at": expires_at,
+            "wait": wait.total_seconds(),
+            "batch": BATCH,
+        },
+    )
+    return int(rows)
+
+
+async def finish(transaction: Transaction, mailing: Planned, note: str | None = None) -> None:
+    """Everybody is planned, or nobody can be: the note says why not."""
+    await transaction.execute(PLANNED, {"mailing": mailing.id, "note": note})
+
+
+@lru_cache(maxsize=256)
+def page_statement(app: str, kind: Kind, *, listed: bool, force: bool) -> str:
+    """The statement that plans a page; `listed`: of the users that the mailing names."""
+    if isinstance(kind.who, Statement):
+        due = f"u.id IN ({who_statement(kind.who, app)})"
+    else:
+        assert isinstance(kind.who, tuple), f"{kind.name} mails are not planned"
+        conditions = [predicate(condition) for condition in kind.who]
+        due = (_due_among_listed if listed else _due_among_all)(app, conditions)
+    return _page(app, due, NEXT_RUN if force else FIRST_RUN)
 
 
 def _due_among_all(app: str, conditions: Sequence[str]) -> str:
@@ -184,7 +175,7 @@ def _page(app: str, due: str, run: str) -> str:
                 AND (CAST(:ids AS bigint[]) IS NULL OR u.id = ANY(CAST(:ids AS bigint[])))
                 AND u.is_active
                 AND (CAST(:zone AS text) IS NULL OR coalesce(z.name, CAST(:default_zone AS text)) = CAST(:zone AS text))
-                AND {due.replace(":at", "CAST(:at AS timestamptz)")}
+                AND {due}
         ), inserted AS (
             INSERT INTO taskbell.delivery
                 (mailing_id, kind, recipient, user_id, period, run, expires_at, due_at)
@@ -215,7 +206,7 @@ def _page(app: str, due: str, run: str) -> str:
 def _planned(row: Row[Any]) -> Planned:
     return Planned(
         id=row.id,
-        kind=MailKind(row.kind),
+        kind=row.kind,
         at=row.at,
         timezone=row.timezone,
         force=row.force,

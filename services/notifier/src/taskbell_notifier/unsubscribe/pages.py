@@ -4,8 +4,6 @@ import base64
 import hashlib
 from typing import NamedTuple
 
-from taskbell.contracts import MailKind
-from taskbell_notifier.mail.frame import unsubscribe_label
 from taskbell_notifier.mail.sources import Compiler, assembled, read
 from taskbell_notifier.mail.words import Languages, Voice
 
@@ -47,19 +45,25 @@ class Pages:
                 return voice
         return self._languages.voice(None)
 
-    def question(self, voice: Voice, kind: MailKind) -> str:
+    def question(self, voice: Voice, kind: str) -> str:
         """Asks for the one click that unsubscribes; reading this page changes nothing."""
         text = voice.gettext(
             "Press the button and %(product)s sends you no more of these mails. Other mails are not affected."
         )
-        return self._page(voice, unsubscribe_label(voice, kind), text, voice.gettext("Unsubscribe"))
+        label, button = voice.gettext("Unsubscribe"), voice.gettext("Unsubscribe")
+        if kind in voice.kinds:  # else the package that brought it was removed
+            label = voice.kinds[kind].unsubscribe
+        return self._page(voice, label, text, button)
 
-    def done(self, voice: Voice, kind: MailKind) -> str:
+    def done(self, voice: Voice, kind: str) -> str:
         """Says that it has taken effect."""
-        return self._page(voice, voice.gettext("You are unsubscribed"), _no_more(voice, kind))
+        text = voice.gettext("%(product)s sends you no more of these mails. You can close this page.")
+        if kind in voice.kinds:
+            text = voice.kinds[kind].unsubscribed
+        return self._page(voice, voice.gettext("You are unsubscribed"), text)
 
     def unknown(self, voice: Voice) -> str:
-        """For a link that is none of ours."""
+        """For a link that is not one of ours."""
         text = voice.gettext("It may have been cut off on its way. Please use the link in a more recent mail.")
         return self._page(voice, voice.gettext("This link does not work"), text)
 
@@ -71,12 +75,3 @@ class Pages:
     def _page(self, voice: Voice, heading: str, text: str, button: str = "") -> str:
         page = _Page(voice.tag, self._product, heading, text % {"product": self._product}, button)
         return self._templates[voice.language].render(page=page)
-
-
-def _no_more(voice: Voice, kind: MailKind) -> str:
-    _ = voice.gettext
-    if kind == MailKind.REMINDER:
-        return _("%(product)s sends you no more reminders. You can close this page.")
-    if kind == MailKind.OVERDUE:
-        return _("%(product)s sends you no more overdue alerts. You can close this page.")
-    return _("%(product)s sends you no more weekly summaries. You can close this page.")

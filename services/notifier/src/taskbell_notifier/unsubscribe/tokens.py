@@ -2,34 +2,39 @@
 
 A token names user, kind and key, and carries their HMAC-SHA256 under SECRET_KEY, truncated to 128 bits (RFC 2104 §5).
 It never expires: a mail may be read years later. It allows nothing but ending that kind of mail for that user.
+
+A kind of ours is one byte in it, a package's kind a 0, the length of its name, and the name: so a link works also after
+the package was removed.
 """
 
 import base64
 import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from taskbell.contracts import MailKind
+from taskbell.kinds import Kind
+from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.mail.links import absolute
-
-# On the wire for ever: a code is never given to another kind.
-_CODES = {MailKind.REMINDER: 1, MailKind.OVERDUE: 2, MailKind.WEEKLY: 3}
-_KINDS = {code: kind for kind, code in _CODES.items()}
 
 _VERSION_AND_PURPOSE = b"taskbell unsubscribe 1\0"
 _MAC_BYTES = 16
-_HEAD_BYTES = 2  # key id, kind; then the user id in as few bytes as it takes
+_BY_NAME = 0
+"""In the place of a kind's code: its name follows."""
+_NAME = re.compile(rb"[a-z][a-z0-9_]{0,30}\Z")
 _MAX_USER_ID = 2**63 - 1
-_TOKEN_BYTES = range(_HEAD_BYTES + 1 + _MAC_BYTES, _HEAD_BYTES + 8 + _MAC_BYTES + 1)
+_USER_BYTES = range(1, 9)
+_TOKEN_BYTES = range(2 + 1 + _MAC_BYTES, 3 + 31 + 8 + _MAC_BYTES + 1)
 
 
-class Subscription(NamedTuple):
-    """What a token speaks of."""
+class Unsubscription(NamedTuple):
+    """What a token asks for."""
 
     user_id: int
-    kind: MailKind
+    kind: str
+    """The kind's name; of a package that may not be installed any more."""
 
 
 class _Key(NamedTuple):
@@ -41,6 +46,7 @@ class Unsubscriber:
     """Makes tokens and reads them.
 
     Args:
+        kinds: those that have a code of one byte.
         secret_key: the key that new tokens are made with.
         former_keys: keys whose tokens are still honoured after SECRET_KEY was changed.
 
@@ -48,25 +54,25 @@ class Unsubscriber:
         ValueError: for an empty key.
     """
 
-    def __init__(self, secret_key: str, former_keys: Sequence[str] = ()) -> None:
+    def __init__(self, kinds: Kinds, secret_key: str, former_keys: Sequence[str] = ()) -> None:
+        self._names = {it.unsubscribe: it.name for it in kinds.values() if isinstance(it.unsubscribe, int)}
         self._keys = tuple(_key(secret) for secret in (secret_key, *former_keys))
 
-    def token(self, user_id: int, kind: MailKind) -> str:
-        """The token, 26 to 35 characters that a URL holds as they are.
+    def token(self, user_id: int, kind: Kind) -> str:
+        """The token, 26 to 78 characters that a URL holds as they are.
 
         Raises:
-            ValueError: for a kind that nobody subscribes to, or an id that is none.
+            ValueError: for a kind that nobody can unsubscribe from, or a number that is not a user's id.
         """
-        code = _CODES.get(kind)
-        if code is None or not 1 <= user_id <= _MAX_USER_ID:
-            msg = f"no unsubscription of user {user_id} from {kind}"
+        if kind.unsubscribe is None or not 1 <= user_id <= _MAX_USER_ID:
+            msg = f"no unsubscription of user {user_id} from {kind.name}"
             raise ValueError(msg)
         key = self._keys[0]
-        head = bytes((key.id, code)) + user_id.to_bytes((user_id.bit_length() + 7) // 8, "big")
+        head = bytes((key.id,)) + _code(kind) + user_id.to_bytes((user_id.bit_length() + 7) // 8, "big")
         return base64.urlsafe_b64encode(head + _mac(key, head)).rstrip(b"=").decode("ascii")
 
-    def read(self, token: str) -> Subscription | None:
-        """Whose subscription to what the token ends; None: no token of ours."""
+    def read(self, token: str) -> Unsubscription | None:
+        """Who ends which kind of mail with that token; None: it is not a token of ours."""
         raw = _decoded(token)
         if raw is None:
             return None
@@ -74,8 +80,15 @@ class Unsubscriber:
         # Two keys may share an id; all of that id are tried.
         if not any(hmac.compare_digest(_mac(key, head), mac) for key in self._keys if key.id == head[0]):
             return None
-        kind = _KINDS.get(head[1])
-        return None if kind is None else Subscription(int.from_bytes(head[_HEAD_BYTES:], "big"), kind)
+        if head[1] == _BY_NAME:
+            end = 3 + head[2]
+            name, user = head[3:end], head[end:]
+            kind = name.decode("ascii") if _NAME.match(name) else None
+        else:
+            kind, user = self._names.get(head[1]), head[2:]
+        if kind is None or len(user) not in _USER_BYTES:
+            return None
+        return Unsubscription(int.from_bytes(user, "big"), kind)
 
 
 class UnsubscribeLinks:
@@ -92,11 +105,18 @@ class UnsubscribeLinks:
         self._base = f"{absolute(public_url.rstrip('/'), 'PUBLIC_URL')}/u/" if public_url else None
         self._unsubscriber = unsubscriber
 
-    def url(self, user_id: int | None, kind: MailKind) -> str | None:
-        """The link for that user and kind; None where there is none: no PUBLIC_URL, no user, no mailing."""
-        if self._base is None or user_id is None or kind not in _CODES:
+    def url(self, user_id: int | None, kind: Kind) -> str | None:
+        """The link for that user and kind; None: no PUBLIC_URL, no user, or nobody can unsubscribe from that kind."""
+        if self._base is None or user_id is None or kind.unsubscribe is None:
             return None
         return self._base + self._unsubscriber.token(user_id, kind)
+
+
+def _code(kind: Kind) -> bytes:
+    if isinstance(kind.unsubscribe, int):
+        return bytes((kind.unsubscribe,))
+    name = kind.name.encode("ascii")
+    return bytes((_BY_NAME, len(name))) + name
 
 
 def _key(secret: str) -> _Key:
@@ -112,7 +132,7 @@ def _mac(key: _Key, head: bytes) -> bytes:
 
 
 def _decoded(token: str) -> bytes | None:
-    if not token.isascii() or len(token) > 64:
+    if not token.isascii() or len(token) > 96:
         return None
     data = token.encode("ascii")
     try:

@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from taskbell.contracts import MailKind
 from taskbell.errors import Unavailable
 from taskbell_notifier.mail.words import Voice
 from taskbell_notifier.unsubscribe.pages import Pages
@@ -33,7 +32,7 @@ _HEADERS = {
 class OptOut(Protocol):
     """Stores that a person no longer wants a kind of mail."""
 
-    async def __call__(self, user_id: int, kind: MailKind) -> None:
+    async def __call__(self, user_id: int, kind: str) -> None:
         """Has taken effect when it returns; doing it again changes nothing.
 
         Raises:
@@ -83,10 +82,10 @@ class UnsubscribePages:
         try:
             await self._opt_out(user_id, kind)
         except Unavailable as error:
-            self._log.warning("unsubscribe.postponed", user_id=user_id, kind=kind.value, reason=type(error).__name__)
+            self._log.warning("unsubscribe.postponed", user_id=user_id, kind=kind, reason=type(error).__name__)
             voice = self._spoken(request, None)
             return self._answer(self._pages.trouble(voice), voice, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)})
-        self._log.info("unsubscribe.done", user_id=user_id, kind=kind.value)
+        self._log.info("unsubscribe.done", user_id=user_id, kind=kind)
         voice = await self._voice(request, user_id)
         return self._answer(self._pages.done(voice, kind), voice)
 

@@ -1,0 +1,80 @@
+"""Every kind of mail: ours, and those of installed packages."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from taskbell import extensions
+from taskbell.cli.console import did_you_mean
+from taskbell.contracts import Contract
+from taskbell.errors import TaskbellError
+from taskbell.kinds import Kind
+from taskbell_notifier.kinds import overdue, reminder, report, trial, weekly
+
+OWN = (reminder.KIND, overdue.KIND, weekly.KIND, report.KIND, trial.KIND)
+
+
+class UnknownKind(TaskbellError, KeyError):
+    """There is no kind of mail of that name, or for that event; it may be a package's that is not installed."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Kinds(Mapping[str, Kind]):
+    """Kinds of mail by name. A look-up raises for a name or an event that no kind has."""
+
+    def __init__(self, kinds: Iterable[Kind]) -> None:
+        self._by_name = {kind.name: kind for kind in kinds}
+        self._by_event = {kind.event: kind for kind in self._by_name.values()}
+
+    def __getitem__(self, name: str) -> Kind:
+        """Raises UnknownKind, naming those that there are."""
+        kind = self._by_name.get(name)
+        if kind is None:
+            known = ", ".join(self._by_name)
+            msg = f"there is no kind of mail {name!r}{did_you_mean(name, self._by_name)} There are {known}"
+            raise UnknownKind(msg)
+        return kind
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def of_event(self, contract: type[Contract]) -> Kind:
+        """The kind that this message asks for. Raises UnknownKind."""
+        kind = self._by_event.get(contract)
+        if kind is None:
+            msg = f"no kind of mail has the event {contract.__name__}"
+            raise UnknownKind(msg)
+        return kind
+
+    @property
+    def planned(self) -> tuple[Kind, ...]:
+        """Those for which people are searched."""
+        return tuple(kind for kind in self.values() if kind.is_planned)
+
+    @property
+    def instant(self) -> tuple[Kind, ...]:
+        """Those whose event names the one user who gets it."""
+        return tuple(kind for kind in self.values() if kind.is_instant)
+
+
+@lru_cache(maxsize=1)
+def installed_kinds() -> Kinds:
+    """Ours, and those of installed packages.
+
+    Raises:
+        ExtensionError: an installed package offers something that cannot be used.
+    """
+    return Kinds((*OWN, *(kind for it in extensions.installed() for kind in it.extension.kinds)))
+
+
+def expires_at(kind: Kind, at: datetime, expiry: Mapping[str, timedelta]) -> datetime:
+    """The moment from which a mail of that kind for T is no longer sent; `expiry` by name overrides the kind's own."""
+    return at + expiry.get(kind.name, kind.expiry)
