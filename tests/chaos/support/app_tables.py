@@ -43,7 +43,7 @@ class Servers(Protocol):
     management: Management
 
 
-@dataclass(frozen=True)
+@dataclass
 class SharedServers:
     """A virtual host for one test, on servers that the run's tests share."""
 

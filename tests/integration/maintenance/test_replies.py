@@ -1,4 +1,4 @@
-"""Outcomes go to whoever asked; where they cannot, the command's effect and its ack stand."""
+"""Outcomes go to whoever asked; if they cannot be sent, the command's effect and its ack stand."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The service as a whole: order, lanes that do not wait for each other, and its web app's outbox."""
+"""The service as a whole: order, queues that do not wait for each other, and its web app's outbox."""
 
 import asyncio
 import json

@@ -1,3 +1,5 @@
+"""Unsubscribe tokens: what they say, and that they cannot be forged."""
+
 import base64
 import hashlib
 import hmac

@@ -1,3 +1,5 @@
+"""The unsubscribe pages over HTTP: what a GET shows, what a POST changes, and what is refused."""
+
 import base64
 import hashlib
 
