@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.cases import CASES
 from benchmarks.chart import svg
 from benchmarks.dataset import SIZES
-from benchmarks.house import Bench
+from benchmarks.installation import Bench
 from benchmarks.peers import PEERS, Peers
 from benchmarks.result import Result, Run
 from benchmarks.servers import Servers

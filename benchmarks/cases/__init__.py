@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
 from benchmarks.cases import cleanup, commands, delays, first_mail, idle, mailing, planning, report, scheduler
-from benchmarks.house import Bench
+from benchmarks.installation import Bench
 from benchmarks.result import Result
 
 Case = Callable[[Bench, str | None], Awaitable[Result]]

@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.dataset import DataSet
-from benchmarks.house import Bench
+from benchmarks.installation import Bench
 from benchmarks.result import Result
 from taskbell.contracts import CleanupCompletedTasks
 
@@ -18,10 +18,10 @@ async def cleanup(bench: Bench, size: str | None) -> Result:
         AssertionError: a task is neither where it was nor in the archive.
     """
     name = size or "L"
-    async with bench.house(DataSet.of(name)) as house, house.database() as database:
+    async with bench.installation(DataSet.of(name)) as installation, installation.database() as database:
         before = await database.fetchval("SELECT count(*) FROM tasks")
-        await house.start("maintenance")
-        async with house.client() as client, house.measured() as measured:
+        await installation.start("maintenance")
+        async with installation.client() as client, installation.measured() as measured:
             began = time.monotonic()
             outcome = await client.request(CleanupCompletedTasks(), timeout=900)
             seconds = time.monotonic() - began

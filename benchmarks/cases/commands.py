@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.dataset import DataSet
-from benchmarks.house import Bench
+from benchmarks.installation import Bench
 from benchmarks.result import Result
 from taskbell.contracts import TaskStatus, UpdateTaskStatus, message_of
 from taskbell.messaging.publishing.publisher import Outgoing, Publisher
@@ -30,24 +30,24 @@ async def commands(bench: Bench, size: str | None) -> Result:
         AssertionError: a command has no row, did not change its task, or has no event.
     """
     name = size or "M"
-    async with bench.house(DataSet.of(name)) as house, house.database() as database:
+    async with bench.installation(DataSet.of(name)) as installation, installation.database() as database:
         number = COMMANDS if name != "S" else COMMANDS // 10
         tasks = [row[0] for row in await database.fetch(CHOSEN, number)]
         assert len(tasks) == number, "too few pending tasks"
-        publisher = Publisher(house.broker_url, name="benchmark", timeout=60)
+        publisher = Publisher(installation.broker_url, name="benchmark", timeout=60)
         await publisher.connect()
         copies = [f"maintenance-{number}" for number in range(1, COPIES + 1)]
-        await house.start(*copies)
+        await installation.start(*copies)
         for copy in copies:
-            house.pause(copy)
+            installation.pause(copy)
         try:
             errors = await publisher.publish_all([_message(task) for task in tasks])
             assert not any(errors), errors[0]
         finally:
             for copy in copies:
-                house.resume(copy)
+                installation.resume(copy)
         began = time.monotonic()
-        async with house.measured() as measured:
+        async with installation.measured() as measured:
 
             async def applied() -> bool:
                 return bool(await database.fetchval(LAST_ROWS) >= number)
@@ -55,8 +55,8 @@ async def commands(bench: Bench, size: str | None) -> Result:
             async def all_told() -> bool:
                 return not await database.fetchval(UNPUBLISHED)
 
-            await house.until("all commands to be applied", applied)
-            await house.until("all events to be published", all_told)
+            await installation.until("all commands to be applied", applied)
+            await installation.until("all events to be published", all_told)
             seconds = time.monotonic() - began - await database.fetchval(LAST_CONFIRM)
         first = time.monotonic() - began - await database.fetchval(FIRST_ROW)
         found = dict(await database.fetchrow(DONE, tasks) or {})

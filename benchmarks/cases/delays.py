@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from benchmarks.cases.mailing import COMPLETED
 from benchmarks.dataset import OVERDUE, DataSet
-from benchmarks.house import Bench
+from benchmarks.installation import Bench
 from benchmarks.result import Result, percentile
 from taskbell.client import AsyncClient
 from taskbell.contracts import OverdueDue, TaskStatus, UpdateTaskStatus
@@ -21,11 +21,11 @@ CHOSEN = "SELECT id FROM tasks WHERE assignee_id IS NOT NULL AND status = 'pendi
 async def commands_under_mailing(bench: Bench, size: str | None) -> Result:
     """One client that asks, waits for the outcome, and asks again 20 ms later."""
     name = size or "L"
-    async with bench.house(DataSet.of(name)) as house, house.database() as database:
+    async with bench.installation(DataSet.of(name)) as installation, installation.database() as database:
         expected = await database.fetchval(OVERDUE)
         commands = _commands([row[0] for row in await database.fetch(CHOSEN)])
-        await house.start("notifier", "maintenance")
-        async with house.client() as client, house.measured() as measured:
+        await installation.start("notifier", "maintenance")
+        async with installation.client() as client, installation.measured() as measured:
             await client.request(next(commands))  # opens all connections
             quiet = await _delays(client, commands, lambda n: _less_than(n, QUIET_COMMANDS))
             message_id = await client.publish(OverdueDue())
@@ -35,7 +35,7 @@ async def commands_under_mailing(bench: Bench, size: str | None) -> Result:
                 return time.monotonic() < deadline and not await database.fetchval(COMPLETED, message_id)
 
             busy = await _delays(client, commands, runs)
-            taken = (await house.sink.taken()).taken
+            taken = (await installation.sink.taken()).taken
     return Result(
         case="commands-under-mailing",
         what=f"{name}: {len(busy):,} commands while {taken:,} of {expected:,} mails go out",

@@ -5,7 +5,7 @@ import time
 
 from benchmarks.cases.mailing import COMPLETED
 from benchmarks.dataset import OVERDUE, DataSet
-from benchmarks.house import Bench
+from benchmarks.installation import Bench
 from benchmarks.result import Result, median
 from taskbell.contracts import OverdueDue
 
@@ -17,11 +17,11 @@ ANEW = "DELETE FROM taskbell.delivery WHERE created_at > now() - interval '1 hou
 async def first_mail(bench: Bench, size: str | None) -> Result:
     """The median over several mailings to everybody, each on a ledger without the others."""
     name = size or "S"
-    async with bench.house(DataSet.of(name)) as house, house.database() as database:
+    async with bench.installation(DataSet.of(name)) as installation, installation.database() as database:
         expected = await database.fetchval(OVERDUE)
-        await house.start("notifier")
+        await installation.start("notifier")
         firsts = []
-        async with house.client() as client, house.measured() as measured:
+        async with installation.client() as client, installation.measured() as measured:
             for _ in range(TIMES):
                 began = time.monotonic()
                 message_id = await client.publish(OverdueDue())
@@ -29,12 +29,12 @@ async def first_mail(bench: Bench, size: str | None) -> Result:
                 async def completed(message_id: str = message_id) -> bool:
                     return bool(await database.fetchval(COMPLETED, message_id))
 
-                await house.until("the mailing's end", completed)
-                taken = await house.sink.taken()
+                await installation.until("the mailing's end", completed)
+                taken = await installation.sink.taken()
                 assert taken.taken == expected, f"{taken.taken} mails were taken instead of {expected}"
                 assert taken.first is not None
                 firsts.append(taken.first - began)
-                await house.sink.reset()
+                await installation.sink.reset()
                 await database.execute(ANEW)
                 await asyncio.sleep(QUIET)
     return Result(

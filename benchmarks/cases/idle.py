@@ -3,7 +3,7 @@
 import asyncio
 
 from benchmarks.dataset import DataSet
-from benchmarks.house import TOGETHER, Bench
+from benchmarks.installation import TOGETHER, Bench
 from benchmarks.measure import pss_mb
 from benchmarks.result import NOT_THE_WORKERS, Result
 
@@ -17,18 +17,18 @@ async def idle(bench: Bench, size: str | None) -> Result:
     name = size or "S"
     figures: dict[str, float] = {}
     peaks: dict[str, float] = {}
-    async with bench.house(DataSet.of(name)) as house:
+    async with bench.installation(DataSet.of(name)) as installation:
         for words, services in (("three processes", SERVICES), ("run all", (TOGETHER,))):
-            await house.start(*services)
+            await installation.start(*services)
             await asyncio.sleep(RESTS)
-            async with house.measured() as measured:
+            async with installation.measured() as measured:
                 await asyncio.sleep(LOOKED_AT)
             spent = sum(value for who, value in measured.cpu.items() if who not in NOT_THE_WORKERS)
             figures[f"% of a core, {words}"] = 100 * spent / LOOKED_AT
-            figures[f"MB PSS, {words}"] = sum(pss_mb(house.pid(it)) for it in services)
+            figures[f"MB PSS, {words}"] = sum(pss_mb(installation.pid(it)) for it in services)
             figures[f"% of a core, PostgreSQL beside {words}"] = 100 * measured.cpu["postgresql"] / LOOKED_AT
             peaks |= measured.peak_mb
-            await house.stop()
+            await installation.stop()
     return Result(
         case="idle",
         what=f"{LOOKED_AT:g} s each",

@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.dataset import OVERDUE, DataSet
-from benchmarks.house import Bench
+from benchmarks.installation import Bench
 from benchmarks.result import Result
 from taskbell.contracts import OverdueDue
 
@@ -49,18 +49,21 @@ async def mail(bench: Bench, case: str, size: str, notifiers: int, *, delay: flo
     Raises:
         AssertionError: a mail was not taken, or was taken more than once.
     """
-    async with bench.house(DataSet.of(size), delay=delay, **settings) as house, house.database() as database:
+    async with (
+        bench.installation(DataSet.of(size), delay=delay, **settings) as installation,
+        installation.database() as database,
+    ):
         expected = await database.fetchval(OVERDUE)
-        await house.start(*(f"notifier-{number}" for number in range(1, notifiers + 1)))
-        async with house.client() as client, house.measured() as measured:
+        await installation.start(*(f"notifier-{number}" for number in range(1, notifiers + 1)))
+        async with installation.client() as client, installation.measured() as measured:
             began = time.monotonic()
             message_id = await client.publish(OverdueDue())
 
             async def completed() -> bool:
                 return bool(await database.fetchval(COMPLETED, message_id))
 
-            await house.until("the mailing's end", completed)
-        taken = await house.sink.taken()
+            await installation.until("the mailing's end", completed)
+        taken = await installation.sink.taken()
         assert await database.fetchval(SENT, message_id) == expected, "not every row ended sent at its first try"
         assert taken.taken == expected, f"{taken.taken} mails were taken instead of {expected}"
         assert taken.distinct in (None, expected), f"{taken.distinct} different mails instead of {expected}"

@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.dataset import OVERDUE, DataSet
-from benchmarks.house import Bench
+from benchmarks.installation import Bench
 from benchmarks.result import Result
 from taskbell.contracts import OverdueDue
 from taskbell_devstack.ports import pick_free
@@ -32,10 +32,10 @@ async def planning(bench: Bench, size: str | None) -> Result:
 
 async def _plan(bench: Bench, users: int) -> Result:
     nowhere = str(pick_free())
-    async with bench.house(DataSet.crowd_of(users)) as house, house.database() as database:
+    async with bench.installation(DataSet.crowd_of(users)) as installation, installation.database() as database:
         expected = await database.fetchval(OVERDUE)
-        await house.start("scheduler", "notifier", "maintenance", MAIL_PORT=nowhere, MAIL_TIMEOUT="2")
-        async with house.client() as client, house.measured() as measured:
+        await installation.start("scheduler", "notifier", "maintenance", MAIL_PORT=nowhere, MAIL_TIMEOUT="2")
+        async with installation.client() as client, installation.measured() as measured:
             message_id = await client.publish(OverdueDue())
             moved, cursor = time.monotonic(), -1
 
@@ -46,7 +46,7 @@ async def _plan(bench: Bench, users: int) -> Result:
                     moved, cursor = time.monotonic(), row["cursor"]
                 return (row is not None and row["over"]) or time.monotonic() - moved > STANDSTILL
 
-            await house.until("the plan", over)
+            await installation.until("the plan", over)
         row = await database.fetchrow(PLANNED, message_id)
         assert row is not None
         assert row["planned"] == expected or not row["over"], f"{row['planned']} were planned instead of {expected}"

@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.dataset import DataSet
-from benchmarks.house import Bench
+from benchmarks.installation import Bench
 from benchmarks.result import Result, median
 from taskbell.contracts import GenerateTaskReport
 
@@ -13,13 +13,13 @@ TIMES = 5
 async def report(bench: Bench, size: str | None) -> Result:
     """From the command to its outcome, the median of several."""
     name = size or "L"
-    async with bench.house(DataSet.of(name)) as house, house.database() as database:
+    async with bench.installation(DataSet.of(name)) as installation, installation.database() as database:
         tasks = await database.fetchval("SELECT count(*) FROM tasks")
-        await house.start("maintenance")
+        await installation.start("maintenance")
         seconds = []
-        async with house.client() as client:
+        async with installation.client() as client:
             await client.request(GenerateTaskReport(), timeout=300)  # opens all connections
-            async with house.measured() as measured:
+            async with installation.measured() as measured:
                 for _ in range(TIMES):
                     began = time.monotonic()
                     outcome = await client.request(GenerateTaskReport(), timeout=300)

@@ -3,7 +3,7 @@
 import asyncio
 
 from benchmarks.dataset import DataSet, words
-from benchmarks.house import Bench
+from benchmarks.installation import Bench
 from benchmarks.result import Result, percentile
 from taskbell.zones import resolve_zone
 
@@ -33,17 +33,17 @@ async def scheduler(bench: Bench, size: str | None) -> Result:
     """Over some whole minutes; the size of the data says nothing here."""
     file = bench.servers.folder / "schedules.toml"
     file.write_text("".join(_entry(number) for number in range(SCHEDULES)))
-    async with bench.house(DataSet.of("S")) as house, house.database() as database:
-        await house.start("scheduler", SCHEDULES_FILE=str(file))
+    async with bench.installation(DataSet.of("S")) as installation, installation.database() as database:
+        await installation.start("scheduler", SCHEDULES_FILE=str(file))
 
         async def known() -> bool:
             return bool(await database.fetchval(KNOWN) == SCHEDULES)
 
-        await house.until("all schedules to be known", known)
+        await installation.until("all schedules to be known", known)
         # From the middle of a minute, so that the ones that are counted lie well inside.
         await asyncio.sleep((await database.fetchval(NEXT_MINUTE) + 30) % 60)
         begin = await database.fetchval("SELECT clock_timestamp()")
-        async with house.measured() as measured:
+        async with installation.measured() as measured:
             await asyncio.sleep(60 * MINUTES)
         end = await database.fetchval("SELECT clock_timestamp()")
         late = [row["late"] for row in await database.fetch(LATE, begin, end)]

@@ -2,6 +2,6 @@
 
 `make chaos` runs all of it at full size; `make test` runs the same at a small one. CHAOS=quick|full says which, SEED
 decides everything that is random, and ROUNDS says how often each test that asks for a `seed` is run, each time with the
-next one. What is measured is printed at the end beside what docs/guarantee.md allows it (tests/chaos/figures.py): no
-test fails because a machine is slow.
+next one. What was measured is printed at the end beside the bounds that docs/guarantee.md gives. No test fails because
+a machine is slow. support/ has what the tests share.
 """

@@ -1,9 +1,9 @@
 """What tests of this folder can ask for, besides what every test can (tests/conftest.py).
 
-plan       the size of this run: `plan.pick(quick=…, full=…)`
-seed       a number to start random choices from; a test that asks for it is run once a round
-ground     a PostgreSQL and a RabbitMQ of our own, that can be killed (tests/chaos/ground.py)
-figures    `figures.note(row, what, value, at_most=…)`: printed at the end beside its bound
+plan         the size of this run: `plan.pick(quick=…, full=…)`
+seed         a number to start random choices from; a test that asks for it is run once a round
+own_servers  a PostgreSQL and a RabbitMQ that a test may kill (tests/chaos/support/own_servers.py)
+figures      `figures.note(row, what, value, at_most=…)`: printed at the end beside its bound
 """
 
 import os
@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.chaos.figures import Figure, Figures
-from tests.chaos.ground import Ground, private_ground
-from tests.chaos.plan import Plan
+from tests.chaos.support.figures import Figure, Figures
+from tests.chaos.support.own_servers import OwnServers, start_own_servers
+from tests.chaos.support.plan import Plan
 
 # Workers of pytest-xdist inherit the seed that was drawn here.
 PLAN = Plan.of(os.environ)
@@ -36,9 +36,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest are begun first, each by a worker of its own: begun last, one worker would be at them alone.
+    """The longest tests begin first, each on its own worker: begun last, they would keep one worker busy alone.
 
-    What is marked `full` takes half a minute or more at any size, and is no part of a quick run.
+    Tests marked `full` take half a minute or more at any size; a quick run leaves them out.
     """
     if not PLAN.full:
         left_out = [item for item in items if item.get_closest_marker("full")]
@@ -56,16 +56,16 @@ def plan() -> Plan:
 
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
-    """They travel with the test's report, which also a worker of pytest-xdist sends home."""
+    """The figures travel with the test's report, which a worker of pytest-xdist also sends to the main process."""
     figures = Figures()
     yield figures
     request.node.user_properties.extend((PROPERTY, list(astuple(figure))) for figure in figures.taken)
 
 
 @pytest_asyncio.fixture(scope="module")
-async def ground() -> AsyncIterator[Ground]:
-    async with private_ground() as ground:
-        yield ground
+async def own_servers() -> AsyncIterator[OwnServers]:
+    async with start_own_servers() as own_servers:
+        yield own_servers
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

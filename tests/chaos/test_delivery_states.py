@@ -29,9 +29,9 @@ from taskbell_notifier.lifecycle import CUT_OFFS, ENDED, OUTCOME_UNKNOWN, Delive
 from taskbell_notifier.mail.links import Links
 from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.smtp.replies import Loss, Reply
-from tests.chaos.plan import Plan
-from tests.chaos.slow_motion import GO_ON, At, Conversation, Notifier
-from tests.integration.notifier.ledger.house import Town, settings_for
+from tests.chaos.support.plan import Plan
+from tests.chaos.support.stepped_notifier import GO_ON, At, Conversation, SteppedNotifier
+from tests.integration.notifier.ledger.support import NotifierTables, settings_for
 from tests.support.virtual_clock import VirtualClock
 
 Answer = TypeVar("Answer")
@@ -71,11 +71,11 @@ class Action:
 
 
 @dataclass
-class House:
+class SharedByExamples:
     """What all examples share: the servers' part, and the loop in which it lives."""
 
     runner: asyncio.Runner
-    town: Town
+    tables: NotifierTables
     clock: VirtualClock
     renderer: Renderer
 
@@ -83,33 +83,33 @@ class House:
         return self.runner.run(work)
 
     @classmethod
-    def open(cls, runner: asyncio.Runner, url: str) -> "House":
-        async def open_() -> House:
+    def open(cls, runner: asyncio.Runner, url: str) -> "SharedByExamples":
+        async def open_() -> SharedByExamples:
             clock = VirtualClock(url)
             await clock.install()
-            town = Town(Database.connect(settings_for(url), name="states"))
-            await town.late_people(*range(1, PEOPLE + 1))
-            return cls(runner, town, clock, Renderer(Links("https://app.example.org")))
+            tables = NotifierTables(Database.connect(settings_for(url), name="states"))
+            await tables.late_people(*range(1, PEOPLE + 1))
+            return cls(runner, tables, clock, Renderer(Links("https://app.example.org")))
 
         return runner.run(open_())
 
     def close(self) -> None:
-        self.run(self.town.database.close())
+        self.run(self.tables.database.close())
         self.run(self.clock.close())
 
 
 class Deliveries(RuleBasedStateMachine):
     """The ledger, and what must be true of it."""
 
-    house: ClassVar[House]
+    shared: ClassVar[SharedByExamples]
     policy: ClassVar[str] = "resend"
     most: ClassVar[int] = 2
     """How often a row may be taken whose sender died, stalled or was cut off in the data window."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.town = self.house.town
-        self.now = self.town.now
+        self.tables = self.shared.tables
+        self.now = self.tables.now
         self.taken: Counter[int] = Counter()
         self.in_window: set[int] = set()
         """Rows with a death, a stall or a lost reply between the marker and the commit."""
@@ -121,7 +121,7 @@ class Deliveries(RuleBasedStateMachine):
         self.rows = PEOPLE
         """How many rows there are."""
         self.sound = True
-        self.notifiers: list[Notifier] = []
+        self.notifiers: list[SteppedNotifier] = []
 
     # --- what happens
 
@@ -130,19 +130,19 @@ class Deliveries(RuleBasedStateMachine):
         self.run(self._begin())
 
     async def _begin(self) -> None:
-        await self.town.execute(
+        await self.tables.execute(
             "TRUNCATE taskbell.mailing, taskbell.delivery, taskbell.outbox, taskbell.suppression RESTART IDENTITY"
         )
-        await self.house.clock.set(self.now)
-        self.notifiers = [self._hired() for _ in range(NOTIFIERS)]
+        await self.shared.clock.set(self.now)
+        self.notifiers = [self._new_notifier() for _ in range(NOTIFIERS)]
         await self._plan(OverdueDue())
 
-    def _hired(self) -> Notifier:
-        return Notifier(self.town.database, self.house.renderer, self.taken, policy=self.policy)
+    def _new_notifier(self) -> SteppedNotifier:
+        return SteppedNotifier(self.tables.database, self.shared.renderer, self.taken, policy=self.policy)
 
     async def _plan(self, event: OverdueDue) -> None:
         self.mailings += 1
-        await self.notifiers[0].rooms.plan(event, f"m{self.mailings}")
+        await self.notifiers[0].parts.plan(event, f"m{self.mailings}")
 
     @rule(data=st.data())
     def something_happens(self, data: st.DataObject) -> None:
@@ -158,8 +158,8 @@ class Deliveries(RuleBasedStateMachine):
         actions: list[Action] = []
         for number, notifier in enumerate(self.notifiers):
             actions += 3 * [Action(f"{number} is told to send", partial(self._send, notifier))]
-            for talk in sorted(notifier.conversations.values(), key=lambda talk: talk.row):
-                actions += self._possible_in(number, notifier, talk)
+            for conversation in sorted(notifier.conversations.values(), key=lambda conversation: conversation.row):
+                actions += self._possible_in(number, notifier, conversation)
             if notifier.conversations:
                 actions.append(Action(f"{number} dies", partial(self._dies, notifier, taken=False)))
                 actions.append(Action(f"{number} dies, all is taken", partial(self._dies, notifier, taken=True)))
@@ -170,14 +170,16 @@ class Deliveries(RuleBasedStateMachine):
             actions += [Action("the same run again", self._plan_same_run)]
         return [*actions, Action("all is cancelled", self._cancel)]
 
-    def _possible_in(self, number: int, notifier: Notifier, talk: Conversation) -> list[Action]:
-        says = partial(self._says, notifier, talk)
-        named = f"row {talk.row} of {number}, {talk.at.name}:"
-        actions = 5 * [Action(f"{named} goes on", partial(says, TAKEN if talk.at is At.DATA else GO_ON))]
-        actions += [Action(f"{named} {word}", partial(says, word)) for word in OBJECTIONS[talk.at]]
-        if talk.at is At.DATA:
-            actions += 2 * [Action(f"{named} taken, reply lost", partial(self._reply_is_lost, notifier, talk))]
-            actions += 2 * [Action(f"{named} taken, dies before commit", partial(self._dies_hearing, notifier, talk))]
+    def _possible_in(self, number: int, notifier: SteppedNotifier, conversation: Conversation) -> list[Action]:
+        says = partial(self._says, notifier, conversation)
+        named = f"row {conversation.row} of {number}, {conversation.at.name}:"
+        actions = 5 * [Action(f"{named} goes on", partial(says, TAKEN if conversation.at is At.DATA else GO_ON))]
+        actions += [Action(f"{named} {word}", partial(says, word)) for word in OBJECTIONS[conversation.at]]
+        if conversation.at is At.DATA:
+            actions += 2 * [Action(f"{named} taken, reply lost", partial(self._reply_is_lost, notifier, conversation))]
+            actions += 2 * [
+                Action(f"{named} taken, dies before commit", partial(self._dies_hearing, notifier, conversation))
+            ]
         return actions
 
     async def _plan_another_run(self) -> None:
@@ -187,43 +189,43 @@ class Deliveries(RuleBasedStateMachine):
     async def _plan_same_run(self) -> None:
         await self._plan(OverdueDue())
 
-    async def _send(self, notifier: Notifier) -> None:
+    async def _send(self, notifier: SteppedNotifier) -> None:
         """A message with every row there may be: which of them may be sent is for the claim to say."""
         await notifier.send(range(1, PEOPLE * MAILINGS + 1))
 
-    async def _says(self, notifier: Notifier, talk: Conversation, word: Reply | Loss) -> None:
+    async def _says(self, notifier: SteppedNotifier, conversation: Conversation, word: Reply | Loss) -> None:
         if word is TAKEN:
-            talk.take()
-        if talk.at is At.DATA and isinstance(word, Loss):
-            self.in_window.add(talk.row)
-        was_at = talk.at
-        await notifier.hear(talk, word)
-        if was_at is At.ENVELOPE and talk.at is At.MARKED:
-            self.marked_at[talk] = self.now
-            claim = await self.town.value("SELECT claim FROM taskbell.delivery WHERE id = :id", id=talk.row)
-            assert claim == talk.claim, f"row {talk.row} was marked by somebody who had lost it"
+            conversation.take()
+        if conversation.at is At.DATA and isinstance(word, Loss):
+            self.in_window.add(conversation.row)
+        was_at = conversation.at
+        await notifier.hear(conversation, word)
+        if was_at is At.ENVELOPE and conversation.at is At.MARKED:
+            self.marked_at[conversation] = self.now
+            claim = await self.tables.value("SELECT claim FROM taskbell.delivery WHERE id = :id", id=conversation.row)
+            assert claim == conversation.claim, f"row {conversation.row} was marked by somebody who had lost it"
 
-    async def _reply_is_lost(self, notifier: Notifier, talk: Conversation) -> None:
-        talk.take()
-        await self._says(notifier, talk, Loss.DROPPED)
+    async def _reply_is_lost(self, notifier: SteppedNotifier, conversation: Conversation) -> None:
+        conversation.take()
+        await self._says(notifier, conversation, Loss.DROPPED)
 
-    async def _dies_hearing(self, notifier: Notifier, talk: Conversation) -> None:
-        talk.take()
+    async def _dies_hearing(self, notifier: SteppedNotifier, conversation: Conversation) -> None:
+        conversation.take()
         self._window_of(notifier)
-        await notifier.die_hearing(talk, TAKEN)
+        await notifier.die_hearing(conversation, TAKEN)
         self._replace(notifier)
 
-    async def _dies(self, notifier: Notifier, *, taken: bool) -> None:
+    async def _dies(self, notifier: SteppedNotifier, *, taken: bool) -> None:
         """Wherever its conversations are; `taken`: what was in the data, the server has."""
-        for talk in notifier.conversations.values():
-            if taken and talk.at is At.DATA:
-                talk.take()
+        for conversation in notifier.conversations.values():
+            if taken and conversation.at is At.DATA:
+                conversation.take()
         self._window_of(notifier)
         await notifier.die()
         self._replace(notifier)
 
-    def _replace(self, notifier: Notifier) -> None:
-        self.notifiers[self.notifiers.index(notifier)] = self._hired()
+    def _replace(self, notifier: SteppedNotifier) -> None:
+        self.notifiers[self.notifiers.index(notifier)] = self._new_notifier()
 
     async def _time_goes_on(self, minutes: int, asleep: Set[int]) -> None:
         """So long, and whoever sweeps looks at what is due by then.
@@ -231,26 +233,26 @@ class Deliveries(RuleBasedStateMachine):
         A notifier that is asleep renews no lease; what it had begun goes on when it wakes.
         """
         self.now += timedelta(minutes=minutes)
-        await self.house.clock.set(self.now)
+        await self.shared.clock.set(self.now)
         for number, notifier in enumerate(self.notifiers):
             if number not in asleep:
                 await notifier.renew_leases()
         for number, notifier in enumerate(self.notifiers):
-            for talk in notifier.conversations.values():
-                if talk.at is At.ENVELOPE:
+            for conversation in notifier.conversations.values():
+                if conversation.at is At.ENVELOPE:
                     over = number in asleep
-                elif over := self.marked_at[talk] + notifier.rooms.ledger._data <= self.now:
-                    self.in_window.add(talk.row)
-                self.lapsed |= {talk} if over else set()
+                elif over := self.marked_at[conversation] + notifier.parts.ledger._data <= self.now:
+                    self.in_window.add(conversation.row)
+                self.lapsed |= {conversation} if over else set()
         await self._sweep(self.notifiers[0])
 
-    async def _sweep(self, notifier: Notifier) -> None:
-        sweeper = notifier.rooms.sweeper()
+    async def _sweep(self, notifier: SteppedNotifier) -> None:
+        sweeper = notifier.parts.sweeper()
         while await sweeper.sweep():
             pass
 
     async def _cancel(self) -> None:
-        await self.town.execute("UPDATE taskbell.mailing SET state = 'cancelled' WHERE completed_at IS NULL")
+        await self.tables.execute("UPDATE taskbell.mailing SET state = 'cancelled' WHERE completed_at IS NULL")
 
     # --- what must be true
 
@@ -260,10 +262,10 @@ class Deliveries(RuleBasedStateMachine):
         rows = self.run(self._rows())
         for number, row in rows.items():
             self._check(number, row)
-        for _, talk in self.under_way:
-            row = rows[talk.row]
-            if talk not in self.lapsed:
-                assert (row["state"], row["claim"]) == (DeliveryState.SENDING, talk.claim), (
+        for _, conversation in self.under_way:
+            row = rows[conversation.row]
+            if conversation not in self.lapsed:
+                assert (row["state"], row["claim"]) == (DeliveryState.SENDING, conversation.claim), (
                     f"taken from who holds it: {row}"
                 )
         self.sound = True
@@ -293,16 +295,16 @@ class Deliveries(RuleBasedStateMachine):
         for notifier in self.notifiers:
             self._window_of(notifier)
             await notifier.die()
-        self.notifiers = [last] = [self._hired()]
+        self.notifiers = [last] = [self._new_notifier()]
         for _ in range(CUT_OFFS):
             await self._time_goes_on(300, set())
             for ids in await self._messages():
                 await last.send(ids)
                 while last.conversations:
-                    talk = next(iter(last.conversations.values()))
-                    if talk.at is At.DATA:
-                        talk.take()
-                    await last.hear(talk, TAKEN)
+                    conversation = next(iter(last.conversations.values()))
+                    if conversation.at is At.DATA:
+                        conversation.take()
+                    await last.hear(conversation, TAKEN)
             rows = await self._rows()
             if all(row["state"] in ENDED for row in rows.values()):
                 break
@@ -317,42 +319,46 @@ class Deliveries(RuleBasedStateMachine):
     # --- helpers
 
     def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
-        return self.house.run(work)
+        return self.shared.run(work)
 
     @property
-    def under_way(self) -> list[tuple[Notifier, Conversation]]:
-        return [(notifier, talk) for notifier in self.notifiers for talk in notifier.conversations.values()]
+    def under_way(self) -> list[tuple[SteppedNotifier, Conversation]]:
+        return [
+            (notifier, conversation) for notifier in self.notifiers for conversation in notifier.conversations.values()
+        ]
 
     async def _rows(self) -> dict[int, Mapping[str, Any]]:
-        return {row["id"]: row for row in await self.town.rows("SELECT * FROM taskbell.delivery ORDER BY id")}
+        return {row["id"]: row for row in await self.tables.rows("SELECT * FROM taskbell.delivery ORDER BY id")}
 
     async def _messages(self) -> list[tuple[int, ...]]:
         """What the outbox holds for the notifiers, published now."""
-        rows = await self.town.rows(
+        rows = await self.tables.rows(
             "UPDATE taskbell.outbox SET published_at = now()"
             " WHERE published_at IS NULL AND routing_key = 'notifier.send_batch' RETURNING body::text AS body"
         )
         return [SendBatch.parse(row["body"].encode()).delivery_ids for row in rows]
 
-    def _window_of(self, notifier: Notifier) -> None:
+    def _window_of(self, notifier: SteppedNotifier) -> None:
         """Dying now, it leaves these rows in doubt."""
-        self.in_window |= {talk.row for talk in notifier.conversations.values() if talk.at is not At.ENVELOPE}
+        self.in_window |= {
+            conversation.row for conversation in notifier.conversations.values() if conversation.at is not At.ENVELOPE
+        }
 
 
 @pytest.fixture
-def house(database_url: str) -> Iterator[House]:
+def shared(database_url: str) -> Iterator[SharedByExamples]:
     """In a loop of its own: hypothesis calls, and is not awaited."""
     with asyncio.Runner() as runner:
-        house = House.open(runner, database_url)
-        yield house
-        house.close()
+        shared = SharedByExamples.open(runner, database_url)
+        yield shared
+        shared.close()
 
 
 @pytest.mark.parametrize(("policy", "most"), [("resend", 2), ("hold", 1)])
 def test_whatever_happens_each_row_ends_and_is_taken_as_often_as_the_ledger_says(
-    house: House, plan: Plan, seed: int, policy: str, most: int
+    shared: SharedByExamples, plan: Plan, seed: int, policy: str, most: int
 ) -> None:
-    machine = type("Deliveries", (Deliveries,), {"house": house, "policy": policy, "most": most})
+    machine = type("Deliveries", (Deliveries,), {"shared": shared, "policy": policy, "most": most})
     phases = [hypothesis.Phase.generate, *plan.pick(quick=[], full=[hypothesis.Phase.shrink])]
     size = hypothesis.settings(
         max_examples=plan.pick(quick=15, full=80), stateful_step_count=40, database=None, phases=phases

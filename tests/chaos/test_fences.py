@@ -14,19 +14,19 @@ from taskbell.contracts import OverdueDue
 from taskbell.database import Database
 from taskbell_notifier.mail.links import Links
 from taskbell_notifier.mail.render import Renderer
-from tests.chaos import fences
-from tests.integration.notifier.ledger.house import Town, settings_for
-from tests.integration.notifier.ledger.rooms import Rooms
+from tests.chaos.support import fences
+from tests.integration.notifier.ledger.notifier_parts import NotifierParts
+from tests.integration.notifier.ledger.support import NotifierTables, settings_for
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
-MakeRooms = Callable[[], Rooms]
+MakeParts = Callable[[], NotifierParts]
 
 
 @pytest_asyncio.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
+async def tables(database_url: str) -> AsyncIterator[NotifierTables]:
     database = Database.connect(settings_for(database_url), name="fences")
-    yield Town(database)
+    yield NotifierTables(database)
     await database.close()
 
 
@@ -37,19 +37,19 @@ async def server() -> AsyncIterator[ScriptedSmtp]:
 
 
 @pytest_asyncio.fixture
-async def make_rooms(town: Town, server: ScriptedSmtp) -> AsyncIterator[MakeRooms]:
+async def make_parts(tables: NotifierTables, server: ScriptedSmtp) -> AsyncIterator[MakeParts]:
     """Notifiers with a sender each, closed after the test."""
-    made: list[Rooms] = []
+    made: list[NotifierParts] = []
     renderer = Renderer(Links("https://app.example.org"))
 
-    def make() -> Rooms:
-        made.append(Rooms(town.database, renderer))
-        made[-1].hires_sender(server)
+    def make() -> NotifierParts:
+        made.append(NotifierParts(tables.database, renderer))
+        made[-1].add_sender(server)
         return made[-1]
 
     yield make
-    for rooms in made:
-        await rooms.close()
+    for parts in made:
+        await parts.close()
 
 
 def mails(server: ScriptedSmtp) -> dict[str, int]:
@@ -57,41 +57,45 @@ def mails(server: ScriptedSmtp) -> dict[str, int]:
     return dict(Counter(mail.recipients[0] for mail in server.accepted))
 
 
-async def sweep(town: Town, rooms: Rooms) -> None:
+async def sweep(tables: NotifierTables, parts: NotifierParts) -> None:
     """Every open row is looked at, as if its time had come, and is due at once."""
-    await town.execute("UPDATE taskbell.delivery SET due_at = now() WHERE ended_at IS NULL")
-    await rooms.sweeper().sweep()
-    await town.execute("UPDATE taskbell.delivery SET next_attempt_at = now() WHERE ended_at IS NULL")
+    await tables.execute("UPDATE taskbell.delivery SET due_at = now() WHERE ended_at IS NULL")
+    await parts.sweeper().sweep()
+    await tables.execute("UPDATE taskbell.delivery SET next_attempt_at = now() WHERE ended_at IS NULL")
 
 
-async def leases_run_out(town: Town) -> None:
-    await town.execute("UPDATE taskbell.delivery SET lease_until = now() - interval '1 second' WHERE state = 'sending'")
+async def leases_run_out(tables: NotifierTables) -> None:
+    await tables.execute(
+        "UPDATE taskbell.delivery SET lease_until = now() - interval '1 second' WHERE state = 'sending'"
+    )
 
 
 # --- unique key
 
 
-async def two_events_of_one_period(town: Town, make_rooms: MakeRooms, server: ScriptedSmtp) -> dict[str, int]:
+async def two_events_of_one_period(
+    tables: NotifierTables, make_parts: MakeParts, server: ScriptedSmtp
+) -> dict[str, int]:
     """One day's alert is asked for under two message_ids, planned by two notifiers at once, and sent."""
-    several = [make_rooms(), make_rooms()]
-    await town.late_people(1, 2, 3)
-    await asyncio.gather(*(rooms.plan(OverdueDue(), f"m{n}") for n, rooms in enumerate(several)))
-    await asyncio.gather(*(rooms.send() for rooms in several))
+    several = [make_parts(), make_parts()]
+    await tables.late_people(1, 2, 3)
+    await asyncio.gather(*(parts.plan(OverdueDue(), f"m{n}") for n, parts in enumerate(several)))
+    await asyncio.gather(*(parts.send() for parts in several))
     return mails(server)
 
 
 async def test_two_events_of_one_period_mail_everybody_once(
-    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp
+    tables: NotifierTables, make_parts: MakeParts, server: ScriptedSmtp
 ) -> None:
-    taken = await two_events_of_one_period(town, make_rooms, server)
+    taken = await two_events_of_one_period(tables, make_parts, server)
     assert taken == {f"user{n}@example.org": 1 for n in (1, 2, 3)}
 
 
 async def test_without_the_unique_key_they_mail_everybody_twice(
-    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, make_parts: MakeParts, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await fences.take_out_unique_key(town.database, monkeypatch)
-    taken = await two_events_of_one_period(town, make_rooms, server)
+    await fences.take_out_unique_key(tables.database, monkeypatch)
+    taken = await two_events_of_one_period(tables, make_parts, server)
     assert taken == {f"user{n}@example.org": 2 for n in (1, 2, 3)}
 
 
@@ -100,26 +104,28 @@ async def test_without_the_unique_key_they_mail_everybody_twice(
 DEATHS = 3
 
 
-async def deaths_after_acceptance(town: Town, make_rooms: MakeRooms, server: ScriptedSmtp) -> tuple[int, int]:
+async def deaths_after_acceptance(
+    tables: NotifierTables, make_parts: MakeParts, server: ScriptedSmtp
+) -> tuple[int, int]:
     """Again and again a notifier dies when the server has taken the mail, before it has heard or written that.
 
     Returns:
         how often the server took the mail, and how many resends the ledger owns up to.
     """
-    await town.late_people(1)
+    await tables.late_people(1)
     server.rule("DOT", hold=True, accept=True, times=DEATHS)
-    survivor = make_rooms()
+    survivor = make_parts()
     await survivor.plan()
     for _ in range(DEATHS):
-        rooms = make_rooms()
-        batch = asyncio.create_task(rooms.send())
+        parts = make_parts()
+        batch = asyncio.create_task(parts.send())
         await eventually(taken_or_refused(server, len(server.accepted), batch))
-        die(rooms)
+        die(parts)
         await asyncio.wait({batch})
-        await leases_run_out(town)
-        await sweep(town, survivor)
+        await leases_run_out(tables)
+        await sweep(tables, survivor)
     await survivor.send()
-    return len(server.accepted), (await town.delivery())["resends"]
+    return len(server.accepted), (await tables.delivery())["resends"]
 
 
 def taken_or_refused(server: ScriptedSmtp, before: int, batch: "asyncio.Task[None]") -> Callable[[], bool]:
@@ -127,45 +133,47 @@ def taken_or_refused(server: ScriptedSmtp, before: int, batch: "asyncio.Task[Non
     return lambda: len(server.accepted) > before or batch.done()
 
 
-def die(rooms: Rooms) -> None:
+def die(parts: NotifierParts) -> None:
     """What a notifier is sending breaks off where it is, and nothing more is written of it."""
-    for batch in list(rooms.sender._batches):
+    for batch in list(parts.sender._batches):
         batch.cancel()
 
 
 async def test_deaths_after_acceptance_cost_one_counted_resend(
-    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp
+    tables: NotifierTables, make_parts: MakeParts, server: ScriptedSmtp
 ) -> None:
-    assert await deaths_after_acceptance(town, make_rooms, server) == (2, 1)
-    row = await town.delivery()
+    assert await deaths_after_acceptance(tables, make_parts, server) == (2, 1)
+    row = await tables.delivery()
     assert (row["state"], row["reason"]) == ("failed", "outcome unknown; resend: cut off after the data had begun")
 
 
 async def test_without_the_data_marker_each_death_costs_another_mail_that_nobody_counts(
-    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, make_parts: MakeParts, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fences.take_out_data_marker(monkeypatch)
-    assert await deaths_after_acceptance(town, make_rooms, server) == (DEATHS + 1, 0)
+    assert await deaths_after_acceptance(tables, make_parts, server) == (DEATHS + 1, 0)
 
 
 # --- claim token
 
 
-async def stalled_sender_wakes(town: Town, make_rooms: MakeRooms, server: ScriptedSmtp, other_at: str) -> int:
+async def stalled_sender_wakes(
+    tables: NotifierTables, make_parts: MakeParts, server: ScriptedSmtp, other_at: str
+) -> int:
     """A sender stalls before the data until another has its row and got as far as `other_at`; then it wakes.
 
     Returns:
         how often the server took the mail; nobody dies in this story.
     """
-    await town.late_people(1)
-    stalled, other = make_rooms(), make_rooms()
+    await tables.late_people(1)
+    stalled, other = make_parts(), make_parts()
     await stalled.plan()
     stall = server.rule("RCPT", hold=True, connection=1)
     hold = server.rule(other_at, hold=True, connection=2)
     first = asyncio.create_task(stalled.send())
     await server.until(lambda: stall.seen == 1)
-    await leases_run_out(town)
-    await sweep(town, other)
+    await leases_run_out(tables)
+    await sweep(tables, other)
     second = asyncio.create_task(other.send())
     await server.until(lambda: hold.seen == 1)
     server.release(stall)
@@ -173,17 +181,17 @@ async def stalled_sender_wakes(town: Town, make_rooms: MakeRooms, server: Script
     await stalled.send()
     server.release(hold)
     await second
-    await sweep(town, other)
+    await sweep(tables, other)
     await other.send()
     return len(server.accepted)
 
 
 @pytest.mark.parametrize("other_at", ["RCPT", "DOT"])
 async def test_a_stalled_sender_that_wakes_sends_nothing_and_spoils_nothing(
-    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp, other_at: str
+    tables: NotifierTables, make_parts: MakeParts, server: ScriptedSmtp, other_at: str
 ) -> None:
-    assert await stalled_sender_wakes(town, make_rooms, server, other_at) == 1
-    row = await town.delivery()
+    assert await stalled_sender_wakes(tables, make_parts, server, other_at) == 1
+    row = await tables.delivery()
     assert (row["state"], row["resends"], row["cut_offs"]) == ("sent", 0, 1)
 
 
@@ -192,34 +200,34 @@ async def test_a_stalled_sender_that_wakes_sends_nothing_and_spoils_nothing(
     [(fences.take_out_claim_of_marker, "RCPT"), (fences.take_out_claim_of_outcome, "DOT")],
 )
 async def test_without_the_claim_token_it_mails_the_same_person_again(
-    town: Town,
-    make_rooms: MakeRooms,
+    tables: NotifierTables,
+    make_parts: MakeParts,
     server: ScriptedSmtp,
     monkeypatch: pytest.MonkeyPatch,
     take_out: Callable[[pytest.MonkeyPatch], None],
     other_at: str,
 ) -> None:
     take_out(monkeypatch)
-    assert await stalled_sender_wakes(town, make_rooms, server, other_at) == 2
-    assert (await town.delivery())["resends"] == 0
+    assert await stalled_sender_wakes(tables, make_parts, server, other_at) == 2
+    assert (await tables.delivery())["resends"] == 0
 
 
 # --- lease
 
 
-async def sweep_while_sending(town: Town, make_rooms: MakeRooms, server: ScriptedSmtp) -> int:
+async def sweep_while_sending(tables: NotifierTables, make_parts: MakeParts, server: ScriptedSmtp) -> int:
     """Another notifier sweeps, and sends what it may, while a living one waits for the server's last word.
 
     Returns:
         how often the server took the mail.
     """
-    await town.late_people(1)
-    sending, other = make_rooms(), make_rooms()
+    await tables.late_people(1)
+    sending, other = make_parts(), make_parts()
     await sending.plan()
     hold = server.rule("DOT", hold=True, accept=True, times=1)
     first = asyncio.create_task(sending.send())
     await server.until(lambda: hold.seen == 1)
-    await sweep(town, other)
+    await sweep(tables, other)
     await other.send()
     server.release(hold)
     await first
@@ -227,14 +235,14 @@ async def sweep_while_sending(town: Town, make_rooms: MakeRooms, server: Scripte
 
 
 async def test_while_its_lease_lasts_a_senders_row_is_nobody_elses(
-    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp
+    tables: NotifierTables, make_parts: MakeParts, server: ScriptedSmtp
 ) -> None:
-    assert await sweep_while_sending(town, make_rooms, server) == 1
-    assert (await town.delivery())["state"] == "sent"
+    assert await sweep_while_sending(tables, make_parts, server) == 1
+    assert (await tables.delivery())["state"] == "sent"
 
 
 async def test_without_the_lease_it_is_taken_from_a_sender_that_lives_and_mailed_twice(
-    town: Town, make_rooms: MakeRooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, make_parts: MakeParts, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fences.take_out_lease(monkeypatch)
-    assert await sweep_while_sending(town, make_rooms, server) == 2
+    assert await sweep_while_sending(tables, make_parts, server) == 2

@@ -12,12 +12,12 @@ import pytest_asyncio
 from taskbell.database import Database, Transaction
 from taskbell.errors import Retry
 from taskbell.settings import DatabaseAccess, load
-from tests.chaos import fences
+from tests.chaos.support import fences
 from tests.integration.common.database.conftest import connected
-from tests.integration.common.messaging.rig import QUEUE
-from tests.integration.common.outbox.test_relay import Office
-from tests.integration.maintenance.shop import Shop, open_shop, wish
-from tests.integration.scheduler.conftest import MINUTELY, World
+from tests.integration.common.messaging.harness import QUEUE
+from tests.integration.common.outbox.test_relay import RelayHarness
+from tests.integration.maintenance.use_cases import Maintenance, open_maintenance, status_update
+from tests.integration.scheduler.conftest import MINUTELY, SchedulerHarness
 from tests.support.proxy import Proxy
 from tests.support.vhosts import Vhost
 from tests.support.virtual_clock import VirtualClock
@@ -37,14 +37,14 @@ async def taken(vhost: Vhost, queue: str) -> dict[str, int]:
 
 
 @contextlib.asynccontextmanager
-async def relaying(database: Database, url: str, **given: Any) -> AsyncIterator[Office]:
+async def relaying(database: Database, url: str, **given: Any) -> AsyncIterator[RelayHarness]:
     """A service's outbox, whose relay runs."""
-    office = Office(database, url, **given)
-    office.start()
+    relay = RelayHarness(database, url, **given)
+    relay.start()
     try:
-        yield office
+        yield relay
     finally:
-        await office.close()
+        await relay.close()
 
 
 # --- publisher confirm
@@ -58,19 +58,19 @@ async def break_while_publishing(database: Database, vhost: Vhost) -> dict[str, 
     Returns:
         how often each row's message came, once no row waits any more.
     """
-    async with Proxy(vhost.url) as proxy, relaying(database, proxy.url, timeout=1) as office:
-        await eventually(lambda: office.state["state"] == "ready")
+    async with Proxy(vhost.url) as proxy, relaying(database, proxy.url, timeout=1) as relay:
+        await eventually(lambda: relay.state["state"] == "ready")
         proxy.hold()
-        await office.write(*ROWS)
+        await relay.write(*ROWS)
         await proxy.held.wait()
 
         async def noticed() -> bool:
-            return await office.waiting() == 0 or office.state["state"] == "waiting"
+            return await relay.waiting() == 0 or relay.state["state"] == "waiting"
 
         await eventually(noticed)
         proxy.cut()
         proxy.release()
-        await office.all_published()
+        await relay.all_published()
     return await taken(vhost, QUEUE)
 
 
@@ -89,29 +89,29 @@ async def test_without_the_confirm_it_loses_all_of_it(
 
 
 @pytest_asyncio.fixture
-async def processes(database_url: str) -> AsyncIterator[Sequence[Shop]]:
+async def processes(database_url: str) -> AsyncIterator[Sequence[Maintenance]]:
     """Three processes of the maintenance service."""
     async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(open_shop(database_url)) for _ in range(3)]
+        yield [await stack.enter_async_context(open_maintenance(database_url)) for _ in range(3)]
 
 
-class Gate:
+class Barrier:
     """Holds a process's set of commands between its look at what ran before and its lock on the tasks."""
 
-    def __init__(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.opened = asyncio.Event(), asyncio.Event()
-        lock_statuses = shop.statuses._tasks.lock_statuses
+        lock_statuses = maintenance.statuses._tasks.lock_statuses
 
         async def held(transaction: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
             self.reached.set()
             await self.opened.wait()
             return await lock_statuses(transaction, ids)
 
-        monkeypatch.setattr(shop.statuses._tasks, "lock_statuses", held)
+        monkeypatch.setattr(maintenance.statuses._tasks, "lock_statuses", held)
 
 
 async def deliver_twice_at_once(
-    processes: Sequence[Shop], monkeypatch: pytest.MonkeyPatch
+    processes: Sequence[Maintenance], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[str], str | None]:
     """One command comes to two processes, with another one for the same task between them.
 
@@ -123,18 +123,18 @@ async def deliver_twice_at_once(
     """
     first, second, third = processes
     task = await first.task()
-    done, reopened = wish(task, "done", "m-done"), wish(task, "pending", "m-reopened")
-    gates = [Gate(shop, monkeypatch) for shop in processes]
+    done, reopened = status_update(task, "done", "m-done"), status_update(task, "pending", "m-reopened")
+    barriers = [Barrier(maintenance, monkeypatch) for maintenance in processes]
     updates: list[asyncio.Task[None]] = []
-    for shop, gate, command in zip(processes, gates, (done, reopened, done), strict=True):
-        updates.append(asyncio.create_task(shop.statuses.update([command])))
+    for maintenance, barrier, command in zip(processes, barriers, (done, reopened, done), strict=True):
+        updates.append(asyncio.create_task(maintenance.statuses.update([command])))
 
-        async def arrived(gate: Gate = gate) -> bool:
-            return gate.reached.is_set() or await waits_for_a_lock(second)
+        async def arrived(barrier: Barrier = barrier) -> bool:
+            return barrier.reached.is_set() or await waits_for_a_lock(second)
 
         await eventually(arrived)
-    for gate, update in zip(gates, updates, strict=True):
-        gate.opened.set()
+    for barrier, update in zip(barriers, updates, strict=True):
+        barrier.opened.set()
         with contextlib.suppress(Retry):  # what a retry does, comes next
             await update
     await third.statuses.update([done])
@@ -142,15 +142,15 @@ async def deliver_twice_at_once(
     return [event["new_status"] for event in events], await first.status(task)
 
 
-async def waits_for_a_lock(shop: Shop) -> bool:
+async def waits_for_a_lock(maintenance: Maintenance) -> bool:
     """Does a transaction wait for another one?"""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return bool(await shop.value(waiting))
+    return bool(await maintenance.value(waiting))
 
 
 @pytest.mark.parametrize("missing", ["nothing", "the lock", "the key"])
 async def test_a_command_delivered_twice_at_once_takes_effect_once_by_its_key_or_its_lock_alone(
-    processes: Sequence[Shop], monkeypatch: pytest.MonkeyPatch, missing: str
+    processes: Sequence[Maintenance], monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     if missing == "the lock":
         fences.take_out_command_lock(monkeypatch)
@@ -161,7 +161,7 @@ async def test_a_command_delivered_twice_at_once_takes_effect_once_by_its_key_or
 
 
 async def test_without_key_and_lock_it_takes_effect_twice(
-    processes: Sequence[Shop], monkeypatch: pytest.MonkeyPatch
+    processes: Sequence[Maintenance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fences.take_out_command_lock(monkeypatch)
     await fences.take_out_command_key(processes[0].database, monkeypatch)
@@ -172,44 +172,46 @@ async def test_without_key_and_lock_it_takes_effect_twice(
 
 
 @pytest_asyncio.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
+async def harness(database_url: str) -> AsyncIterator[SchedulerHarness]:
     clock = VirtualClock(database_url)
     await clock.install()
     database = Database.connect(load(DatabaseAccess, database_url=database_url), name="test scheduler")
-    yield World(database_url, database, clock)
+    yield SchedulerHarness(database_url, database, clock)
     await database.close()
     await clock.close()
 
 
-async def set_back_after_publishing(world: World, vhost: Vhost) -> dict[str, int]:
+async def set_back_after_publishing(harness: SchedulerHarness, vhost: Vhost) -> dict[str, int]:
     """An occurrence is published, its message's row pruned, and the position is set back to before it.
 
     Returns:
         how often each message came to its queue, at any number of schedulers.
     """
-    schedulers = [world.scheduler(MINUTELY) for _ in range(2)]
-    async with relaying(world.database, vhost.url, owner="scheduler") as office:
-        await world.at("2026-11-20T08:00:30")
-        await world.turn(*schedulers)
-        await world.at("2026-11-20T08:01:30")
-        await world.turn(*schedulers)
-        await office.all_published()
-        await world.sql("DELETE FROM taskbell.outbox WHERE published_at IS NOT NULL")
-        await world.sql("UPDATE taskbell.schedule_state SET position = position - interval '1 minute'")
-        await world.turn(*schedulers)
-        await office.all_published()
+    schedulers = [harness.scheduler(MINUTELY) for _ in range(2)]
+    async with relaying(harness.database, vhost.url, owner="scheduler") as relay:
+        await harness.at("2026-11-20T08:00:30")
+        await harness.turn(*schedulers)
+        await harness.at("2026-11-20T08:01:30")
+        await harness.turn(*schedulers)
+        await relay.all_published()
+        await harness.sql("DELETE FROM taskbell.outbox WHERE published_at IS NOT NULL")
+        await harness.sql("UPDATE taskbell.schedule_state SET position = position - interval '1 minute'")
+        await harness.turn(*schedulers)
+        await relay.all_published()
     return await taken(vhost, "maintenance.generate_task_report")
 
 
-async def test_an_occurrence_is_published_once_though_the_position_is_set_back(world: World, vhost: Vhost) -> None:
-    assert list((await set_back_after_publishing(world, vhost)).values()) == [1]
+async def test_an_occurrence_is_published_once_though_the_position_is_set_back(
+    harness: SchedulerHarness, vhost: Vhost
+) -> None:
+    assert list((await set_back_after_publishing(harness, vhost)).values()) == [1]
 
 
 async def test_without_the_occurrence_key_it_is_published_twice(
-    world: World, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+    harness: SchedulerHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await fences.take_out_occurrence_key(world.database, monkeypatch)
-    assert list((await set_back_after_publishing(world, vhost)).values()) == [2]
-    assert await world.sql("SELECT key, count(*) FROM taskbell.occurrence GROUP BY key") == [
+    await fences.take_out_occurrence_key(harness.database, monkeypatch)
+    assert list((await set_back_after_publishing(harness, vhost)).values()) == [2]
+    assert await harness.sql("SELECT key, count(*) FROM taskbell.occurrence GROUP BY key") == [
         ("2026-11-20T08:01:00Z", 2)
     ]

@@ -21,8 +21,8 @@ from taskbell_notifier.mail.links import Links
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Rendered, Renderer
 from taskbell_notifier.mail.report import read_report
-from tests.chaos.fuzzing import fuzz
-from tests.chaos.plan import Plan
+from tests.chaos.support.fuzzing import fuzz
+from tests.chaos.support.plan import Plan
 from tests.unit.notifier.mail import reading
 from tests.unit.notifier.mail.samples import BERLIN, FRIDAY_EIGHT, HOSTILE_TITLES, LANGUAGES, REPORT_DATE
 

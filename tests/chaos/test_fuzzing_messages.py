@@ -20,8 +20,8 @@ from taskbell.messaging.consuming.delivery import Envelope, envelope_of
 from taskbell.messaging.consuming.failures import REASON_LIMIT, dead, reason_of, retry
 from taskbell.messaging.publishing import publisher
 from taskbell.messaging.wire import frames
-from tests.chaos.fuzzing import fuzz
-from tests.chaos.plan import Plan
+from tests.chaos.support.fuzzing import fuzz
+from tests.chaos.support.plan import Plan
 
 SAMPLES = Path(__file__).parents[1] / "contract" / "samples"
 QUEUE = "maintenance.update_task_status"

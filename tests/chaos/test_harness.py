@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.chaos.figures import Figure, Figures
-from tests.chaos.plan import Plan
+from tests.chaos.support.figures import Figure, Figures
+from tests.chaos.support.plan import Plan
 
 
 def test_a_run_is_quick_and_its_seed_is_drawn_unless_told_otherwise() -> None:

@@ -12,12 +12,12 @@ from taskbell.messaging.topology import topology
 from taskbell_devstack.errors import NotReady
 from taskbell_devstack.services import Service
 from taskbell_devstack.stack import Stack
-from tests.chaos import deadly
-from tests.chaos.arrivals import Arrivals
-from tests.chaos.figures import Figures
-from tests.chaos.plan import Plan
-from tests.support.house import House
+from tests.chaos.support import crashing_maintenance
+from tests.chaos.support.arrivals import Arrivals
+from tests.chaos.support.figures import Figures
+from tests.chaos.support.plan import Plan
 from tests.support.inbox import Inbox
+from tests.support.installation import Installation
 from tests.support.servers import STACK, Run
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
@@ -32,37 +32,42 @@ async def test_a_message_that_kills_its_process_goes_to_the_dead_letters_alone(
     processes: int, plan: Plan, seed: int, figures: Figures, database_url: str, vhost: Vhost, inbox: Inbox
 ) -> None:
     chance = random.Random(seed)
-    house = House(database_url, vhost, inbox)
+    installation = Installation(database_url, vhost, inbox)
     # Each delivery costs the start of a process. With two, one may have others in hand when the killer comes to it.
     limit, neighbours = plan.pick(quick=(3 if processes == 1 else 8, 20), full=(20, 200))
     await with_delivery_limit(vhost, limit)
     tasks = range(1, neighbours + 1)
-    await house.insert("tasks", [{"id": task, "title": "A", "status": "pending", "priority": "low"} for task in tasks])
+    await installation.insert(
+        "tasks", [{"id": task, "title": "A", "status": "pending", "priority": "low"} for task in tasks]
+    )
     messages = [*tasks]
-    messages.insert(chance.randrange(neighbours), deadly.TASK)
+    messages.insert(chance.randrange(neighbours), crashing_maintenance.TASK)
     for task in messages:
         body = {"task_id": task, "new_status": "done"}
         assert await vhost.management.publish(COMMANDS, QUEUE, body, properties={"message_id": f"update-{task}"})
 
-    environment = house.environment() | {"PYTHONPATH": str(ROOT)}
-    services = [Service(f"deadly-{number}-{vhost.name}", deadly.__name__, environment) for number in range(processes)]
-    async with Arrivals(vhost.url, "maintenance.dead") as letters:
+    environment = installation.environment() | {"PYTHONPATH": str(ROOT)}
+    services = [
+        Service(f"crashing-{number}-{vhost.name}", crashing_maintenance.__name__, environment)
+        for number in range(processes)
+    ]
+    async with Arrivals(vhost.url, "maintenance.dead") as dead_letters:
 
         async def over() -> bool:
-            return bool(letters.messages) and await ended(house) + len(letters.messages) > neighbours
+            return bool(dead_letters.messages) and await ended(installation) + len(dead_letters.messages) > neighbours
 
         starts = sum(await asyncio.gather(*(kept_running(service, over, at_most=3 * limit) for service in services)))
-        ids = letters.ids()
+        ids = dead_letters.ids()
 
-    assert ids == [f"update-{deadly.TASK}"], f"SEED={seed}"
-    done = await house.rows("SELECT message_id FROM taskbell.command WHERE state = 'done'")
+    assert ids == [f"update-{crashing_maintenance.TASK}"], f"SEED={seed}"
+    done = await installation.rows("SELECT message_id FROM taskbell.command WHERE state = 'done'")
     assert {row["message_id"] for row in done} == {f"update-{task}" for task in tasks}, f"SEED={seed}"
     figures.note(ROW, f"starts of {processes} until it was rid of the message", starts, at_most=limit + 1 + processes)
 
 
-async def ended(house: House) -> int:
+async def ended(installation: Installation) -> int:
     """How many commands have their outcome."""
-    return int(await house.value("SELECT count(*) FROM taskbell.command"))
+    return int(await installation.value("SELECT count(*) FROM taskbell.command"))
 
 
 async def kept_running(service: Service, over: Callable[[], Awaitable[bool]], *, at_most: int) -> int:

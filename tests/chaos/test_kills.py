@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from tests.chaos import checker
-from tests.chaos.crew import Crew, Member
-from tests.chaos.figures import Figures
-from tests.chaos.ground import Ground, Server
-from tests.chaos.plan import Plan
-from tests.chaos.scene import environment
-from tests.chaos.sink import Sink, logged_sink
-from tests.chaos.town import Town, every_status_changed_once, fresh_town
+from tests.chaos.support.app_tables import AppTables, every_status_changed_once, fresh_app_tables
+from tests.chaos.support.comparison import compare
+from tests.chaos.support.figures import Figures
+from tests.chaos.support.own_servers import OwnServers, Server
+from tests.chaos.support.plan import Plan
+from tests.chaos.support.processes import Processes, ServiceProcess
+from tests.chaos.support.sink import Sink, logged_sink
+from tests.chaos.support.workload import environment
 from tests.support.waiting import eventually
 
 POOL = 8
@@ -46,9 +46,9 @@ SETTLES = 420.0  # seconds for the last lease to run out, and what it held to be
 class Killer:
     """Kills what the list says, one after the other as the mailing goes on, and starts again what it killed."""
 
-    ground: Ground
-    crew: Crew
-    town: Town
+    own_servers: OwnServers
+    processes: Processes
+    tables: AppTables
     rng: random.Random
     done: Counter[Target] = field(default_factory=Counter)
     resends_seen: float = 0
@@ -61,25 +61,25 @@ class Killer:
         """One process of that kind; returns while it is being started again."""
         if target in ("postgresql", "rabbitmq"):
             await self.settled()
-            await asyncio.to_thread(self.ground.kill, cast(Server, target))
+            await asyncio.to_thread(self.own_servers.kill, cast(Server, target))
             self._start(self._bring_back(cast(Server, target)))
         else:
-            members = self.crew.of(target)
-            await eventually(lambda: any(it.ready for it in members), limit=200, what=f"a {target} to kill")
-            member = self.rng.choice([it for it in members if it.ready])
-            await self._ask(member)
-            await member.kill()
+            candidates = self.processes.of(target)
+            await eventually(lambda: any(it.ready for it in candidates), limit=200, what=f"a {target} to kill")
+            process = self.rng.choice([it for it in candidates if it.ready])
+            await self._ask(process)
+            await process.kill()
             if target == "notifier":
                 # What it leaves in the data window is among these; the other notifier's are there as well.
-                in_data = await self.town.insisting("SELECT id FROM taskbell.delivery WHERE phase = 'data'")
+                in_data = await self.tables.insisting("SELECT id FROM taskbell.delivery WHERE phase = 'data'")
                 self.left_in_data.append({row["id"] for row in in_data})
-            self._start(member.start())
+            self._start(process.start())
         self.done[target] += 1
 
     async def count_resends(self) -> None:
         """Asks all that run, before they are stopped."""
-        for member in self.crew.of("notifier"):
-            await self._ask(member)
+        for process in self.processes.of("notifier"):
+            await self._ask(process)
 
     async def settled(self) -> None:
         """Until all that was killed runs again."""
@@ -99,78 +99,78 @@ class Killer:
             counts[first] += 1
         return counts
 
-    async def _ask(self, member: Member) -> None:
-        if member.service == "notifier":
-            self.resends_seen += await member.metric("taskbell_mail_resends_total")
+    async def _ask(self, process: ServiceProcess) -> None:
+        if process.service == "notifier":
+            self.resends_seen += await process.metric("taskbell_mail_resends_total")
 
     async def _bring_back(self, server: Server) -> None:
         await asyncio.sleep(self.rng.uniform(0, 2))  # how long it is away is part of the attack
-        await self.ground.start(server)
+        await self.own_servers.start(server)
 
     def _start(self, starting: Coroutine[Any, Any, None]) -> None:
         self._starting.append(asyncio.create_task(starting))
 
 
 async def test_a_hundred_kills_lose_nothing_and_double_nothing(
-    ground: Ground, plan: Plan, seed: int, figures: Figures, tmp_path: Path
+    own_servers: OwnServers, plan: Plan, seed: int, figures: Figures, tmp_path: Path
 ) -> None:
     rng = random.Random(seed)
     people, statuses = plan.pick(quick=250, full=5_000), plan.pick(quick=100, full=2_000)
     targets = [target for target, number in plan.pick(quick=QUICK, full=FULL).items() for _ in range(number)]
     rng.shuffle(targets)
     async with (
-        fresh_town(ground) as town,
+        fresh_app_tables(own_servers) as tables,
         logged_sink(tmp_path, seed=seed) as sink,
-        crew_of(ground, town, sink, tmp_path, plan) as crew,
+        processes_of(own_servers, tables, sink, tmp_path, plan) as processes,
     ):
         slow_down(sink, plan)
-        await town.people(people)
-        tasks = await town.tasks(statuses)
-        events = await ground.management.listen("taskbell.events", "task.status_changed")
-        await crew.start()
-        killer = Killer(ground, crew, town, rng)
-        commands = asyncio.create_task(town.start_work_on(tasks))
+        await tables.people(people)
+        tasks = await tables.tasks(statuses)
+        events = await own_servers.management.listen("taskbell.events", "task.status_changed")
+        await processes.start()
+        killer = Killer(own_servers, processes, tables, rng)
+        commands = asyncio.create_task(tables.start_work_on(tasks))
         for kind in KINDS:  # the first one at once; the scheduler follows at the full minute
-            await town.insisting(f"SELECT taskbell.enqueue('{kind}.due', '{{}}'::jsonb, 'first {kind}')")
-        looking = asyncio.create_task(look_at_leases(town)) if not plan.full else None
+            await tables.insisting(f"SELECT taskbell.enqueue('{kind}.due', '{{}}'::jsonb, 'first {kind}')")
+        looking = asyncio.create_task(look_at_leases(tables)) if not plan.full else None
         await attack(killer, targets, sink, deliveries=len(KINDS) * people)
         during = sum(sink.taken().values()) < len(KINDS) * people
         await killer.settled()
         await commands
         if looking is not None:
             looking.cancel()
-            await let_leases_run_out(town, crew, killer)
-        await eventually(lambda: nothing_is_left(town, ground, people, statuses), limit=SETTLES, what="the end")
+            await let_leases_run_out(tables, processes, killer)
+        await eventually(lambda: nothing_is_left(tables, own_servers, people, statuses), limit=SETTLES, what="the end")
         await killer.count_resends()
-        crew.check_running()
-        await crew.stop()
+        processes.check_running()
+        await processes.stop()
 
-        verdict = await checker.compare(town, sink, people=people, kinds=KINDS)
-        said = f"SEED={seed}, {dict(killer.done)}: {dict(verdict.states)}, {len(verdict.doubled)} taken twice"
+        comparison = await compare(tables, sink, people=people, kinds=KINDS)
+        said = f"SEED={seed}, {dict(killer.done)}: {dict(comparison.states)}, {len(comparison.doubled)} taken twice"
         print(said)
-        verdict.check()
-        assert set(verdict.states) <= {"sent", "failed"}, said
+        comparison.check()
+        assert set(comparison.states) <= {"sent", "failed"}, said
         # A second death in the data window is the one end but `sent`: there is no second resend.
-        assert set(verdict.failures) <= {CUT_OFF_TWICE}, said
-        assert set(verdict.doubled.values()) <= {2}, said
-        worst = max(killer.by_kill(verdict.resent))
+        assert set(comparison.failures) <= {CUT_OFF_TWICE}, said
+        assert set(comparison.doubled.values()) <= {2}, said
+        worst = max(killer.by_kill(comparison.resent))
         assert worst <= 2 * POOL, said
-        assert killer.resends_seen <= len(verdict.resent), said
+        assert killer.resends_seen <= len(comparison.resent), said
         assert sum(killer.done.values()) == len(targets), said
-        await every_status_changed_once(town, ground, events, tasks)
+        await every_status_changed_once(tables, own_servers, events, tasks)
         for queue in ("notifier.dead", "maintenance.dead"):
-            assert (await ground.management.depth(queue)).ready == 0, said
+            assert (await own_servers.management.depth(queue)).ready == 0, said
         row = "kill -9 at random"
         figures.note(row, "kills", sum(killer.done.values()), at_least=plan.pick(quick=8, full=100))
-        figures.note(row, "deliveries", sum(verdict.states.values()), at_least=plan.pick(quick=500, full=10_000))
+        figures.note(row, "deliveries", sum(comparison.states.values()), at_least=plan.pick(quick=500, full=10_000))
         figures.note(row, "last kill before the last mail (1: yes)", during, at_least=plan.pick(quick=0, full=1))
-        figures.note(row, "mails lost", len(verdict.lost) + len(verdict.missing), at_most=0)
-        figures.note(row, "mails taken twice outside the data window", len(verdict.unexplained), at_most=0)
-        figures.note(row, "mails taken twice inside it", len(verdict.doubled))
-        figures.note(row, "rows whose one resend was cut off too, and that ended failed", verdict.states["failed"])
+        figures.note(row, "mails lost", len(comparison.lost) + len(comparison.missing), at_most=0)
+        figures.note(row, "mails taken twice outside the data window", len(comparison.unexplained), at_most=0)
+        figures.note(row, "mails taken twice inside it", len(comparison.doubled))
+        figures.note(row, "rows whose one resend was cut off too, and that ended failed", comparison.states["failed"])
         figures.note(row, "resends a kill of a notifier, at most", worst, at_most=2 * POOL)
-        figures.note(row, "resends", len(verdict.resent))
-        figures.note(row, "resends that the metric missed", len(verdict.resent) - killer.resends_seen)
+        figures.note(row, "resends", len(comparison.resent))
+        figures.note(row, "resends that the metric missed", len(comparison.resent) - killer.resends_seen)
 
 
 def slow_down(sink: Sink, plan: Plan) -> None:
@@ -181,14 +181,14 @@ def slow_down(sink: Sink, plan: Plan) -> None:
     sink.server.rule("DOT", delay=0.1, chance=0.5)
 
 
-def crew_of(ground: Ground, town: Town, sink: Sink, folder: Path, plan: Plan) -> Crew:
+def processes_of(own_servers: OwnServers, tables: AppTables, sink: Sink, folder: Path, plan: Plan) -> Processes:
     """Two of each service."""
     schedules = folder / "schedules.toml"
     schedules.write_text(SCHEDULES, encoding="utf-8")
-    crew = Crew(
+    processes = Processes(
         environment(
-            ground,
-            town,
+            own_servers,
+            tables,
             sink,
             MAIL_POOL_SIZE=str(POOL),
             MAIL_DATA_TIMEOUT="5",
@@ -197,8 +197,8 @@ def crew_of(ground: Ground, town: Town, sink: Sink, folder: Path, plan: Plan) ->
         )
     )
     for service in ("scheduler", "notifier", "maintenance"):
-        crew.add(service, 2)
-    return crew
+        processes.add(service, 2)
+    return processes
 
 
 async def attack(killer: Killer, targets: list[Target], sink: Sink, *, deliveries: int) -> None:
@@ -209,28 +209,28 @@ async def attack(killer: Killer, targets: list[Target], sink: Sink, *, deliverie
         await killer.kill(target)
 
 
-async def look_at_leases(town: Town) -> None:
+async def look_at_leases(tables: AppTables) -> None:
     """Has sweepers look at rows as soon as their lease is over; a look at each two minutes after its planning suits
     longer runs, and changes nothing about what is then found."""
     while True:
-        await town.insisting(
+        await tables.insisting(
             "UPDATE taskbell.delivery SET due_at = lease_until WHERE state = 'sending' AND due_at > lease_until"
         )
         await asyncio.sleep(1)
 
 
-async def let_leases_run_out(town: Town, crew: Crew, killer: Killer) -> None:
+async def let_leases_run_out(tables: AppTables, processes: Processes, killer: Killer) -> None:
     """Instead of waiting for them: nothing runs, so whoever held one is gone, and then their time is over."""
     await killer.count_resends()
-    await crew.stop()
-    await town.execute("UPDATE taskbell.delivery SET lease_until = now(), due_at = now() WHERE state = 'sending'")
-    await crew.start()
+    await processes.stop()
+    await tables.execute("UPDATE taskbell.delivery SET lease_until = now(), due_at = now() WHERE state = 'sending'")
+    await processes.start()
 
 
-async def nothing_is_left(town: Town, ground: Ground, people: int, statuses: int) -> bool:
+async def nothing_is_left(tables: AppTables, own_servers: OwnServers, people: int, statuses: int) -> bool:
     """All rows are there and have ended, all is published, all commands are done."""
-    assert await town.number("SELECT count(*) FROM taskbell.delivery") >= len(KINDS) * people
-    assert await town.open_deliveries() == 0
-    assert await town.number("SELECT count(*) FROM taskbell.command WHERE state = 'done'") == statuses
-    assert await town.unpublished() == 0
+    assert await tables.number("SELECT count(*) FROM taskbell.delivery") >= len(KINDS) * people
+    assert await tables.open_deliveries() == 0
+    assert await tables.number("SELECT count(*) FROM taskbell.command WHERE state = 'done'") == statuses
+    assert await tables.unpublished() == 0
     return True

@@ -12,10 +12,11 @@ import pytest
 from taskbell.contracts.catalogue import EVENTS
 from taskbell.errors import BrokerUnavailable
 from taskbell.messaging.publishing.publisher import PUBLISH_TIMEOUT, Outgoing, Publisher
-from tests.chaos.figures import Figures
-from tests.chaos.ground import Ground
-from tests.chaos.plan import Plan
-from tests.chaos.scene import (
+from tests.chaos.support.app_tables import nothing_can_be_written
+from tests.chaos.support.figures import Figures
+from tests.chaos.support.own_servers import OwnServers
+from tests.chaos.support.plan import Plan
+from tests.chaos.support.workload import (
     LIMIT,
     STATUSES,
     all_is_done,
@@ -23,56 +24,57 @@ from tests.chaos.scene import (
     commands_are_done,
     everything_is_consumed,
     is_empty,
-    prepared,
+    prepared_workload,
     publish,
     publish_commands,
-    scene,
+    running_workload,
     since,
     start_mailing,
 )
-from tests.chaos.town import nothing_can_be_written
 from tests.support.waiting import eventually
 
 EVENTS_FOR_NOBODY = 300
 
 
-async def test_the_broker_is_killed_for_a_minute(ground: Ground, plan: Plan, figures: Figures, tmp_path: Path) -> None:
+async def test_the_broker_is_killed_for_a_minute(
+    own_servers: OwnServers, plan: Plan, figures: Figures, tmp_path: Path
+) -> None:
     away = plan.pick(quick=3.0, full=60.0)
-    async with scene(ground, tmp_path) as it:
-        pids = [member.pid for member in it.crew.members]
-        await asyncio.to_thread(ground.kill, "rabbitmq")
+    async with running_workload(own_servers, tmp_path) as it:
+        pids = [process.pid for process in it.processes.all]
+        await asyncio.to_thread(own_servers.kill, "rabbitmq")
         killed = time.monotonic()
-        await it.town.start_work_on(it.tasks)
-        assert await it.town.unpublished() == STATUSES
+        await it.tables.start_work_on(it.tasks)
+        assert await it.tables.unpublished() == STATUSES
         await asyncio.sleep(max(0.0, killed + away - time.monotonic()))
-        back = await ground.start("rabbitmq")
-        await eventually(lambda: everything_is_consumed(ground), limit=LIMIT)
+        back = await own_servers.start("rabbitmq")
+        await eventually(lambda: everything_is_consumed(own_servers), limit=LIMIT)
         row = "broker killed"
         figures.note(row, "seconds away", back - killed, at_least=away)
         figures.note(row, "seconds from its accepting connections to the last consumer", since(back), at_most=10)
         await eventually(lambda: all_is_done(it), limit=LIMIT)
         figures.note(row, "seconds until all was caught up with", since(back))
-        assert [member.pid for member in it.crew.members] == pids
+        assert [process.pid for process in it.processes.all] == pids
         await check(it)
 
 
 @pytest.mark.full
 async def test_services_that_start_before_their_broker_wait_for_it_and_say_so(
-    ground: Ground, plan: Plan, figures: Figures, tmp_path: Path
+    own_servers: OwnServers, plan: Plan, figures: Figures, tmp_path: Path
 ) -> None:
-    async with prepared(ground, tmp_path) as it:
-        await asyncio.to_thread(ground.stop, "rabbitmq")
-        starting = asyncio.create_task(it.crew.start())
-        for member in it.crew.members:
-            await eventually(lambda: member.is_red("RabbitMQ"), limit=60, what=f"{member.name} red")  # noqa: B023
-        await it.town.start_work_on(it.tasks)
+    async with prepared_workload(own_servers, tmp_path) as it:
+        await asyncio.to_thread(own_servers.stop, "rabbitmq")
+        starting = asyncio.create_task(it.processes.start())
+        for process in it.processes.all:
+            await eventually(lambda: process.is_red("RabbitMQ"), limit=60, what=f"{process.name} red")  # noqa: B023
+        await it.tables.start_work_on(it.tasks)
         stopped = time.monotonic()
         await asyncio.sleep(plan.pick(quick=0.0, full=30.0))
-        it.crew.check_running()
+        it.processes.check_running()
         assert not starting.done()
-        assert await it.town.unpublished() == STATUSES
-        back = await ground.start("rabbitmq")
-        await eventually(lambda: everything_is_consumed(ground), limit=LIMIT)
+        assert await it.tables.unpublished() == STATUSES
+        back = await own_servers.start("rabbitmq")
+        await eventually(lambda: everything_is_consumed(own_servers), limit=LIMIT)
         row = "broker down at start"
         figures.note(row, "seconds waited for it", back - stopped)
         figures.note(row, "seconds from its accepting connections to the last consumer", since(back), at_most=10)
@@ -81,38 +83,38 @@ async def test_services_that_start_before_their_broker_wait_for_it_and_say_so(
         await start_mailing(it)
         await eventually(lambda: all_is_done(it), limit=LIMIT)
         await check(it)
-        await it.crew.stop()
+        await it.processes.stop()
 
 
 async def test_postgresql_is_stopped_for_two_minutes_with_a_thousand_messages_queued(
-    ground: Ground, plan: Plan, figures: Figures, tmp_path: Path
+    own_servers: OwnServers, plan: Plan, figures: Figures, tmp_path: Path
 ) -> None:
     away = plan.pick(quick=5.0, full=120.0)
-    async with scene(ground, tmp_path) as it, Redeliveries(ground) as redeliveries:
-        pids = [member.pid for member in it.crew.members]
-        async with nothing_can_be_written(it.town):
-            await publish_commands(ground, it.tasks[:100])
-            await eventually(lambda: all_are_taken(ground), what="commands under way")
-            await asyncio.to_thread(ground.stop, "postgresql")
+    async with running_workload(own_servers, tmp_path) as it, Redeliveries(own_servers) as redeliveries:
+        pids = [process.pid for process in it.processes.all]
+        async with nothing_can_be_written(it.tables):
+            await publish_commands(own_servers, it.tasks[:100])
+            await eventually(lambda: all_are_taken(own_servers), what="commands under way")
+            await asyncio.to_thread(own_servers.stop, "postgresql")
         stopped = time.monotonic()
-        await publish_commands(ground, it.tasks[100:])
-        await publish_events_for_nobody(ground, EVENTS_FOR_NOBODY)
+        await publish_commands(own_servers, it.tasks[100:])
+        await publish_events_for_nobody(own_servers, EVENTS_FOR_NOBODY)
         used = cpu_seconds(pids)
-        for member in it.crew.members:
-            await eventually(member.is_red, what=f"{member.name} red")
+        for process in it.processes.all:
+            await eventually(process.is_red, what=f"{process.name} red")
         await asyncio.sleep(max(0.0, stopped + away - time.monotonic()))
-        it.crew.check_running()
+        it.processes.check_running()
         busy = (cpu_seconds(pids) - used) / (time.monotonic() - stopped)
-        back = await ground.start("postgresql")
-        for member in it.crew.members:
-            await eventually(member.is_ready, limit=LIMIT, what=f"{member.name} green")
+        back = await own_servers.start("postgresql")
+        for process in it.processes.all:
+            await eventually(process.is_ready, limit=LIMIT, what=f"{process.name} green")
         row = "PostgreSQL stopped"
         figures.note(row, "seconds away", back - stopped, at_least=away)
         figures.note(row, "share of a core used by all services meanwhile", busy, at_most=0.1)
         figures.note(row, "seconds until all were ready again", since(back))
         await eventually(lambda: all_is_done(it), limit=LIMIT)
         figures.note(row, "seconds until all was caught up with", since(back))
-        assert [member.pid for member in it.crew.members] == pids, "restarted"
+        assert [process.pid for process in it.processes.all] == pids, "restarted"
         await check(it)
         counts = await redeliveries.taken()
         figures.note(row, "messages delivered", len(counts), at_least=1_000)
@@ -121,28 +123,30 @@ async def test_postgresql_is_stopped_for_two_minutes_with_a_thousand_messages_qu
         assert max(counts.values()) <= 1 + 3, counts.most_common(5)
 
 
-async def test_the_broker_is_short_of_memory(ground: Ground, plan: Plan, figures: Figures, tmp_path: Path) -> None:
+async def test_the_broker_is_short_of_memory(
+    own_servers: OwnServers, plan: Plan, figures: Figures, tmp_path: Path
+) -> None:
     lasts = plan.pick(quick=5.0, full=120.0)
-    async with scene(ground, tmp_path) as it:
-        paused = [*it.crew.of("maintenance"), *it.crew.of("notifier")]
+    async with running_workload(own_servers, tmp_path) as it:
+        paused = [*it.processes.of("maintenance"), *it.processes.of("notifier")]
         # They find their queues full when they go on, during the alarm.
-        for member in paused:
-            member.pause()
-        await publish_commands(ground, it.tasks)
-        await ground.run_short_of_memory(True)
+        for process in paused:
+            process.pause()
+        await publish_commands(own_servers, it.tasks)
+        await own_servers.run_short_of_memory(True)
         began = time.monotonic()
         try:
             mails = sum(it.sink.taken().values())
-            for member in paused:
-                member.resume()
+            for process in paused:
+                process.resume()
             longest = 0.0
             while since(began) < lasts:
-                longest = max(longest, await seconds_to_fail(ground))
-            await eventually(lambda: commands_are_done(it.town), limit=LIMIT, what="commands done under the alarm")
+                longest = max(longest, await seconds_to_fail(own_servers))
+            await eventually(lambda: commands_are_done(it.tables), limit=LIMIT, what="commands done under the alarm")
             more = sum(it.sink.taken().values()) - mails
-            waiting = await it.town.unpublished()
+            waiting = await it.tables.unpublished()
         finally:
-            await ground.run_short_of_memory(False)
+            await own_servers.run_short_of_memory(False)
         over = time.monotonic()
         assert more > 0, "no mail was sent under the alarm"
         assert waiting >= STATUSES, "the events' rows wait for the broker"
@@ -158,37 +162,37 @@ async def test_the_broker_is_short_of_memory(ground: Ground, plan: Plan, figures
 class Redeliveries:
     """How often each message was delivered to a queue of ours, as the broker itself tells (its firehose)."""
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
+    def __init__(self, own_servers: OwnServers) -> None:
+        self._own_servers = own_servers
         self._queues: list[str] = []
 
     async def __aenter__(self) -> "Redeliveries":
         for service in ("notifier", "maintenance"):
-            self._queues.append(await self._ground.management.listen("amq.rabbitmq.trace", f"deliver.{service}.#"))
-        await self._ground.trace(True)
+            self._queues.append(await self._own_servers.management.listen("amq.rabbitmq.trace", f"deliver.{service}.#"))
+        await self._own_servers.trace(True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._ground.trace(False)
+        await self._own_servers.trace(False)
 
     async def taken(self) -> Counter[str]:
         """Deliveries so far by message_id."""
         counts: Counter[str] = Counter()
         for queue in self._queues:
-            while messages := await self._ground.management.take(queue):
+            while messages := await self._own_servers.management.take(queue):
                 counts.update(message.headers["properties"]["message_id"] for message in messages)
         return counts
 
 
-async def publish_events_for_nobody(ground: Ground, number: int) -> None:
+async def publish_events_for_nobody(own_servers: OwnServers, number: int) -> None:
     """So many that the notifier has to handle, and that mail nobody."""
     keys = ("reminder.due", "overdue.due", "weekly.due")
-    await publish(ground, [(EVENTS, keys[n % 3], b'{"user_ids": []}', f"event-{n}") for n in range(number)])
+    await publish(own_servers, [(EVENTS, keys[n % 3], b'{"user_ids": []}', f"event-{n}") for n in range(number)])
 
 
-async def seconds_to_fail(ground: Ground) -> float:
+async def seconds_to_fail(own_servers: OwnServers) -> float:
     """How long a publish takes until it fails, under an alarm; what has no queue is published, so that none fills."""
-    publisher = Publisher(ground.broker_url, name="chaos under an alarm")
+    publisher = Publisher(own_servers.broker_url, name="chaos under an alarm")
     try:
         while True:  # what is on its way when the connection is blocked may be let through
             began = time.monotonic()
@@ -200,9 +204,9 @@ async def seconds_to_fail(ground: Ground) -> float:
         await publisher.close()
 
 
-async def all_are_taken(ground: Ground) -> bool:
+async def all_are_taken(own_servers: OwnServers) -> bool:
     """Are all commands in their consumer's hands?"""
-    return await is_empty(ground, "maintenance.update_task_status")
+    return await is_empty(own_servers, "maintenance.update_task_status")
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:

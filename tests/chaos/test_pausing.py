@@ -26,9 +26,9 @@ from taskbell_maintenance.app import build as build_maintenance
 from taskbell_maintenance.settings import MaintenanceSettings
 from taskbell_notifier.app import build as build_notifier
 from taskbell_notifier.settings import NotifierSettings
-from tests.chaos.figures import Figures
-from tests.chaos.load import Load
-from tests.chaos.plan import Plan
+from tests.chaos.support.figures import Figures
+from tests.chaos.support.message_stream import MessageStream
+from tests.chaos.support.plan import Plan
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
@@ -98,9 +98,9 @@ async def running(build: Callable[[Any, Process], Application], settings: Any) -
 @asynccontextmanager
 async def both(database_url: str, broker_url: str, server: ScriptedSmtp) -> AsyncIterator[Services]:
     where = {"database_url": database_url, "broker_url": broker_url, "database_pool_size": 6}
-    post = {"mail_server": server.host, "mail_port": server.port, "mail_default_sender": "bell@example.org"}
+    smtp = {"mail_server": server.host, "mail_port": server.port, "mail_default_sender": "bell@example.org"}
     async with (
-        running(build_notifier, load(NotifierSettings, **where, **post)) as notifier,
+        running(build_notifier, load(NotifierSettings, **where, **smtp)) as notifier,
         running(build_maintenance, load(MaintenanceSettings, **where)) as maintenance,
     ):
         yield Services([notifier, maintenance])
@@ -154,7 +154,7 @@ async def test_pausing_and_resuming_every_consumer_under_load_strands_no_message
         async with both(database_url, vhost.url, server) as services:
             names = [group.consumers.name for group in services.groups]
             assert names == ["taskbell notifier", "taskbell notifier sending", "taskbell maintenance"]
-            stream = Load(publisher, database, rng, lambda: services.count("done"))
+            stream = MessageStream(publisher, database, rng, lambda: services.count("done"))
             await stream.prepare()
             stop = asyncio.Event()
             streaming = asyncio.create_task(stream.run(stop))

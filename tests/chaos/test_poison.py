@@ -13,14 +13,14 @@ import pytest
 from aiormq.abc import DeliveredMessage
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.chaos.arrivals import Arrivals
-from tests.chaos.asking import Asking
-from tests.chaos.figures import Figures
-from tests.chaos.plan import Plan
-from tests.chaos.poison import MESSAGES, Poison, poisons
+from tests.chaos.support.arrivals import Arrivals
+from tests.chaos.support.figures import Figures
+from tests.chaos.support.plan import Plan
+from tests.chaos.support.poison_messages import MESSAGES, PoisonMessage, poison_messages
+from tests.chaos.support.status_requests import StatusRequests
 from tests.integration.common.messaging.raw import RawPublisher
-from tests.support.house import House
 from tests.support.inbox import Inbox
+from tests.support.installation import Installation
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 
@@ -31,24 +31,24 @@ PUBLISHERS = 2
 """So many messages are under way at once: few enough that what is measured is not how long they wait in a queue."""
 
 
-class DeadLetters:
+class PoisonRun:
     """What was published, and when its dead letter came."""
 
     def __init__(self) -> None:
-        self.published: list[Poison] = []
-        self.letters: dict[str | bytes, list[DeliveredMessage]] = defaultdict(list)
+        self.published: list[PoisonMessage] = []
+        self.dead_letters: dict[str | bytes, list[DeliveredMessage]] = defaultdict(list)
         self.delays: list[float] = []
         self._since: dict[str | bytes, list[float]] = defaultdict(list)
         self._under_way = asyncio.Semaphore(PUBLISHERS)
 
-    async def publish(self, url: str, given: Iterator[Poison]) -> None:
+    async def publish(self, url: str, given: Iterator[PoisonMessage]) -> None:
         """Publishes, each once there is room for one more under way."""
         async with RawPublisher(url) as raw:
             for poison in given:
                 try:
                     await asyncio.wait_for(self._under_way.acquire(), 60)
                 except TimeoutError:
-                    lost = [it.kind for it in self.published if it.identity not in self.letters]
+                    lost = [it.kind for it in self.published if it.identity not in self.dead_letters]
                     raise AssertionError(f"no dead letter came for a minute; there is none for {lost}") from None
                 self.published.append(poison)
                 self._since[poison.identity].append(time.perf_counter())
@@ -58,11 +58,11 @@ class DeadLetters:
                 )
                 assert accepted, poison.kind
 
-    def take(self, letter: DeliveredMessage) -> None:
+    def take(self, dead_letter: DeliveredMessage) -> None:
         """One has come."""
-        name = letter.header.properties.message_id or ""
-        identity = name if name.startswith("poison-") else letter.body
-        self.letters[identity].append(letter)
+        name = dead_letter.header.properties.message_id or ""
+        identity = name if name.startswith("poison-") else dead_letter.body
+        self.dead_letters[identity].append(dead_letter)
         if since := self._since[identity]:
             self.delays.append(time.perf_counter() - since.pop(0))
         self._under_way.release()
@@ -73,37 +73,39 @@ async def test_poison_goes_to_the_dead_letters_and_good_messages_go_their_way(
     plan: Plan, seed: int, figures: Figures, database_url: str, vhost: Vhost, inbox: Inbox
 ) -> None:
     count, usual = plan.pick(quick=(400, 100), full=(10_000, 1_000))
-    house = House(database_url, vhost, inbox)
-    await house.insert("tasks", [{"id": 7, "title": "A", "status": "pending", "priority": "low"}])
-    dead = DeadLetters()
+    installation = Installation(database_url, vhost, inbox)
+    await installation.insert("tasks", [{"id": 7, "title": "A", "status": "pending", "priority": "low"}])
+    run = PoisonRun()
     try:
-        await house.start(*SERVICES)
-        async with Asking(vhost.url, task=7) as good, Arrivals(vhost.url, *DEAD, each=dead.take):
+        await installation.start(*SERVICES)
+        async with StatusRequests(vhost.url, task=7) as good, Arrivals(vhost.url, *DEAD, each=run.take):
             await eventually(lambda: good.answers, what="the first answer: connections are open then")
             opened = time.monotonic()
             await eventually(lambda: len(good.between(opened, math.inf)) >= usual, what="the usual delay", limit=120)
-            given = poisons(random.Random(seed), count)
+            given = poison_messages(random.Random(seed), count)
             began = time.monotonic()
-            await asyncio.gather(*(dead.publish(vhost.url, given) for _ in range(PUBLISHERS)))
+            await asyncio.gather(*(run.publish(vhost.url, given) for _ in range(PUBLISHERS)))
             ended = time.monotonic()
-            await eventually(lambda: sum(map(len, dead.letters.values())) >= count, what=f"all letters, SEED={seed}")
+            await eventually(
+                lambda: sum(map(len, run.dead_letters.values())) >= count, what=f"all dead letters, SEED={seed}"
+            )
             answered = len(good.answers)
             await eventually(lambda: len(good.answers) > answered, what="an answer after all of it")
             good.check()
         quiet, beside = good.between(opened, began), good.between(began, ended)
         rate = count / (ended - began)
-        house.check_running()
-        await check_letters(dead, seed)
-        await check_rows(house, dead, seed)
-        late = await later_than_a_second(house, count)
+        installation.check_running()
+        await check_dead_letters(run, seed)
+        await check_rows(installation, run, seed)
+        late = await later_than_a_second(installation, count)
     finally:
-        await house.stop()
+        await installation.stop()
 
     figures.note(ROW, "messages", count)
-    figures.note(ROW, "kinds", len({it.kind for it in dead.published}), at_least=12)
+    figures.note(ROW, "kinds", len({it.kind for it in run.published}), at_least=12)
     figures.note(ROW, "messages a second", rate)
-    figures.note(ROW, "seconds from publish to dead letter, 99th percentile", percentile(dead.delays, 99), at_most=1)
-    figures.note(ROW, "seconds from publish to dead letter, longest", max(dead.delays), at_most=1)
+    figures.note(ROW, "seconds from publish to dead letter, 99th percentile", percentile(run.delays, 99), at_most=1)
+    figures.note(ROW, "seconds from publish to dead letter, longest", max(run.delays), at_most=1)
     figures.note(ROW, "messages that a service held for more than a second", late, at_most=0)
     figures.note(ROW, "good messages beside them", len(beside))
     usually, among = statistics.median(quiet), statistics.median(beside)
@@ -116,47 +118,47 @@ async def test_poison_goes_to_the_dead_letters_and_good_messages_go_their_way(
     figures.note(ROW, "times the usual delay of a good message among poison, medians", among / usually, at_most=2)
 
 
-async def check_letters(dead: DeadLetters, seed: int) -> None:
+async def check_dead_letters(run: PoisonRun, seed: int) -> None:
     """None is lost, none there twice, each as it was published, with a reason and where it came from."""
-    expected = Counter(poison.identity for poison in dead.published)
-    found = Counter({identity: len(letters) for identity, letters in dead.letters.items()})
+    expected = Counter(poison.identity for poison in run.published)
+    found = Counter({identity: len(dead_letters) for identity, dead_letters in run.dead_letters.items()})
     assert found == expected, f"SEED={seed}: {(found - expected) + (expected - found)}"
-    for poison in dead.published:
+    for poison in run.published:
         message = MESSAGES[poison.queue]
-        letters = [
-            it for it in dead.letters[poison.identity] if it.body == poison.body and of(it, "queue") == poison.queue
+        dead_letters = [
+            it for it in run.dead_letters[poison.identity] if it.body == poison.body and of(it, "queue") == poison.queue
         ]
-        assert letters, f"SEED={seed}: {poison.kind} in {poison.queue}"
-        for letter in letters:
-            assert letter.routing_key == f"{poison.queue.partition('.')[0]}.dead"
-            assert of(letter, "exchange") == message.exchange
-            assert of(letter, "routing-key") == message.routing_key
-            assert of(letter, "attempt") == 0
-            reason = of(letter, "reason")
+        assert dead_letters, f"SEED={seed}: {poison.kind} in {poison.queue}"
+        for dead_letter in dead_letters:
+            assert dead_letter.routing_key == f"{poison.queue.partition('.')[0]}.dead"
+            assert of(dead_letter, "exchange") == message.exchange
+            assert of(dead_letter, "routing-key") == message.routing_key
+            assert of(dead_letter, "attempt") == 0
+            reason = of(dead_letter, "reason")
             assert isinstance(reason, str), poison.kind
             assert len(reason) > 10, f"SEED={seed}: {poison.kind}: {reason}"
 
 
-async def check_rows(house: House, dead: DeadLetters, seed: int) -> None:
+async def check_rows(installation: Installation, run: PoisonRun, seed: int) -> None:
     """Commands have their row, rejected with a reason; nothing took effect but what was good."""
-    commands = [it for it in dead.published if MESSAGES[it.queue].has_outcome]
-    rows = await house.rows("SELECT message_id, reason FROM taskbell.command WHERE state = 'rejected'")
+    commands = [it for it in run.published if MESSAGES[it.queue].has_outcome]
+    rows = await installation.rows("SELECT message_id, reason FROM taskbell.command WHERE state = 'rejected'")
     named = {it.identity for it in commands if isinstance(it.identity, str)}
     assert named <= {row["message_id"] for row in rows}, f"SEED={seed}"
     assert len(rows) == len(named) + sum(1 for it in commands if isinstance(it.identity, bytes)), f"SEED={seed}"
     assert all(row["reason"] for row in rows)
     others = "SELECT message_id FROM taskbell.command WHERE state <> 'rejected' AND message_id NOT LIKE 'good-%'"
-    assert await house.rows(others) == []
+    assert await installation.rows(others) == []
     for table in ("mailing", "delivery", "report", "archive_batch"):
-        assert await house.rows(f"SELECT 1 FROM taskbell.{table}") == [], table
+        assert await installation.rows(f"SELECT 1 FROM taskbell.{table}") == [], table
 
 
-async def later_than_a_second(house: House, count: int) -> float:
+async def later_than_a_second(installation: Installation, count: int) -> float:
     """How many messages a service held for longer, as it counts itself; all of the poison is counted as dead, once."""
     late = dead = 0.0
     async with httpx.AsyncClient(trust_env=False) as http:
         for service in SERVICES:
-            answer = await http.get(house.url(service) + "/metrics")
+            answer = await http.get(installation.url(service) + "/metrics")
             for family in text_string_to_metric_families(answer.text):
                 for name, labels, value, *_ in family.samples:
                     if name == "taskbell_messages_total":
@@ -170,9 +172,9 @@ async def later_than_a_second(house: House, count: int) -> float:
     return late
 
 
-def of(letter: DeliveredMessage, name: str) -> object:
+def of(dead_letter: DeliveredMessage, name: str) -> object:
     """What the service wrote into that header."""
-    return (letter.header.properties.headers or {}).get(f"x-taskbell-{name}")
+    return (dead_letter.header.properties.headers or {}).get(f"x-taskbell-{name}")
 
 
 def percentile(values: list[float], rank: int) -> float:

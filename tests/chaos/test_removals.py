@@ -10,12 +10,12 @@ import pytest
 
 from taskbell.contracts.catalogue import CATALOGUE
 from taskbell.messaging.topology import service_of, topology
-from tests.chaos.crew import Crew
-from tests.chaos.figures import Figures
-from tests.chaos.plan import Plan
-from tests.chaos.scene import LIMIT, environment, is_empty, since
-from tests.chaos.sink import Sink, logged_sink
-from tests.chaos.town import FIRST_TASK, Spot, Town, fresh_town
+from tests.chaos.support.app_tables import FIRST_TASK, AppTables, SharedServers, fresh_app_tables
+from tests.chaos.support.figures import Figures
+from tests.chaos.support.plan import Plan
+from tests.chaos.support.processes import Processes
+from tests.chaos.support.sink import Sink, logged_sink
+from tests.chaos.support.workload import LIMIT, environment, is_empty, since
 from tests.support.command import taskbell
 from tests.support.servers import ServerUrls
 from tests.support.vhosts import Vhost
@@ -38,56 +38,56 @@ async def test_what_has_lost_its_queue_or_binding_waits_and_is_caught_up_with_on
     queues = rng.sample(QUEUES, plan.pick(quick=1, full=len(QUEUES)))
     unbound = rng.sample(QUEUES, plan.pick(quick=1, full=len(QUEUES)))
     removals = [(queue, "queue") for queue in queues] + [(queue, "binding") for queue in unbound]
-    place = Spot(servers.database_url, vhost.url, vhost.management)
+    shared = SharedServers(servers.database_url, vhost.url, vhost.management)
     reports = {"REPORT_RECIPIENTS": "operators@example.org"}
     async with (
-        fresh_town(place) as town,
+        fresh_app_tables(shared) as tables,
         logged_sink(tmp_path) as sink,
-        Crew(environment(place, town, sink, **reports)) as crew,
+        Processes(environment(shared, tables, sink, **reports)) as processes,
     ):
-        await town.people(PEOPLE * len(removals))
-        await town.tasks(len(removals))
+        await tables.people(PEOPLE * len(removals))
+        await tables.tasks(len(removals))
         for service in ("notifier", "maintenance"):
-            crew.add(service)
-        await crew.start()
-        pids = [member.pid for member in crew.members]
+            processes.add(service)
+        await processes.start()
+        pids = [process.pid for process in processes.all]
         red, caught_up = 0.0, 0.0
         for number, (queue, what) in enumerate(removals):
             said = f"the {what} of {queue}, SEED={seed}"
-            await remove(place, queue, what)
-            await enqueue_one_of_each(town, number)
+            await remove(shared, queue, what)
+            await enqueue_one_of_each(tables, number)
             removed = time.monotonic()
-            await waits_and_says_so(town, crew, queue, what, said)
+            await waits_and_says_so(tables, processes, queue, what, said)
             red = max(red, since(removed))
-            done = await taskbell("setup", DATABASE_URL=town.database_url, BROKER_URL=place.broker_url)
+            done = await taskbell("setup", DATABASE_URL=tables.database_url, BROKER_URL=shared.broker_url)
             assert done.status == 0, done.err
             restored = time.monotonic()
-            for member in crew.members:
-                await eventually(member.is_ready, limit=LIMIT, what=f"{member.name} ready without {said}")
-            await eventually(lambda: all_took_effect(town, number + 1), limit=LIMIT)  # noqa: B023
+            for process in processes.all:
+                await eventually(process.is_ready, limit=LIMIT, what=f"{process.name} ready without {said}")
+            await eventually(lambda: all_took_effect(tables, number + 1), limit=LIMIT)  # noqa: B023
             caught_up = max(caught_up, since(restored))
-        assert [member.pid for member in crew.members] == pids, "restarted"
-        await crew.stop()
-        await nothing_is_left_or_doubled(place, town, sink)
+        assert [process.pid for process in processes.all] == pids, "restarted"
+        await processes.stop()
+        await nothing_is_left_or_doubled(shared, tables, sink)
         row = "queue or binding removed"
         figures.note(row, "removals", len(removals))
         figures.note(row, "seconds until readiness was red and named it, at most", red)
         figures.note(row, "seconds from setup until all was caught up with, at most", caught_up)
 
 
-async def remove(place: Spot, queue: str, what: str) -> None:
+async def remove(shared: SharedServers, queue: str, what: str) -> None:
     """The queue, or its binding; nothing is in it, and nobody has its messages in hand."""
-    await eventually(lambda: is_empty(place, queue))
+    await eventually(lambda: is_empty(shared, queue))
     if what == "queue":
-        await place.management.call("DELETE", f"/queues/{{vhost}}/{queue}")
+        await shared.management.call("DELETE", f"/queues/{{vhost}}/{queue}")
         return
     (exchange,) = (it.exchange for it in topology().bindings if it.queue == queue)
     path = f"/bindings/{{vhost}}/e/{exchange}/q/{queue}"
-    for binding in await place.management.call("GET", path):
-        await place.management.call("DELETE", f"{path}/{binding['properties_key']}")
+    for binding in await shared.management.call("GET", path):
+        await shared.management.call("DELETE", f"{path}/{binding['properties_key']}")
 
 
-async def enqueue_one_of_each(town: Town, number: int) -> None:
+async def enqueue_one_of_each(tables: AppTables, number: int) -> None:
     """One of each message that anyone may publish; the services' own messages follow from them."""
     mailed = {"user_ids": list(range(number * PEOPLE + 1, (number + 1) * PEOPLE + 1))}
     bodies: dict[str, dict[str, Any]] = {f"{kind}.due": mailed for kind in KINDS} | {
@@ -97,38 +97,38 @@ async def enqueue_one_of_each(town: Town, number: int) -> None:
         "notifier.send_test_mail": {"to": f"tester{number}@example.org"},
     }
     for key, body in bodies.items():
-        await town.execute("SELECT taskbell.enqueue($1, $2::jsonb, $3)", key, json.dumps(body), f"{key}-{number}")
+        await tables.execute("SELECT taskbell.enqueue($1, $2::jsonb, $3)", key, json.dumps(body), f"{key}-{number}")
 
 
-async def waits_and_says_so(town: Town, crew: Crew, queue: str, what: str, said: str) -> None:
+async def waits_and_says_so(tables: AppTables, processes: Processes, queue: str, what: str, said: str) -> None:
     """The row stays in the outbox, and readiness names what is missing, of its publisher and of its consumer."""
     (key,) = (message.routing_key for message in CATALOGUE.values() if message.queue == queue)
-    (publisher,) = crew.of(OWNERS.get(queue, "maintenance"))
-    (consumer,) = crew.of(service_of(queue))
+    (publisher,) = processes.of(OWNERS.get(queue, "maintenance"))
+    (consumer,) = processes.of(service_of(queue))
     await eventually(lambda: publisher.is_red(f"no queue is bound for '{key}'"), limit=60, what=f"red without {said}")
     if what == "queue":
         await eventually(lambda: consumer.is_red(f"no queue '{queue}'"), limit=60, what=f"red without {said}")
     waiting = "SELECT count(*) FROM taskbell.outbox WHERE routing_key = $1 AND published_at IS NULL"
-    assert await town.number(waiting, key) > 0, said
+    assert await tables.number(waiting, key) > 0, said
 
 
-async def all_took_effect(town: Town, rounds: int) -> bool:
+async def all_took_effect(tables: AppTables, rounds: int) -> bool:
     """So many rounds of messages, and all that follows from them."""
-    commands = await town.rows("SELECT state, count(*) AS rows FROM taskbell.command GROUP BY 1")
+    commands = await tables.rows("SELECT state, count(*) AS rows FROM taskbell.command GROUP BY 1")
     assert {row["state"]: row["rows"] for row in commands} == {"done": COMMANDS_A_ROUND * rounds}, commands
-    mailings = await town.rows("SELECT kind, count(completed_at) AS rows FROM taskbell.mailing GROUP BY 1")
+    mailings = await tables.rows("SELECT kind, count(completed_at) AS rows FROM taskbell.mailing GROUP BY 1")
     assert {row["kind"]: row["rows"] for row in mailings} == dict.fromkeys((*KINDS, "report", "test"), rounds), mailings
-    assert await town.number("SELECT count(*) FROM tasks WHERE status = 'in_progress'") == rounds
+    assert await tables.number("SELECT count(*) FROM tasks WHERE status = 'in_progress'") == rounds
     # The report of a day is mailed once, however often it is made.
-    rows = await town.number("SELECT count(*) FROM taskbell.delivery WHERE kind <> 'report'")
+    rows = await tables.number("SELECT count(*) FROM taskbell.delivery WHERE kind <> 'report'")
     assert rows == (len(KINDS) * PEOPLE + 1) * rounds, rows
-    return await town.open_deliveries() == 0 and await town.unpublished() == 0
+    return await tables.open_deliveries() == 0 and await tables.unpublished() == 0
 
 
-async def nothing_is_left_or_doubled(place: Spot, town: Town, sink: Sink) -> None:
+async def nothing_is_left_or_doubled(shared: SharedServers, tables: AppTables, sink: Sink) -> None:
     """Every mail went once, and no queue holds anything."""
-    rows = await town.rows("SELECT mail_message_id AS id, state, resends FROM taskbell.delivery")
+    rows = await tables.rows("SELECT mail_message_id AS id, state, resends FROM taskbell.delivery")
     assert {(row["state"], row["resends"]) for row in rows} == {("sent", 0)}
     assert sink.taken() == dict.fromkeys((row["id"] for row in rows), 1)
     for queue in topology().queues:
-        assert await is_empty(place, queue.name), queue.name
+        assert await is_empty(shared, queue.name), queue.name

@@ -9,9 +9,9 @@ from typing import Any
 import aio_pika
 import pytest
 
-from tests.chaos.figures import Figures
-from tests.chaos.plan import Plan
-from tests.chaos.post import COMMANDS, Post, opened
+from tests.chaos.support.figures import Figures
+from tests.chaos.support.mail_scenario import COMMANDS, MailScenario, mail_scenario
+from tests.chaos.support.plan import Plan
 from tests.support.roles import as_user
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
@@ -59,9 +59,9 @@ async def unheard(_: object) -> None:
     """Whoever listens hangs up before there is anything to hear."""
 
 
-async def ended(post: Post, expected: dict[str, tuple[str, int]]) -> bool:
-    post.house.check_running()
-    rows = await post.house.rows("SELECT message_id, state, attempts FROM taskbell.command")
+async def ended(scenario: MailScenario, expected: dict[str, tuple[str, int]]) -> bool:
+    scenario.installation.check_running()
+    rows = await scenario.installation.rows("SELECT message_id, state, attempts FROM taskbell.command")
     found = {row["message_id"]: (row["state"], row["attempts"]) for row in rows}
     assert found == expected, set(found.items()) ^ set(expected.items())
     return True
@@ -73,11 +73,11 @@ async def test_a_command_whose_answer_reaches_nobody_took_effect_and_is_never_de
 ) -> None:
     targets = ("reply.alive",) if refused else (*GONE, *NOT_FOR_REPLIES)
     times = plan.pick(quick=2, full=40)
-    async with opened(database_url, vhost) as post, user_without_replies(vhost) as mute:
-        await post.people(*(f"{target}-{number}" for target in targets for number in range(times)))
+    async with mail_scenario(database_url, vhost) as scenario, user_without_replies(vhost) as mute:
+        await scenario.people(*(f"{target}-{number}" for target in targets for number in range(times)))
         await vhost.management.call("PUT", "/queues/{vhost}/reply.alive", {"durable": True, "arguments": {}})
-        await post.start("notifier", "maintenance", **({"BROKER_URL": mute} if refused else {}))
-        tasks = [row["id"] for row in await post.house.rows("SELECT id FROM tasks ORDER BY id")]
+        await scenario.start("notifier", "maintenance", **({"BROKER_URL": mute} if refused else {}))
+        tasks = [row["id"] for row in await scenario.installation.rows("SELECT id FROM tasks ORDER BY id")]
         commands: list[tuple[str, str, dict[str, Any]]] = []
         for target in targets:
             some: list[tuple[str, str, dict[str, Any]]] = []
@@ -89,19 +89,19 @@ async def test_a_command_whose_answer_reaches_nobody_took_effect_and_is_never_de
             await ask(vhost.url, target, some)
             commands += some
         expected = {message_id: ("done", 1) for _, message_id, _ in commands}
-        await eventually(lambda: ended(post, expected))
+        await eventually(lambda: ended(scenario, expected))
         wanted = {body["to"]: 1 for _, _, body in commands if "to" in body}
-        await eventually(lambda: sum(post.addressed().values()) >= len(wanted))
+        await eventually(lambda: sum(scenario.taken_by_address().values()) >= len(wanted))
         for service in ("notifier", "maintenance"):
             if refused:
-                await eventually(lambda: post.house.has_said(service, "reply.failed"))  # noqa: B023 - awaited at once
+                await eventually(lambda: scenario.installation.has_said(service, "reply.failed"))  # noqa: B023 - awaited at once
         # What was not acknowledged lies in its queue again once its consumer is gone.
         for service in ("notifier", "maintenance"):
-            await post.house.stop(service)
+            await scenario.installation.stop(service)
         depths = {queue: (await vhost.management.depth(queue)).ready for queue in (*COMMAND_QUEUES, *OTHER_QUEUES)}
         assert depths == dict.fromkeys(depths, 0)
-        assert post.addressed() == wanted
-        done = await post.house.value("SELECT count(*) FROM tasks WHERE status = 'done'")
+        assert scenario.taken_by_address() == wanted
+        done = await scenario.installation.value("SELECT count(*) FROM tasks WHERE status = 'done'")
         assert done == len(commands) // 2
         if refused:
             assert (await vhost.management.depth("reply.alive")).ready == 0

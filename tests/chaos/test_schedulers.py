@@ -14,9 +14,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.chaos.figures import Figures
-from tests.chaos.plan import Plan
-from tests.chaos.world import DAY, HOUR, Due, Schedule, World, world
+from tests.chaos.support.figures import Figures
+from tests.chaos.support.plan import Plan
+from tests.chaos.support.scheduler_scenario import DAY, HOUR, Due, Schedule, SchedulerScenario, scheduler_scenario
 from tests.support.cron_oracle import Matcher
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
@@ -44,7 +44,7 @@ async def test_each_occurrence_is_published_exactly_once_whoever_dies(
 ) -> None:
     chance = random.Random(seed)
     zones, wanted = plan.pick(quick=(60, 400), full=(150, 10_000))
-    async with world(database_url, vhost, tmp_path, chance, zones=zones, schedules=SCHEDULES) as it:
+    async with scheduler_scenario(database_url, vhost, tmp_path, chance, zones=zones, schedules=SCHEDULES) as it:
         start = it.shortly_before_a_clock_changes(chance)
         expected = first(it.due(start, start + 2 * DAY), wanted)
         await it.begin(start)
@@ -53,14 +53,14 @@ async def test_each_occurrence_is_published_exactly_once_whoever_dies(
             await it.clock.set(moment)
             await attacked_until_recorded(it, chance, known, known + count)
             known += count
-        await it.crew.stop()
-        await it.crew.start()  # what the dead have left in the outbox
+        await it.processes.stop()
+        await it.processes.start()  # what the dead have left in the outbox
         await check(it, expected, [], seed)
 
         ids = it.arrivals.ids()
         figures.note(ROW, "occurrences", len(expected))
-        figures.note(ROW, "kills", it.crew.kills)
-        figures.note(ROW, "processes stopped for a while", it.crew.stops)
+        figures.note(ROW, "kills", it.processes.kills)
+        figures.note(ROW, "processes stopped for a while", it.processes.stops)
         figures.note(ROW, "messages repeated on the wire under their message_id", len(ids) - len(set(ids)))
 
 
@@ -70,7 +70,9 @@ async def test_clocks_that_jump_and_outages_end_in_one_occurrence_each_published
 ) -> None:
     chance = random.Random(seed)
     zones, size = plan.pick(quick=(8, 2), full=(100, 3))
-    async with world(database_url, vhost, tmp_path, chance, zones=zones, schedules=CATCHING_UP, schedulers=size) as it:
+    async with scheduler_scenario(
+        database_url, vhost, tmp_path, chance, zones=zones, schedules=CATCHING_UP, schedulers=size
+    ) as it:
         known = now = it.shortly_before_a_clock_changes(chance)
         await it.begin(now)
         published: list[Due] = []
@@ -78,10 +80,10 @@ async def test_clocks_that_jump_and_outages_end_in_one_occurrence_each_published
         for by, outage in JUMPS:
             now += by
             if outage:
-                it.crew.kill_all()
+                it.processes.kill_all()
             await it.clock.set(now)
             if outage:
-                await it.crew.start()
+                await it.processes.start()
             due = it.due(known, now)
             known = max(known, now)
             newest = {(one.schedule, one.zone): one for one in due}.values()
@@ -94,7 +96,7 @@ async def test_clocks_that_jump_and_outages_end_in_one_occurrence_each_published
         figures.note("clock moved, 6 h and 3 d of downtime", "occurrences recorded as missed", len(missed))
 
 
-async def recorded(it: World, count: int) -> None:
+async def recorded(it: SchedulerScenario, count: int) -> None:
     """Waits until so many occurrences are recorded."""
 
     async def all_recorded() -> bool:
@@ -126,8 +128,8 @@ def steps(due: list[Due]) -> Iterator[tuple[datetime, int]]:
     yield last, len(seen)
 
 
-async def attacked_until_recorded(it: World, chance: random.Random, known: int, wanted: int) -> None:
-    """Attacks the crew once they are at it, at a point that chance decides, and waits until all is recorded."""
+async def attacked_until_recorded(it: SchedulerScenario, chance: random.Random, known: int, wanted: int) -> None:
+    """Attacks the schedulers once they are at work, at a point that chance decides, and waits until all is recorded."""
     when: Callable[[int, int], bool] | None = None
     if chance.random() < 0.8:
         heard = len(it.arrivals.messages)
@@ -145,7 +147,7 @@ async def attacked_until_recorded(it: World, chance: random.Random, known: int, 
         nonlocal when
         count = await connection.fetchval("SELECT count(*) FROM taskbell.occurrence")
         if when is not None and when(count, len(it.arrivals.messages)):
-            it.crew.attack()
+            it.processes.attack()
             when = None
         assert count >= wanted, f"{count} of {wanted} are recorded"
         return True
@@ -153,13 +155,13 @@ async def attacked_until_recorded(it: World, chance: random.Random, known: int, 
     try:
         await eventually(all_recorded, limit=60)
     except AssertionError as error:
-        raise AssertionError(f"{error}\n{it.crew.last_words()}") from error
+        raise AssertionError(f"{error}\n{it.processes.ends_of_logs()}") from error
     finally:
         await connection.close()
-    it.crew.rest()
+    it.processes.end_round()
 
 
-async def check(it: World, published: list[Due], missed: list[Due], seed: int) -> None:
+async def check(it: SchedulerScenario, published: list[Due], missed: list[Due], seed: int) -> None:
     """This and nothing else is recorded, and what is published is in the outbox once and arrives under one id each."""
 
     async def all_arrived() -> bool:
@@ -167,7 +169,7 @@ async def check(it: World, published: list[Due], missed: list[Due], seed: int) -
         return bool(row[0] == 0 and len(set(it.arrivals.ids())) >= len(published))
 
     await eventually(all_arrived, what=f"all messages, SEED={seed}")
-    await it.crew.stop()
+    await it.processes.stop()
     rows = await it.rows("SELECT at, schedule, zone, status, reason, message_id FROM taskbell.occurrence")
     recorded = {Due(row["at"], row["schedule"], row["zone"]): row["status"] for row in rows}
     assert len(recorded) == len(rows), f"SEED={seed}"

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 
 from taskbell_scheduler.cron import parse_cron
 from taskbell_scheduler.occurrences import occurrences
-from tests.chaos.figures import Figures
-from tests.chaos.plan import Plan
+from tests.chaos.support.figures import Figures
+from tests.chaos.support.plan import Plan
 from tests.support.cron_oracle import Matcher, by_cronsim, by_minutes, clock_changes, iana_zones, rules
 
 ROW = "every zone, 2020 to 2037"

@@ -5,41 +5,41 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.support.house import House
 from tests.support.inbox import Inbox
+from tests.support.installation import Installation
 from tests.support.vhosts import Vhost
 
 
 @pytest_asyncio.fixture(scope="module")
-async def running_house(module_database_url: str, module_vhost: Vhost) -> AsyncIterator[House]:
-    """A house whose notifier and maintenance run as long as the module's tests do."""
+async def running_installation(module_database_url: str, module_vhost: Vhost) -> AsyncIterator[Installation]:
+    """An installation whose notifier and maintenance run as long as the module's tests do."""
     inbox = Inbox()
     await inbox.start()
-    house = House(module_database_url, module_vhost, inbox)
+    installation = Installation(module_database_url, module_vhost, inbox)
     try:
-        await house.start("notifier", "maintenance")
-        yield house
+        await installation.start("notifier", "maintenance")
+        yield installation
     finally:
-        await house.stop()
+        await installation.stop()
         await inbox.stop()
 
 
 @pytest_asyncio.fixture
-async def house(running_house: House) -> House:
-    """The running house, empty; everything that was going on in it before is over."""
-    running_house.check_running()
-    await running_house.clear()
-    return running_house
+async def installation(running_installation: Installation) -> Installation:
+    """The running installation, emptied; everything that was under way in it before has ended."""
+    running_installation.check_running()
+    await running_installation.clear()
+    return running_installation
 
 
 @pytest_asyncio.fixture
-async def empty_house(database_url: str, vhost: Vhost, inbox: Inbox) -> AsyncIterator[House]:
-    """A house of the test's own, in which nothing runs yet."""
-    house = House(database_url, vhost, inbox)
+async def empty_installation(database_url: str, vhost: Vhost, inbox: Inbox) -> AsyncIterator[Installation]:
+    """An installation for one test, in which nothing runs yet."""
+    installation = Installation(database_url, vhost, inbox)
     try:
-        yield house
+        yield installation
     finally:
-        await house.stop()
+        await installation.stop()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -48,6 +48,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     result = yield
     report = result.get_result()
     arguments = getattr(item, "funcargs", {})
-    house = arguments.get("house") or arguments.get("empty_house")
-    if report.failed and isinstance(house, House):
-        report.sections += [(f"the {name}'s log", house.log(name)) for name in sorted(house.running)]
+    installation = arguments.get("installation") or arguments.get("empty_installation")
+    if report.failed and isinstance(installation, Installation):
+        report.sections += [(f"the {name}'s log", installation.log(name)) for name in sorted(installation.running)]

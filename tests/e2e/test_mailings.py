@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.support.house import APP_URL, House
 from tests.support.inbox import ReceivedMail
+from tests.support.installation import APP_URL, Installation
 from tests.support.waiting import eventually
 
 from taskbell_devstack import demo_data
@@ -18,14 +18,14 @@ OPEN = {"pending", "in_progress"}
 KINDS = ("reminder", "overdue", "weekly")
 
 
-async def publish(house: House, kind: str, body: Any = "{}") -> dict[str, int]:
+async def publish(installation: Installation, kind: str, body: Any = "{}") -> dict[str, int]:
     """Publish a mailing's event as a person would, by hand; returns the counts of its completion."""
-    listener = await house.management.listen("taskbell.events", "mailing.completed")
-    assert await house.management.publish("taskbell.events", f"{kind}.due", body)
+    listener = await installation.management.listen("taskbell.events", "mailing.completed")
+    assert await installation.management.publish("taskbell.events", f"{kind}.due", body)
 
     async def completed() -> Any:
-        house.check_running()
-        return await house.management.take(listener)
+        installation.check_running()
+        return await installation.management.take(listener)
 
     (message,) = await eventually(completed, what=f"completion of the {kind} mailing")
     assert message.json()["kind"] == kind
@@ -76,98 +76,98 @@ def overdue_task(id_: int, assignee: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_exactly_those_with_something_to_be_told_get_one_mail_that_names_their_tasks(
-    house: House, kind: str
+    installation: Installation, kind: str
 ) -> None:
     now = datetime.now(UTC)
-    await demo_data.load(house.database_url, now)
+    await demo_data.load(installation.database_url, now)
     expected = expected_tasks(demo_data.tasks(now), now)[kind]
     addresses = {person.email: person.id for person in PEOPLE}
 
-    completed = await publish(house, kind)
+    completed = await publish(installation, kind)
 
-    mails = house.inbox.mails
+    mails = installation.inbox.mails
     assert people_told(mails) == Counter({it.email: 1 for it in PEOPLE if it.id in expected})
     assert {addresses[mail.recipient]: tasks_named(mail) for mail in mails} == expected
     assert completed["sent"] == len(expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_publishing_again_mails_nobody(house: House, kind: str) -> None:
-    await demo_data.load(house.database_url, datetime.now(UTC))
-    first = await publish(house, kind)
-    mailed = len(house.inbox.mails)
+async def test_publishing_again_mails_nobody(installation: Installation, kind: str) -> None:
+    await demo_data.load(installation.database_url, datetime.now(UTC))
+    first = await publish(installation, kind)
+    mailed = len(installation.inbox.mails)
 
-    second = await publish(house, kind)
+    second = await publish(installation, kind)
 
     assert first["sent"] == mailed > 0
     assert second["sent"] == 0
     assert second["already"] == mailed
-    assert len(house.inbox.mails) == mailed
+    assert len(installation.inbox.mails) == mailed
 
 
-async def test_force_and_user_ids_mail_only_those_again(house: House) -> None:
-    await demo_data.load(house.database_url, datetime.now(UTC))
-    await publish(house, "overdue")
-    house.inbox.mails.clear()
+async def test_force_and_user_ids_mail_only_those_again(installation: Installation) -> None:
+    await demo_data.load(installation.database_url, datetime.now(UTC))
+    await publish(installation, "overdue")
+    installation.inbox.mails.clear()
 
     # 12 has nothing to be told, and 11 is inactive: force does not change that.
-    completed = await publish(house, "overdue", {"user_ids": [3, 5, 11, 12], "force": True})
+    completed = await publish(installation, "overdue", {"user_ids": [3, 5, 11, 12], "force": True})
 
-    assert people_told(house.inbox.mails) == Counter({"claire@example.org": 1, "lucia@example.org": 1})
+    assert people_told(installation.inbox.mails) == Counter({"claire@example.org": 1, "lucia@example.org": 1})
     assert completed["sent"] == 2
 
 
-async def test_an_empty_list_of_people_mails_nobody(house: House) -> None:
-    await demo_data.load(house.database_url, datetime.now(UTC))
-    completed = await publish(house, "overdue", {"user_ids": [], "force": True})
+async def test_an_empty_list_of_people_mails_nobody(installation: Installation) -> None:
+    await demo_data.load(installation.database_url, datetime.now(UTC))
+    completed = await publish(installation, "overdue", {"user_ids": [], "force": True})
     assert completed["sent"] == 0
-    assert house.inbox.mails == []
+    assert installation.inbox.mails == []
 
 
-async def test_people_whose_zone_nobody_knows_are_mailed_by_ours_and_stop_nobody(house: House) -> None:
+async def test_people_whose_zone_nobody_knows_are_mailed_by_ours_and_stop_nobody(installation: Installation) -> None:
     zones = {1: "UTC", 2: "Foo/Bar", 3: "", 4: None, 5: "Europe/Berlin", 6: "localtime"}
-    await house.insert("users", [person(id_, zone) for id_, zone in zones.items()])
-    await house.insert("tasks", [overdue_task(100 + id_, id_) for id_ in zones])
+    await installation.insert("users", [person(id_, zone) for id_, zone in zones.items()])
+    await installation.insert("tasks", [overdue_task(100 + id_, id_) for id_ in zones])
 
-    await publish(house, "overdue")
-    assert people_told(house.inbox.mails) == Counter({f"{id_}@example.org": 1 for id_ in zones})
-    house.inbox.mails.clear()
+    await publish(installation, "overdue")
+    assert people_told(installation.inbox.mails) == Counter({f"{id_}@example.org": 1 for id_ in zones})
+    installation.inbox.mails.clear()
 
     # Limited to our zone (TIMEZONE is UTC here), those of unknown zones are among its people.
-    await publish(house, "overdue", {"timezone": "UTC", "force": True})
-    assert people_told(house.inbox.mails) == Counter({f"{id_}@example.org": 1 for id_ in (1, 2, 3, 4, 6)})
+    await publish(installation, "overdue", {"timezone": "UTC", "force": True})
+    assert people_told(installation.inbox.mails) == Counter({f"{id_}@example.org": 1 for id_ in (1, 2, 3, 4, 6)})
 
 
-async def test_whoever_unsubscribes_gets_no_more_of_that_kind(house: House) -> None:
-    await house.insert("users", [person(1), person(2)])
-    await house.insert("tasks", [overdue_task(101, 1), overdue_task(102, 2)])
-    await publish(house, "overdue")
-    (mail,) = house.inbox.to("1@example.org")
+async def test_whoever_unsubscribes_gets_no_more_of_that_kind(installation: Installation) -> None:
+    await installation.insert("users", [person(1), person(2)])
+    await installation.insert("tasks", [overdue_task(101, 1), overdue_task(102, 2)])
+    await publish(installation, "overdue")
+    (mail,) = installation.inbox.to("1@example.org")
     link = str(mail.message["List-Unsubscribe"]).strip("<>")
     assert mail.message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
 
-    assert await house.ask("GET", link) == 200  # as a scanner does; changes nothing
-    await publish(house, "overdue", {"force": True})
-    assert people_told(house.inbox.mails)["1@example.org"] == 2
+    assert await installation.ask("GET", link) == 200  # as a scanner does; changes nothing
+    await publish(installation, "overdue", {"force": True})
+    assert people_told(installation.inbox.mails)["1@example.org"] == 2
 
-    assert await house.ask("POST", link) == 200
-    await publish(house, "overdue", {"force": True})
-    assert people_told(house.inbox.mails) == Counter({"1@example.org": 2, "2@example.org": 3})
-    await publish(house, "weekly")
-    assert people_told(house.inbox.mails)["1@example.org"] == 3
+    assert await installation.ask("POST", link) == 200
+    await publish(installation, "overdue", {"force": True})
+    assert people_told(installation.inbox.mails) == Counter({"1@example.org": 2, "2@example.org": 3})
+    await publish(installation, "weekly")
+    assert people_told(installation.inbox.mails)["1@example.org"] == 3
 
 
-async def test_an_event_that_makes_no_sense_is_dead_lettered_with_its_reason(house: House) -> None:
-    await house.insert("users", [person(1)])
-    await house.insert("tasks", [overdue_task(101, 1)])
-    assert await house.management.publish("taskbell.events", "overdue.due", '{"user_ids": "everybody"}')
+async def test_an_event_that_makes_no_sense_is_dead_lettered_with_its_reason(installation: Installation) -> None:
+    await installation.insert("users", [person(1)])
+    await installation.insert("tasks", [overdue_task(101, 1)])
+    assert await installation.management.publish("taskbell.events", "overdue.due", '{"user_ids": "everybody"}')
 
     async def dead() -> Any:
-        return await house.management.take("notifier.dead")
+        return await installation.management.take("notifier.dead")
 
-    (letter,) = await eventually(dead, what="the dead letter")
-    assert letter.body == b'{"user_ids": "everybody"}'
-    assert "user_ids" in letter.headers["x-taskbell-reason"]
-    assert letter.headers["x-taskbell-queue"] == "notifier.overdue_due"
-    await publish(house, "overdue")
-    assert people_told(house.inbox.mails) == Counter({"1@example.org": 1})
+    (dead_letter,) = await eventually(dead, what="the dead letter")
+    assert dead_letter.body == b'{"user_ids": "everybody"}'
+    assert "user_ids" in dead_letter.headers["x-taskbell-reason"]
+    assert dead_letter.headers["x-taskbell-queue"] == "notifier.overdue_due"
+    await publish(installation, "overdue")
+    assert people_told(installation.inbox.mails) == Counter({"1@example.org": 1})

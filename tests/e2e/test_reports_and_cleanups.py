@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.support.house import REPORTS_GO_TO, House
+from tests.support.installation import REPORTS_GO_TO, Installation
 from tests.support.waiting import eventually
 
 from taskbell_devstack import demo_data
@@ -14,29 +14,29 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-async def filled(house: House) -> House:
-    await demo_data.load(house.database_url, datetime.now(UTC))
-    return house
+async def filled(installation: Installation) -> Installation:
+    await demo_data.load(installation.database_url, datetime.now(UTC))
+    return installation
 
 
-async def command(house: House, name: str, body: Any = "{}") -> dict[str, Any]:
+async def command(installation: Installation, name: str, body: Any = "{}") -> dict[str, Any]:
     """Publish a command by hand, and return its row once it has ended."""
-    before = await house.value("SELECT count(*) FROM taskbell.command")
-    assert await house.management.publish("taskbell.commands", f"maintenance.{name}", body)
+    before = await installation.value("SELECT count(*) FROM taskbell.command")
+    assert await installation.management.publish("taskbell.commands", f"maintenance.{name}", body)
 
     async def ended() -> list[dict[str, Any]]:
-        house.check_running()
-        rows = await house.rows("SELECT *, result::text AS told FROM taskbell.command ORDER BY finished_at DESC")
+        installation.check_running()
+        rows = await installation.rows("SELECT *, result::text AS told FROM taskbell.command ORDER BY finished_at DESC")
         return rows if len(rows) > before else []
 
     return (await eventually(ended, what=f"the end of {name}"))[0]
 
 
-async def tasks(house: House) -> list[dict[str, Any]]:
-    return await house.rows("SELECT * FROM tasks ORDER BY id")
+async def tasks(installation: Installation) -> list[dict[str, Any]]:
+    return await installation.rows("SELECT * FROM tasks ORDER BY id")
 
 
-async def test_a_report_is_stored_told_and_mailed_once_a_day(filled: House) -> None:
+async def test_a_report_is_stored_told_and_mailed_once_a_day(filled: Installation) -> None:
     listener = await filled.management.listen("taskbell.events", "report.generated")
     at = datetime.now(UTC)
     rows = demo_data.tasks(at)
@@ -66,14 +66,14 @@ async def test_a_report_is_stored_told_and_mailed_once_a_day(filled: House) -> N
     assert len(filled.inbox.mails) == 1
 
 
-async def test_a_report_of_a_day_to_come_is_rejected(filled: House) -> None:
+async def test_a_report_of_a_day_to_come_is_rejected(filled: Installation) -> None:
     tomorrow = (datetime.now(UTC) + 2 * DAY).date().isoformat()
     row = await command(filled, "generate_task_report", {"date": tomorrow})
     assert row["state"] == "rejected"
     assert await filled.value("SELECT count(*) FROM taskbell.report") == 0
 
 
-async def test_a_dry_run_counts_what_the_cleanup_then_archives(filled: House) -> None:
+async def test_a_dry_run_counts_what_the_cleanup_then_archives(filled: Installation) -> None:
     before = await tasks(filled)
     border = datetime.now(UTC) - 30 * DAY
     old = [it for it in before if it["status"] == "done" and it["completed_at"] < border]
@@ -96,7 +96,7 @@ async def test_a_dry_run_counts_what_the_cleanup_then_archives(filled: House) ->
     assert (event.json()["tasks"], event.json()["held"], event.json()["mode"]) == (len(old), 0, "archive")
 
 
-async def test_a_cleanup_of_too_large_a_share_stops_unless_forced(filled: House) -> None:
+async def test_a_cleanup_of_too_large_a_share_stops_unless_forced(filled: Installation) -> None:
     before = await tasks(filled)
     too_many = {"older_than_days": 0}
 

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from tests.support.command import Done, taskbell
-from tests.support.house import House
 from tests.support.inbox import Inbox
+from tests.support.installation import Installation
 from tests.support.roles import SERVICES, Roles, all_roles
 from tests.support.servers import ServerUrls
 from tests.support.waiting import eventually
@@ -51,15 +51,15 @@ async def roles(servers: ServerUrls) -> AsyncIterator[Roles]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def house(roles: Roles, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    """A house with something to do for everybody, in which all services run."""
+async def installation(roles: Roles, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
+    """An installation in which all services run, with work for each of them."""
     inbox = Inbox()
     await inbox.start()
-    house = House(roles.admin_url, roles.vhost, inbox, roles)
+    installation = Installation(roles.admin_url, roles.vhost, inbox, roles)
     now = datetime.now(UTC)
-    await house.insert("users", [{"id": 1, "name": "Ada", "email": "ada@example.org", "is_active": True}])
-    await house.insert("projects", [{"id": 1, "name": "Engine"}])
-    await house.insert(
+    await installation.insert("users", [{"id": 1, "name": "Ada", "email": "ada@example.org", "is_active": True}])
+    await installation.insert("projects", [{"id": 1, "name": "Engine"}])
+    await installation.insert(
         "tasks",
         [
             {"id": 1, "title": "Soon", "assignee_id": 1, "project_id": 1, "due_date": now + DAY / 2},
@@ -67,10 +67,10 @@ async def house(roles: Roles, tmp_path_factory: pytest.TempPathFactory) -> Async
         ],
     )
     done = {"status": "done", "assignee_id": 1, "completed_at": now - 90 * DAY}
-    await house.insert("tasks", [{"id": 3, "title": "Long done", **done}])
+    await installation.insert("tasks", [{"id": 3, "title": "Long done", **done}])
     file = tmp_path_factory.mktemp("schedules") / "schedules.toml"
     file.write_text(schedules())
-    await house.insert(
+    await installation.insert(
         "taskbell.schedule_state",
         [
             {"schedule": name, "zone": "UTC", "cron": "* * * * *", "position": now - timedelta(minutes=2)}
@@ -78,10 +78,10 @@ async def house(roles: Roles, tmp_path_factory: pytest.TempPathFactory) -> Async
         ],
     )
     try:
-        await house.start(SCHEDULES_FILE=str(file))
-        yield house
+        await installation.start(SCHEDULES_FILE=str(file))
+        yield installation
     finally:
-        await house.stop()
+        await installation.stop()
         await inbox.stop()
 
 
@@ -97,15 +97,15 @@ async def as_operator(roles: Roles, *arguments: str) -> Done:
     return done
 
 
-async def test_all_services_are_ready(house: House) -> None:
+async def test_all_services_are_ready(installation: Installation) -> None:
     for service in SERVICES:
-        assert await house.ask("GET", f"{house.url(service)}/readyz") == 200
+        assert await installation.ask("GET", f"{installation.url(service)}/readyz") == 200
 
 
-async def test_whatever_is_scheduled_is_published(house: House) -> None:
+async def test_whatever_is_scheduled_is_published(installation: Installation) -> None:
     async def published() -> bool:
-        house.check_running()
-        found = await house.rows("""
+        installation.check_running()
+        found = await installation.rows("""
             SELECT DISTINCT routing_key FROM taskbell.outbox WHERE owner = 'scheduler' AND published_at IS NOT NULL
         """)
         return {row["routing_key"] for row in found} == set(SCHEDULED)
@@ -113,30 +113,34 @@ async def test_whatever_is_scheduled_is_published(house: House) -> None:
     await eventually(published, what="a published message of each schedule")
 
 
-async def test_the_mailings_and_the_report_are_mailed(house: House) -> None:
+async def test_the_mailings_and_the_report_are_mailed(installation: Installation) -> None:
     async def sent() -> bool:
-        house.check_running()
-        rows = await house.rows("SELECT DISTINCT kind FROM taskbell.delivery WHERE state = 'sent'")
+        installation.check_running()
+        rows = await installation.rows("SELECT DISTINCT kind FROM taskbell.delivery WHERE state = 'sent'")
         return {row["kind"] for row in rows} == {"reminder", "overdue", "weekly", "report"}
 
     await eventually(sent, what="a mail of each kind")
 
 
-async def test_old_tasks_are_archived_and_the_operator_brings_them_back(house: House, roles: Roles) -> None:
+async def test_old_tasks_are_archived_and_the_operator_brings_them_back(
+    installation: Installation, roles: Roles
+) -> None:
     async def archived() -> int | None:
-        house.check_running()
-        batch: int | None = await house.value("SELECT batch_id FROM taskbell.archived_task WHERE task_id = 3")
+        installation.check_running()
+        batch: int | None = await installation.value("SELECT batch_id FROM taskbell.archived_task WHERE task_id = 3")
         return batch
 
     batch = await eventually(archived, what="the archived task")
-    await house.stop("scheduler", "maintenance")  # or the next cleanup takes it again
+    await installation.stop("scheduler", "maintenance")  # or the next cleanup takes it again
     await as_operator(roles, "archive", "list")
     await as_operator(roles, "archive", "restore", str(batch))
-    assert await house.value("SELECT title FROM tasks WHERE id = 3") == "Long done"
-    await house.start("maintenance")
+    assert await installation.value("SELECT title FROM tasks WHERE id = 3") == "Long done"
+    await installation.start("maintenance")
 
 
-async def test_the_app_enqueues_a_command_that_maintenance_relays_and_carries_out(house: House, roles: Roles) -> None:
+async def test_the_app_enqueues_a_command_that_maintenance_relays_and_carries_out(
+    installation: Installation, roles: Roles
+) -> None:
     connection = await asyncpg.connect(roles.database_url("app"))
     try:
         body = '{"task_id": 1, "new_status": "done"}'
@@ -145,24 +149,24 @@ async def test_the_app_enqueues_a_command_that_maintenance_relays_and_carries_ou
         await connection.close()
 
     async def changed() -> bool:
-        house.check_running()
-        return bool(await house.value("SELECT status FROM tasks WHERE id = 1") == "done")
+        installation.check_running()
+        return bool(await installation.value("SELECT status FROM tasks WHERE id = 1") == "done")
 
     await eventually(changed, what="the changed task")
     assert '"done"' in (await as_operator(roles, "commands", "show", "by-the-app", "--json")).out
 
 
-async def test_the_operator_publishes_a_command_and_hears_its_outcome(house: House, roles: Roles) -> None:
+async def test_the_operator_publishes_a_command_and_hears_its_outcome(installation: Installation, roles: Roles) -> None:
     for command in ('notifier.send_test_mail {"to": "ops@example.org"}', "maintenance.generate_task_report {}"):
         done = await as_operator(roles, "publish", *command.split(" ", 1), "--wait", "30")
         assert "done" in done.out
 
 
 @pytest.mark.parametrize("service", ["notifier", "maintenance"])
-async def test_what_cannot_be_read_becomes_a_dead_letter(house: House, service: str) -> None:
+async def test_what_cannot_be_read_becomes_a_dead_letter(installation: Installation, service: str) -> None:
     key = {"notifier": "notifier.send_test_mail", "maintenance": "maintenance.update_task_status"}[service]
-    await house.management.publish("taskbell.commands", key, "no JSON")
-    await eventually(lambda: house.management.take(f"{service}.dead"), what="the dead letter")
+    await installation.management.publish("taskbell.commands", key, "no JSON")
+    await eventually(lambda: installation.management.take(f"{service}.dead"), what="the dead letter")
 
 
 @pytest.mark.parametrize(
@@ -180,6 +184,6 @@ async def test_what_cannot_be_read_becomes_a_dead_letter(house: House, service: 
         "schedules run reminders",
     ],
 )
-@pytest.mark.usefixtures("house")
+@pytest.mark.usefixtures("installation")
 async def test_the_operator_has_what_the_command_line_needs(roles: Roles, command: str) -> None:
     await as_operator(roles, *command.split())

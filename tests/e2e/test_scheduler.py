@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.support.house import House
+from tests.support.installation import Installation
 
 MINUTE = timedelta(minutes=1)
 EVERY_MINUTE = """
@@ -18,28 +18,30 @@ description = "Overdue alerts, very eagerly"
 """
 
 
-async def test_what_falls_due_is_published_and_mailed_and_said_once(empty_house: House, tmp_path: Path) -> None:
-    house = empty_house
+async def test_what_falls_due_is_published_and_mailed_and_said_once(
+    empty_installation: Installation, tmp_path: Path
+) -> None:
+    installation = empty_installation
     now = datetime.now(UTC)
-    await house.insert("users", [{"id": 1, "name": "Ada", "email": "ada@example.org", "is_active": True}])
+    await installation.insert("users", [{"id": 1, "name": "Ada", "email": "ada@example.org", "is_active": True}])
     due = {"due_date": now - timedelta(days=1), "status": "pending", "priority": "medium"}
-    await house.insert("tasks", [{"id": 7, "title": "Write the report", "assignee_id": 1, **due}])
+    await installation.insert("tasks", [{"id": 7, "title": "Write the report", "assignee_id": 1, **due}])
     # As if a scheduler had last looked five minutes ago: the newest minute is caught up, the others are recorded.
     state = {"schedule": "alerts", "zone": "UTC", "cron": "* * * * *", "position": now - timedelta(minutes=5)}
-    await house.insert("taskbell.schedule_state", [state])
+    await installation.insert("taskbell.schedule_state", [state])
     schedules = tmp_path / "schedules.toml"
     schedules.write_text(EVERY_MINUTE)
 
-    await house.start(SCHEDULES_FILE=str(schedules))
+    await installation.start(SCHEDULES_FILE=str(schedules))
 
-    (mail,) = await house.inbox.wait_for(1)
+    (mail,) = await installation.inbox.wait_for(1)
     assert mail.recipient == "ada@example.org"
     assert "Write the report" in str(mail.message["subject"])
-    await house.stop()
-    occurrences = await house.rows("SELECT at, status FROM taskbell.occurrence ORDER BY at")
+    await installation.stop()
+    occurrences = await installation.rows("SELECT at, status FROM taskbell.occurrence ORDER BY at")
     first = (now - timedelta(minutes=4)).replace(second=0, microsecond=0)
     assert [it["at"] for it in occurrences] == [first + number * MINUTE for number in range(len(occurrences))]
     # Those of the past but the newest were missed; what fell due since the start, if anything, was published too.
     assert re.fullmatch("(missed ){4,}(published )+", "".join(f"{it['status']} " for it in occurrences))
     # However many were published: the ledger gives one mail a day.
-    assert len(house.inbox.mails) == 1
+    assert len(installation.inbox.mails) == 1

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.support.house import House
+from tests.support.installation import Installation
 from tests.support.management import Message
 from tests.support.waiting import eventually
 
@@ -16,21 +16,21 @@ TASK = 65  # pending in the demo's data
 
 
 @pytest.fixture
-async def filled(house: House) -> House:
-    await demo_data.load(house.database_url, datetime.now(UTC))
-    return house
+async def filled(installation: Installation) -> Installation:
+    await demo_data.load(installation.database_url, datetime.now(UTC))
+    return installation
 
 
-async def publish(house: House, body: Any, **properties: Any) -> None:
-    assert await house.management.publish("taskbell.commands", KEY, body, properties=properties)
+async def publish(installation: Installation, body: Any, **properties: Any) -> None:
+    assert await installation.management.publish("taskbell.commands", KEY, body, properties=properties)
 
 
-async def outcomes(house: House, count: int = 1) -> list[dict[str, Any]]:
+async def outcomes(installation: Installation, count: int = 1) -> list[dict[str, Any]]:
     """The rows of that many commands, in the order of their ends."""
 
     async def look() -> list[dict[str, Any]]:
-        house.check_running()
-        rows = await house.rows("SELECT * FROM taskbell.command ORDER BY finished_at, message_id")
+        installation.check_running()
+        rows = await installation.rows("SELECT * FROM taskbell.command ORDER BY finished_at, message_id")
         return rows if len(rows) >= count else []
 
     found = await eventually(look, what=f"{count} outcomes")
@@ -38,11 +38,11 @@ async def outcomes(house: House, count: int = 1) -> list[dict[str, Any]]:
     return found
 
 
-async def dead_letters(house: House, count: int = 1) -> list[Message]:
+async def dead_letters(installation: Installation, count: int = 1) -> list[Message]:
     found: list[Message] = []
 
     async def look() -> bool:
-        found.extend(await house.management.take("maintenance.dead"))
+        found.extend(await installation.management.take("maintenance.dead"))
         return len(found) >= count
 
     await eventually(look, what=f"{count} dead letters")
@@ -50,11 +50,11 @@ async def dead_letters(house: House, count: int = 1) -> list[Message]:
     return found
 
 
-async def status(house: House, task: int = TASK) -> str:
-    return str(await house.value("SELECT status FROM tasks WHERE id = $1", task))
+async def status(installation: Installation, task: int = TASK) -> str:
+    return str(await installation.value("SELECT status FROM tasks WHERE id = $1", task))
 
 
-async def test_a_command_by_hand_changes_the_task_and_tells_everybody(filled: House) -> None:
+async def test_a_command_by_hand_changes_the_task_and_tells_everybody(filled: Installation) -> None:
     listener = await filled.management.listen("taskbell.events", "task.status_changed")
     before = await filled.value("SELECT updated_at FROM tasks WHERE id = $1", TASK)
 
@@ -74,7 +74,7 @@ async def test_a_command_by_hand_changes_the_task_and_tells_everybody(filled: Ho
     }
 
 
-async def test_an_unknown_task_is_rejected_and_nothing_is_dead_lettered(filled: House) -> None:
+async def test_an_unknown_task_is_rejected_and_nothing_is_dead_lettered(filled: Installation) -> None:
     await publish(filled, {"task_id": 4_000, "new_status": "done"})
     (command,) = await outcomes(filled)
     assert command["state"] == "rejected"
@@ -82,7 +82,7 @@ async def test_an_unknown_task_is_rejected_and_nothing_is_dead_lettered(filled: 
     assert (await filled.management.depth("maintenance.dead")).ready == 0
 
 
-async def test_another_status_than_expected_is_rejected(filled: House) -> None:
+async def test_another_status_than_expected_is_rejected(filled: Installation) -> None:
     await publish(filled, {"task_id": TASK, "new_status": "done", "expected_status": "in_progress"})
     (command,) = await outcomes(filled)
     assert command["state"] == "rejected"
@@ -102,25 +102,25 @@ async def test_another_status_than_expected_is_rejected(filled: House) -> None:
     ],
 )
 async def test_what_does_not_validate_is_a_dead_letter_and_a_rejected_command(
-    filled: House, body: Any, named: str
+    filled: Installation, body: Any, named: str
 ) -> None:
     before = await filled.rows("SELECT * FROM tasks ORDER BY id")
     await publish(filled, body)
 
-    (letter,) = await dead_letters(filled)
+    (dead_letter,) = await dead_letters(filled)
     (command,) = await outcomes(filled)
 
-    assert letter.body == (body if isinstance(body, bytes) else letter.body)
-    assert letter.headers["x-taskbell-queue"] == "maintenance.update_task_status"
-    assert letter.headers["x-taskbell-exchange"] == "taskbell.commands"
-    assert letter.headers["x-taskbell-routing-key"] == KEY
-    assert letter.headers["x-taskbell-reason"] == command["reason"]
+    assert dead_letter.body == (body if isinstance(body, bytes) else dead_letter.body)
+    assert dead_letter.headers["x-taskbell-queue"] == "maintenance.update_task_status"
+    assert dead_letter.headers["x-taskbell-exchange"] == "taskbell.commands"
+    assert dead_letter.headers["x-taskbell-routing-key"] == KEY
+    assert dead_letter.headers["x-taskbell-reason"] == command["reason"]
     assert named in command["reason"]
     assert command["state"] == "rejected"
     assert await filled.rows("SELECT * FROM tasks ORDER BY id") == before
 
 
-async def test_a_good_command_among_bad_ones_takes_effect(filled: House) -> None:
+async def test_a_good_command_among_bad_ones_takes_effect(filled: Installation) -> None:
     for task in (4_000, TASK, 2**70):
         await publish(filled, {"task_id": task, "new_status": "in_progress"})
         await publish(filled, "{")
@@ -132,7 +132,7 @@ async def test_a_good_command_among_bad_ones_takes_effect(filled: House) -> None
     assert len(await dead_letters(filled, 4)) == 4
 
 
-async def test_the_same_message_takes_effect_once(filled: House) -> None:
+async def test_the_same_message_takes_effect_once(filled: Installation) -> None:
     once = str(uuid.uuid4())
     listener = await filled.management.listen("taskbell.events", "task.status_changed")
     await publish(filled, {"task_id": TASK, "new_status": "in_progress"}, message_id=once)
@@ -156,7 +156,7 @@ async def test_the_same_message_takes_effect_once(filled: House) -> None:
     assert changes == [(TASK, "in_progress"), (TASK, "pending"), (TASK + 1, "cancelled")]
 
 
-async def test_the_same_status_again_is_unchanged_and_not_told(filled: House) -> None:
+async def test_the_same_status_again_is_unchanged_and_not_told(filled: Installation) -> None:
     listener = await filled.management.listen("taskbell.events", "task.status_changed")
     await publish(filled, {"task_id": TASK, "new_status": "pending"})
     (command,) = await outcomes(filled)
@@ -165,7 +165,7 @@ async def test_the_same_status_again_is_unchanged_and_not_told(filled: House) ->
     assert (await filled.management.depth(listener)).ready == 0
 
 
-async def test_whoever_asks_for_a_reply_gets_the_outcome(filled: House) -> None:
+async def test_whoever_asks_for_a_reply_gets_the_outcome(filled: Installation) -> None:
     await filled.management.call("PUT", "/queues/{vhost}/reply.test", {"durable": True})
     body = {"task_id": TASK, "new_status": "done"}
     await publish(filled, body, reply_to="reply.test", correlation_id="mine", message_id="asked")
@@ -177,7 +177,7 @@ async def test_whoever_asks_for_a_reply_gets_the_outcome(filled: House) -> None:
     assert reply.properties["correlation_id"] == "mine"
 
 
-async def test_a_reply_that_nobody_can_get_changes_nothing(filled: House) -> None:
+async def test_a_reply_that_nobody_can_get_changes_nothing(filled: Installation) -> None:
     await publish(filled, {"task_id": TASK, "new_status": "done"}, reply_to="reply.gone")
     (command,) = await outcomes(filled)
     assert command["state"] == "done"

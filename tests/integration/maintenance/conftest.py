@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
-from tests.integration.maintenance.shop import Shop, open_shop
+from tests.integration.maintenance.use_cases import Maintenance, open_maintenance
 
 
 @pytest_asyncio.fixture
-async def shop(database_url: str) -> AsyncIterator[Shop]:
-    async with open_shop(database_url) as shop:
-        yield shop
+async def maintenance(database_url: str) -> AsyncIterator[Maintenance]:
+    async with open_maintenance(database_url) as maintenance:
+        yield maintenance

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from tests.integration.maintenance.shop import settings_for
+from tests.integration.maintenance.use_cases import settings_for
 from tests.support.waiting import eventually
 
 from taskbell.service import Process

@@ -1,15 +1,15 @@
 """`taskbell archive`, run as a person runs it."""
 
-from tests.integration.maintenance.shop import Shop
+from tests.integration.maintenance.use_cases import Maintenance
 from tests.support.command import taskbell
 
 
-async def test_list_and_show_tell_what_a_cleanup_took(shop: Shop, database_url: str) -> None:
+async def test_list_and_show_tell_what_a_cleanup_took(maintenance: Maintenance, database_url: str) -> None:
     nothing = await taskbell("archive", "list", DATABASE_URL=database_url)
     assert (nothing.status, nothing.out) == (0, "No cleanup has taken anything yet.\n")
 
-    task = await shop.done(31, title="Ünïcödé \x1b[31m🎉")
-    await shop.clean_up("m1")
+    task = await maintenance.done(31, title="Ünïcödé \x1b[31m🎉")
+    await maintenance.clean_up("m1")
     listed = await taskbell("archive", "list", DATABASE_URL=database_url)
     assert listed.status == 0
     assert "archive" in listed.out
@@ -37,37 +37,37 @@ async def test_list_and_show_tell_what_a_cleanup_took(shop: Shop, database_url: 
     assert other.out == "No batch has task 999.\n"
 
 
-async def test_restore_brings_back_and_says_what_it_could_not(shop: Shop, database_url: str) -> None:
-    first, second, third = [await shop.done(31) for _ in range(3)]
-    await shop.clean_up()
+async def test_restore_brings_back_and_says_what_it_could_not(maintenance: Maintenance, database_url: str) -> None:
+    first, second, third = [await maintenance.done(31) for _ in range(3)]
+    await maintenance.clean_up()
     one = await taskbell("archive", "restore", "1", "--task", str(second), DATABASE_URL=database_url)
     assert (one.status, one.out.splitlines()[0]) == (0, "1 restored from batch 1.")
-    assert await shop.ids() == [second]
+    assert await maintenance.ids() == [second]
 
-    await shop.task(id=first, title="A newer one")
+    await maintenance.task(id=first, title="A newer one")
     rest = await taskbell("archive", "restore", "1", DATABASE_URL=database_url)
     assert rest.status == 1
     assert rest.out.splitlines()[0] == "1 restored from batch 1."
     assert "1 stay in the archive" in rest.out
     assert "there is a task of this id" in rest.out
-    assert await shop.ids() == [first, second, third]
+    assert await maintenance.ids() == [first, second, third]
 
     as_json = await taskbell("archive", "restore", "1", "--json", DATABASE_URL=database_url)
     assert (as_json.status, as_json.json()) == (
         1,
         {"restored": 0, "left": 1, "reasons": {str(first): "there is a task of this id"}},
     )
-    await shop.execute("DELETE FROM tasks WHERE id = $1", first)
+    await maintenance.execute("DELETE FROM tasks WHERE id = $1", first)
     await taskbell("archive", "restore", "1", DATABASE_URL=database_url)
     again = await taskbell("archive", "restore", "1", DATABASE_URL=database_url)
     assert (again.status, again.out) == (0, "Nothing of batch 1 is left to restore.\n")
 
 
-async def test_what_cannot_be_meant_is_told_in_one_sentence(shop: Shop, database_url: str) -> None:
-    deleted = await shop.done(31)
-    await shop.clean_up(mode="delete")
-    task = await shop.done(31)
-    await shop.clean_up()
+async def test_what_cannot_be_meant_is_told_in_one_sentence(maintenance: Maintenance, database_url: str) -> None:
+    deleted = await maintenance.done(31)
+    await maintenance.clean_up(mode="delete")
+    task = await maintenance.done(31)
+    await maintenance.clean_up()
     await taskbell("archive", "restore", "2", DATABASE_URL=database_url)
     for arguments, sentence in (
         (("show", "9"), "there is no batch 9; `taskbell archive list` lists them"),

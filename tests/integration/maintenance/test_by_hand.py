@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.integration.maintenance.service import running
-from tests.integration.maintenance.shop import Shop
+from tests.integration.maintenance.use_cases import Maintenance
 from tests.support.management import Management, Message
 from tests.support.waiting import eventually
 
@@ -13,9 +13,9 @@ COMMANDS = "taskbell.commands"
 UPDATE = "maintenance.update_task_status"
 
 
-async def _outcomes(shop: Shop, number: int = 1) -> list[dict[str, Any]]:
+async def _outcomes(maintenance: Maintenance, number: int = 1) -> list[dict[str, Any]]:
     async def all_there() -> list[dict[str, Any]] | None:
-        rows = await shop.rows("SELECT * FROM taskbell.command ORDER BY received_at")
+        rows = await maintenance.rows("SELECT * FROM taskbell.command ORDER BY received_at")
         return rows if len(rows) >= number else None
 
     rows = await eventually(all_there, what=f"{number} outcomes")
@@ -32,27 +32,27 @@ async def _dead(management: Management) -> Message:
 
 
 async def test_a_status_update_changes_the_task(
-    shop: Shop, database_url: str, broker_url: str, management: Management
+    maintenance: Maintenance, database_url: str, broker_url: str, management: Management
 ) -> None:
-    task = await shop.task()
+    task = await maintenance.task()
     listener = await management.listen("taskbell.events", "task.status_changed")
     async with running(database_url, broker_url):
         assert await management.publish(COMMANDS, UPDATE, {"task_id": task, "new_status": "in_progress"})
-        (command,) = await _outcomes(shop)
+        (command,) = await _outcomes(maintenance)
         events = await eventually(lambda: management.take(listener), what="the event")
     assert command["state"] == "done"
-    assert await shop.status(task) == "in_progress"
+    assert await maintenance.status(task) == "in_progress"
     assert [event.json() for event in events] == [
         {"task_id": task, "old_status": "pending", "new_status": "in_progress", "requested_by": None}
     ]
 
 
 async def test_an_unknown_task_is_rejected_in_its_row_only(
-    shop: Shop, database_url: str, broker_url: str, management: Management
+    maintenance: Maintenance, database_url: str, broker_url: str, management: Management
 ) -> None:
     async with running(database_url, broker_url):
         assert await management.publish(COMMANDS, UPDATE, {"task_id": 4711, "new_status": "in_progress"})
-        (command,) = await _outcomes(shop)
+        (command,) = await _outcomes(maintenance)
     assert (command["state"], command["reason"]) == ("rejected", "there is no task 4711")
     assert (await management.depth("maintenance.dead")).ready == 0
 
@@ -71,46 +71,46 @@ async def test_an_unknown_task_is_rejected_in_its_row_only(
     ],
 )
 async def test_what_does_not_validate_is_dead_lettered_and_rejected_with_its_reason(
-    shop: Shop, database_url: str, broker_url: str, management: Management, body: str, reason: str
+    maintenance: Maintenance, database_url: str, broker_url: str, management: Management, body: str, reason: str
 ) -> None:
-    await shop.task(id=1)
+    await maintenance.task(id=1)
     async with running(database_url, broker_url):
         assert await management.publish(COMMANDS, UPDATE, body)
         dead = await _dead(management)
-        (command,) = await _outcomes(shop)
+        (command,) = await _outcomes(maintenance)
     assert dead.body == body.encode()
     assert reason in dead.headers["x-taskbell-reason"]
     assert dead.headers["x-taskbell-queue"] == UPDATE
     assert command["state"] == "rejected"
     assert command["reason"] == dead.headers["x-taskbell-reason"]
-    assert await shop.status(1) == "pending"
+    assert await maintenance.status(1) == "pending"
 
 
 async def test_neighbours_of_what_does_not_validate_take_effect(
-    shop: Shop, database_url: str, broker_url: str, management: Management
+    maintenance: Maintenance, database_url: str, broker_url: str, management: Management
 ) -> None:
-    tasks = [await shop.task() for _ in range(3)]
+    tasks = [await maintenance.task() for _ in range(3)]
     for task in tasks:
         await management.publish(COMMANDS, UPDATE, {"task_id": task, "new_status": "done"})
         await management.publish(COMMANDS, UPDATE, "{")
     async with running(database_url, broker_url):
-        rows = await _outcomes(shop, 6)
+        rows = await _outcomes(maintenance, 6)
     assert sorted(row["state"] for row in rows) == ["done"] * 3 + ["rejected"] * 3
-    assert [await shop.status(task) for task in tasks] == ["done"] * 3
+    assert [await maintenance.status(task) for task in tasks] == ["done"] * 3
 
 
 async def test_a_report_and_a_cleanup_need_no_body_at_all_but_an_object(
-    shop: Shop, database_url: str, broker_url: str, management: Management
+    maintenance: Maintenance, database_url: str, broker_url: str, management: Management
 ) -> None:
-    await shop.done(31)
+    await maintenance.done(31)
     async with running(database_url, broker_url):
         await management.publish(COMMANDS, "maintenance.generate_task_report", {})
-        await _outcomes(shop, 1)
+        await _outcomes(maintenance, 1)
         await management.publish(COMMANDS, "maintenance.cleanup_completed_tasks", {})
-        report, cleanup = await _outcomes(shop, 2)
+        report, cleanup = await _outcomes(maintenance, 2)
     assert (report["state"], cleanup["state"]) == ("done", "done")
     assert json.loads(json.dumps(cleanup["result"]))["tasks"] == 1
-    assert await shop.value("SELECT body -> 'dead_letters' FROM taskbell.report") == {
+    assert await maintenance.value("SELECT body -> 'dead_letters' FROM taskbell.report") == {
         "maintenance.dead": 0,
         "notifier.dead": 0,
     }

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
-from tests.integration.maintenance.shop import Shop, open_shop
+from tests.integration.maintenance.use_cases import Maintenance, open_maintenance
 
 OLD, TASKS = 12_345, 100_000
 
@@ -20,10 +20,10 @@ DELETIONS = """
 
 
 @pytest_asyncio.fixture(scope="module")
-async def big_shop(module_database_url: str) -> AsyncIterator[Shop]:
-    async with open_shop(module_database_url) as shop:
+async def filled(module_database_url: str) -> AsyncIterator[Maintenance]:
+    async with open_maintenance(module_database_url) as maintenance:
         # Every eighth of the first OLD * 8 ids is done and old; the others are young, open, or of odd statuses.
-        await shop.execute(f"""
+        await maintenance.execute(f"""
             INSERT INTO projects (id, name) SELECT i, 'Project ' || i FROM generate_series(1, 50) AS i;
             INSERT INTO users (id, name) SELECT i, 'User ' || i FROM generate_series(1, 100) AS i;
             INSERT INTO tasks (id, title, description, status, priority, due_date, created_at, updated_at,
@@ -39,29 +39,30 @@ async def big_shop(module_database_url: str) -> AsyncIterator[Shop]:
             CREATE TABLE before AS SELECT * FROM tasks;
             {DELETIONS}
         """)
-        yield shop
+        yield maintenance
 
 
-async def test_a_dry_run_a_run_and_a_restore_of_a_hundred_thousand_tasks(big_shop: Shop) -> None:
-    shop = big_shop
-    dry = await shop.clean_up(dry_run=True)
+async def test_a_dry_run_a_run_and_a_restore_of_a_hundred_thousand_tasks(filled: Maintenance) -> None:
+    maintenance = filled
+    dry = await maintenance.clean_up(dry_run=True)
     assert dry["result"]["tasks"] == OLD
-    assert await shop.value("SELECT count(*) FROM tasks") == TASKS
-    assert await shop.value("SELECT count(*) FROM deletions") == 0
+    assert await maintenance.value("SELECT count(*) FROM tasks") == TASKS
+    assert await maintenance.value("SELECT count(*) FROM deletions") == 0
 
-    outcome = await shop.clean_up()
+    outcome = await maintenance.clean_up()
     assert outcome["result"]["tasks"] == OLD
     expected = "id % 8 = 0 AND id <= $1 * 8"
-    assert await shop.value("SELECT count(*) FROM tasks") == TASKS - OLD
-    assert await shop.value(f"SELECT count(*) FROM tasks WHERE {expected}", OLD) == 0
+    assert await maintenance.value("SELECT count(*) FROM tasks") == TASKS - OLD
+    assert await maintenance.value(f"SELECT count(*) FROM tasks WHERE {expected}", OLD) == 0
     sizes = [
-        row["tasks"] for row in await shop.rows("SELECT sum(tasks)::int AS tasks FROM deletions GROUP BY transaction")
+        row["tasks"]
+        for row in await maintenance.rows("SELECT sum(tasks)::int AS tasks FROM deletions GROUP BY transaction")
     ]
     assert sum(sizes) == OLD
     assert max(sizes) <= 1_000
 
-    restored = await shop.restore(outcome["result"]["batch_id"])
+    restored = await maintenance.restore(outcome["result"]["batch_id"])
     assert (restored.tasks, restored.left) == (OLD, 0)
     for missing, where in (("before", "tasks"), ("tasks", "before")):
-        assert await shop.rows(f"SELECT * FROM {missing} EXCEPT SELECT * FROM {where}") == []
-    assert await shop.value("SELECT count(*) FROM tasks") == TASKS
+        assert await maintenance.rows(f"SELECT * FROM {missing} EXCEPT SELECT * FROM {where}") == []
+    assert await maintenance.value("SELECT count(*) FROM tasks") == TASKS

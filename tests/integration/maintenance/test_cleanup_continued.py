@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from tests.integration.maintenance.shop import DAY, Shop, open_shop, received
-from tests.support.house import House
+from tests.integration.maintenance.use_cases import DAY, Maintenance, open_maintenance, received
 from tests.support.inbox import Inbox
+from tests.support.installation import Installation
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 
@@ -40,56 +40,58 @@ def _dies_after(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("pages", [0, 1, 4])
-async def test_a_killed_cleanup_goes_on_in_its_batch(shop: Shop, monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
-    await shop.many(2_500, "done", days=31)
-    await shop.execute("CREATE TABLE before AS SELECT * FROM tasks")
+async def test_a_killed_cleanup_goes_on_in_its_batch(
+    maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch, pages: int
+) -> None:
+    await maintenance.many(2_500, "done", days=31)
+    await maintenance.execute("CREATE TABLE before AS SELECT * FROM tasks")
     command = received(CleanupCompletedTasks(force=True), "m1")
     with monkeypatch.context() as patch:
         # Pages of one size: a slow machine would make them smaller.
         patch.setattr(cleanup, "next_size", lambda size, _seconds: size)
         _dies_after(pages, patch)
         with pytest.raises(Killed):
-            await shop.cleanups.clean_up([command])
-    committed = await shop.value("SELECT tasks FROM taskbell.archive_batch")
-    assert len(await shop.archived()) == committed == 2_500 - len(await shop.ids())
+            await maintenance.cleanups.clean_up([command])
+    committed = await maintenance.value("SELECT tasks FROM taskbell.archive_batch")
+    assert len(await maintenance.archived()) == committed == 2_500 - len(await maintenance.ids())
     assert (committed > 0) == (pages > 0)
-    assert await shop.events("tasks.archived") == []
+    assert await maintenance.events("tasks.archived") == []
 
-    await shop.cleanups.clean_up([command])
-    assert (await shop.outcome("m1"))["result"]["tasks"] == 2_500
-    assert [event["tasks"] for event in await shop.events("tasks.archived")] == [2_500]
-    assert len(await shop.rows("SELECT * FROM taskbell.archive_batch")) == 1
-    assert set(await shop.archived()) == {row["id"] for row in await shop.rows("SELECT id FROM before")}
+    await maintenance.cleanups.clean_up([command])
+    assert (await maintenance.outcome("m1"))["result"]["tasks"] == 2_500
+    assert [event["tasks"] for event in await maintenance.events("tasks.archived")] == [2_500]
+    assert len(await maintenance.rows("SELECT * FROM taskbell.archive_batch")) == 1
+    assert set(await maintenance.archived()) == {row["id"] for row in await maintenance.rows("SELECT id FROM before")}
 
 
-async def test_its_cutoff_stays_what_it_was(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_its_cutoff_stays_what_it_was(maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks that have become old since belong to the next cleanup."""
-    await shop.done(31)
+    await maintenance.done(31)
     with monkeypatch.context() as patch:
         _dies_after(0, patch)
         with pytest.raises(Killed):
-            await shop.clean_up("m1")
-    await shop.execute("UPDATE taskbell.archive_batch SET cutoff = cutoff - interval '10 days'")
-    assert (await shop.clean_up("m1"))["result"]["tasks"] == 0
+            await maintenance.clean_up("m1")
+    await maintenance.execute("UPDATE taskbell.archive_batch SET cutoff = cutoff - interval '10 days'")
+    assert (await maintenance.clean_up("m1"))["result"]["tasks"] == 0
 
 
 async def test_one_that_came_without_an_id_finds_its_batch_when_it_comes_again(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await shop.many(1_500, "done", days=31)
+    await maintenance.many(1_500, "done", days=31)
     body = CleanupCompletedTasks(force=True)
     with monkeypatch.context() as patch:
         _dies_after(1, patch)
         with pytest.raises(Killed):
-            await shop.cleanups.clean_up([received(body, "delivery-1", anonymous=True)])
-    begun = len(await shop.archived())
+            await maintenance.cleanups.clean_up([received(body, "delivery-1", anonymous=True)])
+    begun = len(await maintenance.archived())
     assert 0 < begun < 1_500
 
-    assert (await shop.clean_up(force=True, older_than_days=31))["result"]["batch_id"] == 2  # another command
-    await shop.cleanups.clean_up([received(body, "a new one by hand", anonymous=True)])
-    assert (await shop.outcome("a new one by hand"))["result"]["batch_id"] == 3
-    await shop.cleanups.clean_up([received(body, "delivery-2", anonymous=True, redelivered=True)])
-    outcome = await shop.outcome("delivery-2")
+    assert (await maintenance.clean_up(force=True, older_than_days=31))["result"]["batch_id"] == 2  # another command
+    await maintenance.cleanups.clean_up([received(body, "a new one by hand", anonymous=True)])
+    assert (await maintenance.outcome("a new one by hand"))["result"]["batch_id"] == 3
+    await maintenance.cleanups.clean_up([received(body, "delivery-2", anonymous=True, redelivered=True)])
+    outcome = await maintenance.outcome("delivery-2")
     assert (outcome["result"]["batch_id"], outcome["result"]["tasks"]) == (1, begun)
 
 
@@ -99,7 +101,7 @@ async def test_two_that_share_a_batch_have_one_outcome_and_one_event(
     """A delivery that is believed dead, but only slow, meets the one that took over."""
     body = CleanupCompletedTasks(force=True)
     at_its_end, go_on = asyncio.Event(), asyncio.Event()
-    async with open_shop(database_url) as slow, open_shop(database_url) as second:
+    async with open_maintenance(database_url) as slow, open_maintenance(database_url) as second:
         finish = slow.cleanups._finish
 
         async def slowly(command: Any, batch: Batch) -> Any:
@@ -119,10 +121,12 @@ async def test_two_that_share_a_batch_have_one_outcome_and_one_event(
 
 
 async def test_concurrent_deliveries_share_one_batch(database_url: str) -> None:
-    async with open_shop(database_url) as first, open_shop(database_url) as second:
+    async with open_maintenance(database_url) as first, open_maintenance(database_url) as second:
         await first.many(6_000, "done", days=31)
         command = received(CleanupCompletedTasks(force=True), "m1")
-        await asyncio.gather(*(shop.cleanups.clean_up([command]) for shop in (first, second, first, second)))
+        await asyncio.gather(
+            *(maintenance.cleanups.clean_up([command]) for maintenance in (first, second, first, second))
+        )
         assert (await first.outcome("m1"))["result"]["tasks"] == 6_000
         assert len(await first.archived()) == 6_000
         assert len(await first.rows("SELECT * FROM taskbell.archive_batch")) == 1
@@ -134,7 +138,7 @@ async def test_a_delivery_that_finds_too_many_meanwhile_does_not_reject_what_ano
 ) -> None:
     """The guard looks at the whole: what another delivery of the command has let pass goes on."""
     counted, go_on = asyncio.Event(), asyncio.Event()
-    async with open_shop(database_url) as slow, open_shop(database_url) as first:
+    async with open_maintenance(database_url) as slow, open_maintenance(database_url) as first:
         await slow.many(40, "done", days=31)
         await slow.many(160)
         survey = slow.cleanups._archive.survey
@@ -156,44 +160,44 @@ async def test_a_delivery_that_finds_too_many_meanwhile_does_not_reject_what_ano
     assert (outcome["state"], outcome["result"]["tasks"]) == ("done", 80)
 
 
-async def test_when_the_service_stops_the_command_goes_back(shop: Shop) -> None:
-    await shop.many(50, "done", days=31)
+async def test_when_the_service_stops_the_command_goes_back(maintenance: Maintenance) -> None:
+    await maintenance.many(50, "done", days=31)
     stop = asyncio.Event()
     stop.set()
-    await shop.cleanups.run(stop)
+    await maintenance.cleanups.run(stop)
     with pytest.raises(Returned):
-        await shop.clean_up("m1")
-    assert len(await shop.ids()) == 50
+        await maintenance.clean_up("m1")
+    assert len(await maintenance.ids()) == 50
 
 
 async def test_a_process_that_is_killed_in_the_middle_leaves_it_to_the_next(
     database_url: str, vhost: Vhost, inbox: Inbox
 ) -> None:
-    house = House(database_url, vhost, inbox)
-    async with open_shop(database_url) as shop:
-        await shop.many(30_000, "done", days=31)
-        await house.start("maintenance")
-        await _publish(house, {"force": True}, "m1")
+    installation = Installation(database_url, vhost, inbox)
+    async with open_maintenance(database_url) as maintenance:
+        await maintenance.many(30_000, "done", days=31)
+        await installation.start("maintenance")
+        await _publish(installation, {"force": True}, "m1")
 
         async def under_way() -> Any:
-            return await shop.value("SELECT tasks FROM taskbell.archive_batch WHERE tasks > 0")
+            return await maintenance.value("SELECT tasks FROM taskbell.archive_batch WHERE tasks > 0")
 
         begun = await eventually(under_way, what="some pages are done")
-        house.kill("maintenance")
+        installation.kill("maintenance")
         assert begun < 30_000
-        await house.start("maintenance")
+        await installation.start("maintenance")
         try:
-            await eventually(lambda: shop.rows("SELECT * FROM taskbell.command"), limit=60, what="the outcome")
-            outcome = await shop.outcome("m1")
+            await eventually(lambda: maintenance.rows("SELECT * FROM taskbell.command"), limit=60, what="the outcome")
+            outcome = await maintenance.outcome("m1")
         finally:
-            await house.stop()
+            await installation.stop()
         assert (outcome["state"], outcome["result"]["tasks"]) == ("done", 30_000)
-        assert await shop.value("SELECT count(*) FROM taskbell.archived_task") == 30_000
-        assert len(await shop.rows("SELECT * FROM taskbell.archive_batch")) == 1
-        assert len(await shop.events("tasks.archived")) == 1
+        assert await maintenance.value("SELECT count(*) FROM taskbell.archived_task") == 30_000
+        assert len(await maintenance.rows("SELECT * FROM taskbell.archive_batch")) == 1
+        assert len(await maintenance.events("tasks.archived")) == 1
 
 
-async def _publish(house: House, body: dict[str, Any], message_id: str) -> None:
-    assert await house.management.publish(
+async def _publish(installation: Installation, body: dict[str, Any], message_id: str) -> None:
+    assert await installation.management.publish(
         "taskbell.commands", "maintenance.cleanup_completed_tasks", body, properties={"message_id": message_id}
     )

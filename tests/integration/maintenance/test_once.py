@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 from tests.integration.maintenance.service import running
-from tests.integration.maintenance.shop import Shop
+from tests.integration.maintenance.use_cases import Maintenance
 from tests.support.management import Management
 from tests.support.waiting import eventually
 
@@ -13,11 +13,11 @@ DELIVERIES = 5
 
 
 async def test_five_deliveries_of_each_in_any_order_take_effect_once(
-    shop: Shop, database_url: str, broker_url: str, management: Management
+    maintenance: Maintenance, database_url: str, broker_url: str, management: Management
 ) -> None:
-    toggled, counted = await shop.task(), await shop.task()
+    toggled, counted = await maintenance.task(), await maintenance.task()
     for _ in range(3):
-        await shop.done(31)
+        await maintenance.done(31)
     messages: list[tuple[str, str, dict[str, Any]]] = [
         ("maintenance.update_task_status", "done", {"task_id": toggled, "new_status": "done"}),
         ("maintenance.update_task_status", "unknown", {"task_id": 10**6, "new_status": "done"}),
@@ -44,15 +44,15 @@ async def test_five_deliveries_of_each_in_any_order_take_effect_once(
             assert await management.publish(COMMANDS, key, body, properties={"message_id": message_id})
 
         async def ended() -> bool:
-            rows = await shop.rows("SELECT FROM taskbell.command")
-            waiting = await shop.value("SELECT count(*) FROM taskbell.outbox WHERE published_at IS NULL")
+            rows = await maintenance.rows("SELECT FROM taskbell.command")
+            waiting = await maintenance.value("SELECT count(*) FROM taskbell.outbox WHERE published_at IS NULL")
             depths = [(await management.depth(key)).ready for key, _, _ in messages]
             return len(rows) == len(messages) and waiting == 0 and not any(depths)
 
         await eventually(ended, what="every command has its outcome, every event is out")
 
     events = {key: [it.json() for it in await management.take(queue)] for key, queue in listeners.items()}
-    outcomes = {row["message_id"]: row for row in await shop.rows("SELECT * FROM taskbell.command")}
+    outcomes = {row["message_id"]: row for row in await maintenance.rows("SELECT * FROM taskbell.command")}
     assert {row["attempts"] for row in outcomes.values()} == {1}
     changes = [event["task_id"] for event in events["task.status_changed"]]
     assert changes.count(toggled) == 1
@@ -62,7 +62,7 @@ async def test_five_deliveries_of_each_in_any_order_take_effect_once(
     assert outcomes["unknown"]["state"] == outcomes["future"]["state"] == "rejected"
     archived = [event["tasks"] for event in events["tasks.archived"]]
     assert sorted(archived) == sorted([outcomes["cleanup"]["result"]["tasks"], outcomes["refused"]["result"]["tasks"]])
-    assert len(await shop.rows("SELECT FROM taskbell.archive_batch")) == 2
-    assert sum(archived) == len(await shop.archived())
+    assert len(await maintenance.rows("SELECT FROM taskbell.archive_batch")) == 2
+    assert sum(archived) == len(await maintenance.archived())
     assert len(events["report.generated"]) == 1
-    assert await shop.value("SELECT message_id FROM taskbell.report") == "report"
+    assert await maintenance.value("SELECT message_id FROM taskbell.report") == "report"

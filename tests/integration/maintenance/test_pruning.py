@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
-from tests.integration.maintenance.shop import Shop
+from tests.integration.maintenance.use_cases import Maintenance
 
 from taskbell.gate import Gate
 from taskbell.health import Health
@@ -13,12 +13,12 @@ from taskbell_maintenance.repository.own_rows import OwnRows
 
 
 @pytest_asyncio.fixture
-async def pruner(shop: Shop) -> AsyncIterator[Pruner]:
-    yield Pruner(OwnRows(shop.database), Gate("postgresql", shop.database.ping, Health()))
+async def pruner(maintenance: Maintenance) -> AsyncIterator[Pruner]:
+    yield Pruner(OwnRows(maintenance.database), Gate("postgresql", maintenance.database.ping, Health()))
 
 
-async def test_outcomes_are_kept_for_90_days(shop: Shop, pruner: Pruner) -> None:
-    await shop.execute("""
+async def test_outcomes_are_kept_for_90_days(maintenance: Maintenance, pruner: Pruner) -> None:
+    await maintenance.execute("""
         INSERT INTO taskbell.command (message_id, routing_key, state, finished_at) VALUES
             ('old', 'maintenance.update_task_status', 'done', now() - interval '90 days 1 minute'),
             ('old and odd', 'somewhere', 'rejected', now() - interval '91 days'),
@@ -26,12 +26,14 @@ async def test_outcomes_are_kept_for_90_days(shop: Shop, pruner: Pruner) -> None
             ('the notifier''s', 'notifier.send_test_mail', 'done', now() - interval '99 days')
     """)
     await pruner.prune(asyncio.Event())
-    left = await shop.rows("SELECT message_id FROM taskbell.command ORDER BY message_id")
+    left = await maintenance.rows("SELECT message_id FROM taskbell.command ORDER BY message_id")
     assert [row["message_id"] for row in left] == ["the notifier's", "young"]
 
 
-async def test_messages_are_kept_for_90_days_once_published_and_the_apps_for_7(shop: Shop, pruner: Pruner) -> None:
-    await shop.execute("""
+async def test_messages_are_kept_for_90_days_once_published_and_the_apps_for_7(
+    maintenance: Maintenance, pruner: Pruner
+) -> None:
+    await maintenance.execute("""
         INSERT INTO taskbell.outbox (owner, routing_key, body, message_id, created_at, published_at)
         SELECT owner, 'report.generated', '{}', owner || ' ' || coalesce(days::text, 'waiting'),
             now() - interval '200 days', now() - days * interval '1 day'
@@ -39,7 +41,7 @@ async def test_messages_are_kept_for_90_days_once_published_and_the_apps_for_7(s
             unnest(ARRAY[6, 8, 89, 91, NULL]) AS days
     """)
     await pruner.prune(asyncio.Event())
-    left = {row["message_id"] for row in await shop.rows("SELECT message_id FROM taskbell.outbox")}
+    left = {row["message_id"] for row in await maintenance.rows("SELECT message_id FROM taskbell.outbox")}
     assert {name for name in left if name.startswith("maintenance")} == {
         "maintenance 6",
         "maintenance 8",
@@ -50,36 +52,36 @@ async def test_messages_are_kept_for_90_days_once_published_and_the_apps_for_7(s
     assert len(left) == 4 + 2 + 5 + 5
 
 
-async def test_it_goes_on_until_nothing_is_old(shop: Shop, pruner: Pruner) -> None:
-    await shop.execute("""
+async def test_it_goes_on_until_nothing_is_old(maintenance: Maintenance, pruner: Pruner) -> None:
+    await maintenance.execute("""
         INSERT INTO taskbell.command (message_id, routing_key, state, finished_at)
         SELECT i::text, 'maintenance.cleanup_completed_tasks', 'done', now() - interval '91 days'
         FROM generate_series(1, 2500) AS i
     """)
     await pruner.prune(asyncio.Event())
-    assert await shop.value("SELECT count(*) FROM taskbell.command") == 0
+    assert await maintenance.value("SELECT count(*) FROM taskbell.command") == 0
 
 
-async def test_reports_and_archived_tasks_are_kept_for_ever(shop: Shop, pruner: Pruner) -> None:
-    await shop.done(31)
-    await shop.clean_up()
-    await shop.report()
-    await shop.execute("""
+async def test_reports_and_archived_tasks_are_kept_for_ever(maintenance: Maintenance, pruner: Pruner) -> None:
+    await maintenance.done(31)
+    await maintenance.clean_up()
+    await maintenance.report()
+    await maintenance.execute("""
         UPDATE taskbell.report SET date = '1990-01-01', generated_at = '1990-01-01', as_of = '1990-01-01';
         UPDATE taskbell.archive_batch SET started_at = '1990-01-01', finished_at = '1990-01-01';
         UPDATE taskbell.archived_task SET archived_at = '1990-01-01', restored_at = '1990-01-01';
     """)
     await pruner.prune(asyncio.Event())
     for table in ("report", "archive_batch", "archived_task"):
-        assert await shop.value(f"SELECT count(*) FROM taskbell.{table}") == 1
+        assert await maintenance.value(f"SELECT count(*) FROM taskbell.{table}") == 1
 
 
-async def test_it_stops_between_two_batches(shop: Shop, pruner: Pruner) -> None:
+async def test_it_stops_between_two_batches(maintenance: Maintenance, pruner: Pruner) -> None:
     stop = asyncio.Event()
     stop.set()
-    await shop.execute("""
+    await maintenance.execute("""
         INSERT INTO taskbell.command (message_id, routing_key, state, finished_at)
         VALUES ('old', 'maintenance.cleanup_completed_tasks', 'done', now() - interval '91 days')
     """)
     await pruner.prune(stop)
-    assert await shop.value("SELECT count(*) FROM taskbell.command") == 1
+    assert await maintenance.value("SELECT count(*) FROM taskbell.command") == 1

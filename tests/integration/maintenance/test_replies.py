@@ -1,4 +1,4 @@
-"""Outcomes go to whoever asked; where they cannot, the command's effect and its ack stand."""
+"""Outcomes go to whoever asked; if they cannot be sent, the command's effect and its ack stand."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from tests.integration.maintenance.service import running
-from tests.integration.maintenance.shop import Shop
+from tests.integration.maintenance.use_cases import Maintenance
 from tests.support.management import Management
 from tests.support.waiting import eventually
 
@@ -25,9 +25,9 @@ async def _publish(channel: aio_pika.abc.AbstractChannel, body: dict[str, Any], 
 
 @pytest.mark.parametrize("reply_to", ["amq.rabbitmq.reply-to", "reply.web-1", "generated"])
 async def test_the_outcome_comes_to_where_it_was_asked_for(
-    shop: Shop, database_url: str, broker_url: str, reply_to: str
+    maintenance: Maintenance, database_url: str, broker_url: str, reply_to: str
 ) -> None:
-    task = await shop.task()
+    task = await maintenance.task()
     replies: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
     async with running(database_url, broker_url), await aio_pika.connect(broker_url) as connection:
         channel = await connection.channel()
@@ -60,16 +60,16 @@ async def test_the_outcome_comes_to_where_it_was_asked_for(
 
 @pytest.mark.parametrize("reply_to", ["amq.gen-gone", "reply.gone", "maintenance.dead", "notifier.reminder_due", "x"])
 async def test_a_reply_to_that_is_gone_or_not_for_replies_leaves_effect_and_ack(
-    shop: Shop, database_url: str, broker_url: str, management: Management, reply_to: str
+    maintenance: Maintenance, database_url: str, broker_url: str, management: Management, reply_to: str
 ) -> None:
-    tasks = [await shop.task() for _ in range(2)]
+    tasks = [await maintenance.task() for _ in range(2)]
     async with running(database_url, broker_url) as process, await aio_pika.connect(broker_url) as connection:
         channel = await connection.channel()
         for task in tasks:  # the second shows that the service still lives and replies still flow
             await _publish(channel, {"task_id": task, "new_status": "done"}, reply_to, message_id=f"m{task}")
-            await eventually(partial(shop.rows, ENDED, f"m{task}"))
+            await eventually(partial(maintenance.rows, ENDED, f"m{task}"))
         assert process.health.ready
     assert (await management.depth(UPDATE)).ready == 0  # what was not acknowledged would be there again
-    assert [await shop.status(task) for task in tasks] == ["done", "done"]
+    assert [await maintenance.status(task) for task in tasks] == ["done", "done"]
     for queue in ("maintenance.dead", "notifier.reminder_due"):
         assert (await management.depth(queue)).ready == 0

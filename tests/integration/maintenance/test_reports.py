@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.integration.maintenance.shop import DAY, Shop, open_shop, received
+from tests.integration.maintenance.use_cases import DAY, Maintenance, open_maintenance, received
 
 from taskbell.contracts import GenerateTaskReport
 from taskbell_maintenance.figures import DeadLetters
@@ -12,20 +12,20 @@ from taskbell_maintenance.figures import DeadLetters
 HOUR = timedelta(hours=1)
 
 
-async def _body(shop: Shop) -> dict[str, Any]:
-    (row,) = await shop.rows("SELECT body FROM taskbell.report")
+async def _body(maintenance: Maintenance) -> dict[str, Any]:
+    (row,) = await maintenance.rows("SELECT body FROM taskbell.report")
     body: dict[str, Any] = row["body"]
     return body
 
 
-async def test_every_figure(shop: Shop) -> None:
-    at = shop.now.replace(microsecond=0)
+async def test_every_figure(maintenance: Maintenance) -> None:
+    at = maintenance.now.replace(microsecond=0)
     long_ago = at - 50 * DAY
-    await shop.execute("INSERT INTO projects (id, name) VALUES (1, 'Alpha'), (2, 'Beta')")
-    await shop.execute("ALTER TABLE tasks DROP CONSTRAINT tasks_project_id_fkey")
+    await maintenance.execute("INSERT INTO projects (id, name) VALUES (1, 'Alpha'), (2, 'Beta')")
+    await maintenance.execute("ALTER TABLE tasks DROP CONSTRAINT tasks_project_id_fkey")
 
     async def task(status: str, **columns: Any) -> int:
-        return await shop.task(status=status, **({"created_at": long_ago} | columns))
+        return await maintenance.task(status=status, **({"created_at": long_ago} | columns))
 
     late = await task("pending", project_id=1, due_date=at - 3 * DAY - HOUR, title="Late", priority="urgent")
     later = await task("in_progress", project_id=2, due_date=at - HOUR, title="Later", priority="high")
@@ -38,7 +38,9 @@ async def test_every_figure(shop: Shop) -> None:
     await task("done", project_id=1, completed_at=at - DAY - timedelta(seconds=1))
     await task("cancelled", project_id=2, due_date=at - DAY, completed_at=at - HOUR)
     await task("blocked", project_id=2, due_date=at - DAY, created_at=at - HOUR, priority="whenever")
-    await shop.execute("INSERT INTO taskbell.mailing (message_id, kind, body_digest) VALUES ('m', 'overdue', 'd')")
+    await maintenance.execute(
+        "INSERT INTO taskbell.mailing (message_id, kind, body_digest) VALUES ('m', 'overdue', 'd')"
+    )
     for number, (kind, state, ended) in enumerate(
         (
             ("overdue", "sent", at - HOUR),
@@ -49,7 +51,7 @@ async def test_every_figure(shop: Shop) -> None:
             ("reminder", "expired", at - DAY - HOUR),
         )
     ):
-        await shop.execute(
+        await maintenance.execute(
             "INSERT INTO taskbell.delivery (mailing_id, kind, recipient, period, state, expires_at, due_at, ended_at)"
             " SELECT id, $1, $2, 'p', $3, now(), now(), $4 FROM taskbell.mailing",
             kind,
@@ -57,12 +59,12 @@ async def test_every_figure(shop: Shop) -> None:
             state,
             ended,
         )
-    shop.dead_letters.answer = DeadLetters({"notifier.dead": 2, "maintenance.dead": 0})
-    outcome = await shop.report(occurrence=at)
+    maintenance.dead_letters.answer = DeadLetters({"notifier.dead": 2, "maintenance.dead": 0})
+    outcome = await maintenance.report(occurrence=at)
 
     assert outcome["state"] == "done"
     assert outcome["result"]["date"] == at.date().isoformat()
-    body = await _body(shop)
+    body = await _body(maintenance)
     assert {name: body[name] for name in ("tasks", "open", "overdue", "created", "completed", "projects")} == {
         "tasks": 11,
         "open": 5,
@@ -103,31 +105,33 @@ async def test_every_figure(shop: Shop) -> None:
     assert body["dead_letters"] == {"notifier.dead": 2, "maintenance.dead": 0}
 
 
-async def test_an_app_without_a_single_task_has_a_report(shop: Shop) -> None:
-    assert (await shop.report())["state"] == "done"
-    body = await _body(shop)
+async def test_an_app_without_a_single_task_has_a_report(maintenance: Maintenance) -> None:
+    assert (await maintenance.report())["state"] == "done"
+    body = await _body(maintenance)
     assert body["tasks"] == body["overdue"] == 0
     assert body["by_status"] == body["by_priority"] == body["mails"] == {}
     assert body["by_project"] == body["oldest_overdue"] == []
 
 
-async def test_tasks_without_status_or_priority_are_counted(shop: Shop) -> None:
-    await shop.execute("ALTER TABLE tasks ALTER status DROP NOT NULL, ALTER priority DROP NOT NULL")
-    await shop.task(status=None, priority=None)
-    await shop.task(status="", priority="")
-    await shop.report()
-    body = await _body(shop)
+async def test_tasks_without_status_or_priority_are_counted(maintenance: Maintenance) -> None:
+    await maintenance.execute("ALTER TABLE tasks ALTER status DROP NOT NULL, ALTER priority DROP NOT NULL")
+    await maintenance.task(status=None, priority=None)
+    await maintenance.task(status="", priority="")
+    await maintenance.report()
+    body = await _body(maintenance)
     assert body["by_status"] == body["by_priority"] == {"(none)": 1, "": 1}
 
 
-async def test_lists_are_bounded_and_titles_cut(shop: Shop) -> None:
-    await shop.execute("INSERT INTO projects (id, name) SELECT i, repeat('n', 1000) FROM generate_series(1, 300) AS i")
-    await shop.execute(
+async def test_lists_are_bounded_and_titles_cut(maintenance: Maintenance) -> None:
+    await maintenance.execute(
+        "INSERT INTO projects (id, name) SELECT i, repeat('n', 1000) FROM generate_series(1, 300) AS i"
+    )
+    await maintenance.execute(
         "INSERT INTO tasks (title, project_id, due_date) SELECT repeat('t', 1000), i, now() - interval '1 day'"
         " FROM generate_series(1, 300) AS i"
     )
-    await shop.report()
-    body = await _body(shop)
+    await maintenance.report()
+    body = await _body(maintenance)
     assert (len(body["by_project"]), body["projects"]) == (200, 300)
     assert len(body["oldest_overdue"]) == 10
     assert len(body["oldest_overdue"][0]["title"]) == len(body["by_project"][0]["project"]) == 300
@@ -135,37 +139,39 @@ async def test_lists_are_bounded_and_titles_cut(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("due", ["-infinity", "4000-01-01 BC", "0001-01-01Z"])
-async def test_a_due_date_that_no_calendar_of_ours_has_does_not_stop_the_report(shop: Shop, due: str) -> None:
-    await shop.execute(f"INSERT INTO tasks (title, due_date) VALUES ('Ancient', '{due}')")
-    await shop.report()
-    (task,) = (await _body(shop))["oldest_overdue"]
+async def test_a_due_date_that_no_calendar_of_ours_has_does_not_stop_the_report(
+    maintenance: Maintenance, due: str
+) -> None:
+    await maintenance.execute(f"INSERT INTO tasks (title, due_date) VALUES ('Ancient', '{due}')")
+    await maintenance.report()
+    (task,) = (await _body(maintenance))["oldest_overdue"]
     assert (task["title"], task["due_date"]) == ("Ancient", "0001-01-02T00:00:00+00:00")
 
 
-async def test_the_event_goes_out_with_the_stored_row(shop: Shop) -> None:
-    at = shop.now.replace(microsecond=0)
-    await shop.report("m1", occurrence=at)
-    assert await shop.events("report.generated") == [
+async def test_the_event_goes_out_with_the_stored_row(maintenance: Maintenance) -> None:
+    at = maintenance.now.replace(microsecond=0)
+    await maintenance.report("m1", occurrence=at)
+    assert await maintenance.events("report.generated") == [
         {"date": at.date().isoformat(), "as_of": at.isoformat().replace("+00:00", "Z")}
     ]
-    assert await shop.value("SELECT correlation_id FROM taskbell.outbox") == "m1"
+    assert await maintenance.value("SELECT correlation_id FROM taskbell.outbox") == "m1"
 
 
-async def test_a_date_has_one_report_and_again_replaces_it(shop: Shop) -> None:
-    await shop.report("m1")
-    await shop.task()
-    await shop.report("m2")
-    (row,) = await shop.rows("SELECT message_id, body FROM taskbell.report")
+async def test_a_date_has_one_report_and_again_replaces_it(maintenance: Maintenance) -> None:
+    await maintenance.report("m1")
+    await maintenance.task()
+    await maintenance.report("m2")
+    (row,) = await maintenance.rows("SELECT message_id, body FROM taskbell.report")
     assert (row["message_id"], row["body"]["tasks"]) == ("m2", 1)
-    assert len(await shop.events("report.generated")) == 2
+    assert len(await maintenance.events("report.generated")) == 2
 
 
-async def test_a_repeated_command_makes_no_second_report(shop: Shop) -> None:
-    first = await shop.report("m1")
-    await shop.task()
-    assert await shop.report("m1") == first
-    assert (await _body(shop))["tasks"] == 0
-    assert len(await shop.events("report.generated")) == 1
+async def test_a_repeated_command_makes_no_second_report(maintenance: Maintenance) -> None:
+    first = await maintenance.report("m1")
+    await maintenance.task()
+    assert await maintenance.report("m1") == first
+    assert (await _body(maintenance))["tasks"] == 0
+    assert len(await maintenance.events("report.generated")) == 1
 
 
 @pytest.mark.parametrize(
@@ -180,40 +186,40 @@ async def test_a_repeated_command_makes_no_second_report(shop: Shop) -> None:
 async def test_without_a_date_it_is_for_the_local_date_of_its_occurrence(
     database_url: str, zone: str, occurrence: datetime, day: date
 ) -> None:
-    async with open_shop(database_url, zone) as shop:
-        await shop.report(occurrence=occurrence)
-        assert await shop.rows("SELECT date, as_of FROM taskbell.report") == [{"date": day, "as_of": occurrence}]
+    async with open_maintenance(database_url, zone) as maintenance:
+        await maintenance.report(occurrence=occurrence)
+        assert await maintenance.rows("SELECT date, as_of FROM taskbell.report") == [{"date": day, "as_of": occurrence}]
 
 
-async def test_a_past_date_says_of_when_its_figures_are(shop: Shop) -> None:
-    outcome = await shop.report(date=date(2026, 1, 5))
-    (row,) = await shop.rows("SELECT date, as_of FROM taskbell.report")
+async def test_a_past_date_says_of_when_its_figures_are(maintenance: Maintenance) -> None:
+    outcome = await maintenance.report(date=date(2026, 1, 5))
+    (row,) = await maintenance.rows("SELECT date, as_of FROM taskbell.report")
     assert row["date"] == date(2026, 1, 5)
-    assert row["as_of"] >= shop.now
+    assert row["as_of"] >= maintenance.now
     assert outcome["result"]["as_of"] == row["as_of"].isoformat()
 
 
-async def test_a_day_that_has_not_come_is_rejected(shop: Shop) -> None:
-    tomorrow = (shop.now + 2 * DAY).date()
-    for body in ({"date": tomorrow}, {"occurrence": shop.now + 2 * DAY}):
-        outcome = await shop.report(**body)
+async def test_a_day_that_has_not_come_is_rejected(maintenance: Maintenance) -> None:
+    tomorrow = (maintenance.now + 2 * DAY).date()
+    for body in ({"date": tomorrow}, {"occurrence": maintenance.now + 2 * DAY}):
+        outcome = await maintenance.report(**body)
         assert outcome["state"] == "rejected"
         assert outcome["reason"].startswith("that day has not come yet: it is ")
         assert outcome["reason"].endswith(" in UTC")
-    assert await shop.rows("SELECT * FROM taskbell.report") == []
-    assert await shop.events("report.generated") == []
+    assert await maintenance.rows("SELECT * FROM taskbell.report") == []
+    assert await maintenance.events("report.generated") == []
 
 
-async def test_unknown_dead_letters_hold_no_report_up(shop: Shop) -> None:
-    shop.dead_letters.answer = DeadLetters(None, "RabbitMQ did not answer within 5 s")
-    assert (await shop.report())["state"] == "done"
-    body = await _body(shop)
+async def test_unknown_dead_letters_hold_no_report_up(maintenance: Maintenance) -> None:
+    maintenance.dead_letters.answer = DeadLetters(None, "RabbitMQ did not answer within 5 s")
+    assert (await maintenance.report())["state"] == "done"
+    body = await _body(maintenance)
     assert body["dead_letters"] is None
     assert body["dead_letters_note"] == "RabbitMQ did not answer within 5 s"
 
 
-async def test_a_report_that_came_without_an_id_twice_is_one_row(shop: Shop) -> None:
+async def test_a_report_that_came_without_an_id_twice_is_one_row(maintenance: Maintenance) -> None:
     body = GenerateTaskReport()
-    await shop.reports.generate([received(body, anonymous=True)])
-    await shop.reports.generate([received(body, anonymous=True, redelivered=True)])
-    assert len(await shop.rows("SELECT * FROM taskbell.report")) == 1
+    await maintenance.reports.generate([received(body, anonymous=True)])
+    await maintenance.reports.generate([received(body, anonymous=True, redelivered=True)])
+    assert len(await maintenance.rows("SELECT * FROM taskbell.report")) == 1

@@ -19,7 +19,7 @@ from taskbell_scheduler.scheduler import Scheduler
 from taskbell_scheduler.schedules import parse_schedules
 
 
-class World:
+class SchedulerHarness:
     """One database, its clock, and any number of schedulers."""
 
     def __init__(self, url: str, database: Database, clock: VirtualClock) -> None:
@@ -102,12 +102,12 @@ def utc(moment: str) -> datetime:
 
 
 @pytest_asyncio.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
+async def harness(database_url: str) -> AsyncIterator[SchedulerHarness]:
     clock = VirtualClock(database_url)
     await clock.install()
     database = Database.connect(load(DatabaseAccess, database_url=database_url), name="test scheduler")
     try:
-        yield World(database_url, database, clock)
+        yield SchedulerHarness(database_url, database, clock)
     finally:
         await database.close()
         await clock.close()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.integration.scheduler.conftest import World, entry
+from tests.integration.scheduler.conftest import SchedulerHarness, entry
 from tests.support.management import Management
 
 from taskbell.cli import main
@@ -27,7 +27,7 @@ def exit_status(arguments: list[str]) -> int:
 
 @pytest.fixture
 def command(
-    world: World,
+    harness: SchedulerHarness,
     broker_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -36,7 +36,7 @@ def command(
     """Runs `taskbell schedules …` and returns what it says; `status` is the exit status that is expected."""
     (tmp_path / "schedules.toml").write_text(FILE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", world.url)
+    monkeypatch.setenv("DATABASE_URL", harness.url)
     monkeypatch.setenv("BROKER_URL", broker_url)
     monkeypatch.setenv("SCHEDULES_FILE", str(tmp_path / "schedules.toml"))
 
@@ -51,32 +51,32 @@ def command(
     return run_it
 
 
-async def test_pause_history_and_resume(world: World, command: Command) -> None:
-    await world.add_user("Asia/Tokyo")
-    await world.at("2026-11-20T07:30")
-    scheduler = world.scheduler(FILE)
-    await world.turn(scheduler)
+async def test_pause_history_and_resume(harness: SchedulerHarness, command: Command) -> None:
+    await harness.add_user("Asia/Tokyo")
+    await harness.at("2026-11-20T07:30")
+    scheduler = harness.scheduler(FILE)
+    await harness.turn(scheduler)
     assert await command("pause", "hourly", "--note", "mail server moves") == "hourly is paused in all zones.\n"
-    await world.at("2026-11-20T08:00")
-    await world.turn(scheduler)
+    await harness.at("2026-11-20T08:00")
+    await harness.turn(scheduler)
     (row,) = json.loads(await command("history", "hourly", "--json"))
     assert (row["zone"], row["key"], row["status"]) == ("Asia/Tokyo", "2026-11-20T08:00:00Z", "paused")
     assert row["at"] == "2026-11-20T08:00:00Z"
     assert "paused: mail server moves" in await command("history", "hourly")
     assert "all zones" in await command("status", "hourly")
     assert await command("resume", "hourly") == "hourly runs again: all zones.\n"
-    await world.turn(scheduler)
-    await world.at("2026-11-20T09:00")
-    await world.turn(scheduler)
+    await harness.turn(scheduler)
+    await harness.at("2026-11-20T09:00")
+    await harness.turn(scheduler)
     newest, _ = json.loads(await command("history", "hourly", "--json"))
     assert newest["status"] == "published"
     assert newest["message_id"] in await command("history", "hourly")
     assert await command("resume", "hourly") == "hourly was not paused.\n"
 
 
-async def test_a_single_zone(world: World, command: Command) -> None:
-    await world.add_user("Asia/Tokyo")
-    await world.turn(world.scheduler(FILE))
+async def test_a_single_zone(harness: SchedulerHarness, command: Command) -> None:
+    await harness.add_user("Asia/Tokyo")
+    await harness.turn(harness.scheduler(FILE))
     assert await command("pause", "hourly", "--zone", "Asia/Tokyo") == "hourly is paused in Asia/Tokyo.\n"
     (row,) = [row for row in json.loads(await command("status", "hourly", "--json")) if row["paused"]]
     assert row["zone"] == "Asia/Tokyo"
@@ -119,6 +119,6 @@ async def test_without_a_database_it_says_so(command: Command, monkeypatch: pyte
     assert "DATABASE_URL is not set" in await command("history", "hourly", status=2)
 
 
-async def test_before_setup_the_remedy_is_told(world: World, command: Command) -> None:
-    await world.sql("DROP SCHEMA taskbell CASCADE")
+async def test_before_setup_the_remedy_is_told(harness: SchedulerHarness, command: Command) -> None:
+    await harness.sql("DROP SCHEMA taskbell CASCADE")
     assert "run `taskbell setup`" in await command("status", status=2)

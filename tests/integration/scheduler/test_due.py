@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import asyncpg
 import pytest
-from tests.integration.scheduler.conftest import MINUTELY, World, entry, utc
+from tests.integration.scheduler.conftest import MINUTELY, SchedulerHarness, entry, utc
 from tests.support.waiting import eventually
 
 from taskbell.errors import DatabaseUnavailable
@@ -23,82 +23,82 @@ WEEKLY = entry("weekly", "0 10 * * mon", "weekly.due", timezone="recipient", cat
 CLEANUP = entry("cleanup", "0 2 * * sun", "maintenance.cleanup_completed_tasks", catch_up="24h")
 
 
-async def test_a_schedule_seen_for_the_first_time_starts_at_that_moment(world: World) -> None:
-    await world.at("2026-11-20T08:00:00")
-    scheduler = world.scheduler(MINUTELY)
-    await world.turn(scheduler)
-    assert await world.occurrences() == []
-    assert await world.sql("SELECT position FROM taskbell.schedule_state") == [(utc("2026-11-20T08:00"),)]
-    await world.at("2026-11-20T08:01:30")
-    await world.turn(scheduler)
-    assert await world.statuses() == {"2026-11-20T08:01:00Z": "published"}
-    assert await world.sql("SELECT position FROM taskbell.schedule_state") == [(utc("2026-11-20T08:01"),)]
+async def test_a_schedule_seen_for_the_first_time_starts_at_that_moment(harness: SchedulerHarness) -> None:
+    await harness.at("2026-11-20T08:00:00")
+    scheduler = harness.scheduler(MINUTELY)
+    await harness.turn(scheduler)
+    assert await harness.occurrences() == []
+    assert await harness.sql("SELECT position FROM taskbell.schedule_state") == [(utc("2026-11-20T08:00"),)]
+    await harness.at("2026-11-20T08:01:30")
+    await harness.turn(scheduler)
+    assert await harness.statuses() == {"2026-11-20T08:01:00Z": "published"}
+    assert await harness.sql("SELECT position FROM taskbell.schedule_state") == [(utc("2026-11-20T08:01"),)]
 
 
 class ChangedTheirMind(Exception):
     """Rolls back."""
 
 
-async def test_a_row_that_a_person_holds_stops_only_itself(world: World) -> None:
-    await world.at("2026-11-20T08:00:30")
-    scheduler = world.scheduler(MINUTELY, MINUTELY.replace("tick", "held"))
-    await world.turn(scheduler)
-    await world.at("2026-11-20T08:01:00")
+async def test_a_row_that_a_person_holds_stops_only_itself(harness: SchedulerHarness) -> None:
+    await harness.at("2026-11-20T08:00:30")
+    scheduler = harness.scheduler(MINUTELY, MINUTELY.replace("tick", "held"))
+    await harness.turn(scheduler)
+    await harness.at("2026-11-20T08:01:00")
     with suppress(ChangedTheirMind):
-        async with world.database.transaction() as transaction:
+        async with harness.database.transaction() as transaction:
             await transaction.execute("UPDATE taskbell.schedule_state SET note = 'wait' WHERE schedule = 'held'")
-            await world.turn(scheduler)
-            assert [row[0] for row in await world.occurrences()] == ["tick"]
-            newcomer = world.scheduler(MINUTELY, MINUTELY.replace("tick", "held"), MINUTELY.replace("tick", "new"))
-            await world.turn(newcomer)
-            assert await world.sql("SELECT 1 FROM taskbell.schedule_state WHERE schedule = 'new'") == []
+            await harness.turn(scheduler)
+            assert [row[0] for row in await harness.occurrences()] == ["tick"]
+            newcomer = harness.scheduler(MINUTELY, MINUTELY.replace("tick", "held"), MINUTELY.replace("tick", "new"))
+            await harness.turn(newcomer)
+            assert await harness.sql("SELECT 1 FROM taskbell.schedule_state WHERE schedule = 'new'") == []
             raise ChangedTheirMind
-    await world.at("2026-11-20T08:01:01")
-    await world.turn(scheduler, newcomer)
-    assert [row[0] for row in await world.occurrences()] == ["held", "tick"]
-    assert len(await world.sql("SELECT 1 FROM taskbell.schedule_state WHERE schedule = 'new'")) == 1
+    await harness.at("2026-11-20T08:01:01")
+    await harness.turn(scheduler, newcomer)
+    assert [row[0] for row in await harness.occurrences()] == ["held", "tick"]
+    assert len(await harness.sql("SELECT 1 FROM taskbell.schedule_state WHERE schedule = 'new'")) == 1
 
 
-async def test_a_change_that_another_scheduler_made_first_is_not_made_again(world: World) -> None:
-    await world.at("2026-11-20T08:00")
+async def test_a_change_that_another_scheduler_made_first_is_not_made_again(harness: SchedulerHarness) -> None:
+    await harness.at("2026-11-20T08:00")
     pair, cron = ("tick", "UTC"), "* * * * *"
-    repository = SchedulerRepository(world.database)
+    repository = SchedulerRepository(harness.database)
 
     async def start(cron: str, generation: int) -> list[tuple[str, datetime]]:
-        async with world.database.transaction() as transaction:
+        async with harness.database.transaction() as transaction:
             await repository.apply(transaction, Changes(start=[(pair, cron)]), generation)
-        return [tuple(row) for row in await world.sql("SELECT cron, position FROM taskbell.schedule_state")]
+        return [tuple(row) for row in await harness.sql("SELECT cron, position FROM taskbell.schedule_state")]
 
     first = await start(cron, 1)
-    await world.at("2026-11-20T08:05")
+    await harness.at("2026-11-20T08:05")
     assert await start(cron, 1) == first, "it runs already"
     assert await start("0 * * * *", 1) == first, "who started as early does not change it"
     assert await start("0 * * * *", 2) == [("0 * * * *", utc("2026-11-20T08:05"))]
 
 
-async def test_three_schedulers_publish_each_minute_once(world: World) -> None:
+async def test_three_schedulers_publish_each_minute_once(harness: SchedulerHarness) -> None:
     start = utc("2026-10-25T00:30:30")
-    await world.at(start.isoformat())
-    schedulers = [world.scheduler(MINUTELY, timezone="Europe/Berlin") for _ in range(3)]
-    await world.turn(*schedulers)
+    await harness.at(start.isoformat())
+    schedulers = [harness.scheduler(MINUTELY, timezone="Europe/Berlin") for _ in range(3)]
+    await harness.turn(*schedulers)
     for minute in range(1, 61):
-        await world.at((start + timedelta(minutes=minute)).isoformat())
-        await world.turn(*schedulers)
-    statuses = await world.statuses()
+        await harness.at((start + timedelta(minutes=minute)).isoformat())
+        await harness.turn(*schedulers)
+    statuses = await harness.statuses()
     assert len(statuses) == 60
     assert set(statuses.values()) == {"published"}
-    ids = await world.sql("SELECT message_id FROM taskbell.outbox")
+    ids = await harness.sql("SELECT message_id FROM taskbell.outbox")
     assert len(set(ids)) == len(ids) == 60
 
 
-async def test_each_minute_is_published_once_though_connections_break_at_random(world: World) -> None:
+async def test_each_minute_is_published_once_though_connections_break_at_random(harness: SchedulerHarness) -> None:
     chance = random.Random(seed := random.randrange(2**32))
     print(f"seed {seed}")
     start = utc("2026-11-20T08:00:00")
-    await world.at(start.isoformat())
-    schedulers = [world.scheduler(MINUTELY) for _ in range(3)]
-    await world.turn(*schedulers)
-    killer = await asyncpg.connect(world.url)
+    await harness.at(start.isoformat())
+    schedulers = [harness.scheduler(MINUTELY) for _ in range(3)]
+    await harness.turn(*schedulers)
+    killer = await asyncpg.connect(harness.url)
 
     async def kill() -> None:
         await asyncio.sleep(chance.random() * 0.02)
@@ -108,72 +108,72 @@ async def test_each_minute_is_published_once_though_connections_break_at_random(
         )
 
     for minute in range(1, 41):
-        await world.at((start + timedelta(minutes=minute)).isoformat(), runs=True)
+        await harness.at((start + timedelta(minutes=minute)).isoformat(), runs=True)
         turns = [scheduler.turn(asyncio.Event()) for scheduler in schedulers]
         ended = await asyncio.gather(kill(), *turns, return_exceptions=True)
         assert all(it is None or isinstance(it, DatabaseUnavailable) for it in ended), ended
 
         async def attended(minute: int = minute) -> bool:
             with suppress(DatabaseUnavailable):
-                await world.turn(chance.choice(schedulers))
+                await harness.turn(chance.choice(schedulers))
             recorded = await killer.fetchval("SELECT count(*) FROM taskbell.occurrence")
             return bool(recorded == minute)
 
         await eventually(attended)
     await killer.close()
-    assert set((await world.statuses()).values()) == {"published"}
-    ids = await world.sql("SELECT message_id FROM taskbell.outbox")
+    assert set((await harness.statuses()).values()) == {"published"}
+    ids = await harness.sql("SELECT message_id FROM taskbell.outbox")
     assert len(set(ids)) == len(ids) == 40
 
 
-async def test_messages_carry_what_their_contract_has_room_for(world: World) -> None:
-    await world.add_user("Europe/Berlin")
-    await world.at("2026-11-19T00:00")
-    scheduler = world.scheduler(REPORT, REMINDERS)
-    await world.turn(scheduler)
-    await world.at("2026-11-19T07:00:00.400")
-    await world.turn(scheduler)
-    assert {key: json.loads(body) for key, body in await world.messages()} == {
+async def test_messages_carry_what_their_contract_has_room_for(harness: SchedulerHarness) -> None:
+    await harness.add_user("Europe/Berlin")
+    await harness.at("2026-11-19T00:00")
+    scheduler = harness.scheduler(REPORT, REMINDERS)
+    await harness.turn(scheduler)
+    await harness.at("2026-11-19T07:00:00.400")
+    await harness.turn(scheduler)
+    assert {key: json.loads(body) for key, body in await harness.messages()} == {
         "maintenance.generate_task_report": {"occurrence": "2026-11-19T07:00:00Z"},
         "reminder.due": {"occurrence": "2026-11-19T07:00:00Z", "timezone": "Europe/Berlin"},
     }
-    rows = await world.sql(
+    rows = await harness.sql(
         "SELECT o.schedule, o.message_id = m.message_id, m.owner FROM taskbell.occurrence o"
         " JOIN taskbell.outbox m USING (message_id) ORDER BY 1"
     )
     assert rows == [("reminders", True, "scheduler"), ("report", True, "scheduler")]
 
 
-async def test_each_zone_of_a_recipient_has_its_own_morning(world: World) -> None:
+async def test_each_zone_of_a_recipient_has_its_own_morning(harness: SchedulerHarness) -> None:
     for zone in ("Europe/Berlin", "Asia/Tokyo", "America/New_York"):
-        await world.add_user(zone)
-    await world.at("2026-11-19T00:00")
-    scheduler = world.scheduler(REMINDERS)
-    await world.turn(scheduler)
+        await harness.add_user(zone)
+    await harness.at("2026-11-19T00:00")
+    scheduler = harness.scheduler(REMINDERS)
+    await harness.turn(scheduler)
     hours: dict[str, int] = {}
     for hour in range(24):
-        await world.at(f"2026-11-19T{hour:02}:00")
-        await world.turn(scheduler)
-        for _, zone, _, _ in await world.occurrences():
+        await harness.at(f"2026-11-19T{hour:02}:00")
+        await harness.turn(scheduler)
+        for _, zone, _, _ in await harness.occurrences():
             hours.setdefault(zone, hour)
     assert hours == {"Europe/Berlin": 7, "America/New_York": 13, "Asia/Tokyo": 23}
 
 
-async def test_ten_days_without_a_scheduler_around_a_monday(world: World) -> None:
+async def test_ten_days_without_a_scheduler_around_a_monday(harness: SchedulerHarness) -> None:
     short = REPORT.replace('"report"', '"short"').replace('"12h"', '"1h"')
-    await world.add_user("Europe/Berlin")
-    await world.add_user("Asia/Tokyo")
-    await world.at("2026-11-13T00:00")
+    await harness.add_user("Europe/Berlin")
+    await harness.add_user("Asia/Tokyo")
+    await harness.at("2026-11-13T00:00")
     entries = (REPORT, REMINDERS, OVERDUE, WEEKLY, CLEANUP, short)
-    await world.turn(world.scheduler(*entries))
+    await harness.turn(harness.scheduler(*entries))
 
     # Back on Monday, 23 November, at 13:00 in Berlin and 21:00 in Tokyo.
-    await world.at("2026-11-23T12:00")
-    await world.sql("UPDATE taskbell.schedule_state SET position = :at", at=utc("2026-11-13T12:00"))
-    await world.turn(world.scheduler(*entries))
+    await harness.at("2026-11-23T12:00")
+    await harness.sql("UPDATE taskbell.schedule_state SET position = :at", at=utc("2026-11-13T12:00"))
+    await harness.turn(harness.scheduler(*entries))
 
     found: dict[tuple[str, str], list[str]] = {}
-    for schedule, zone, _, status in await world.occurrences():
+    for schedule, zone, _, status in await harness.occurrences():
         found.setdefault((schedule, zone), []).append(status)
     assert found == {
         ("report", "UTC"): ["missed"] * 9 + ["published"],  # 7:00, within 12 h
@@ -186,88 +186,88 @@ async def test_ten_days_without_a_scheduler_around_a_monday(world: World) -> Non
         ("weekly", "Asia/Tokyo"): ["missed", "published"],
         ("cleanup", "UTC"): ["missed", "missed"],  # the 15th and the 22nd at 2:00, 34 h ago
     }
-    assert sorted(key for key, _ in await world.messages()) == [
+    assert sorted(key for key, _ in await harness.messages()) == [
         "maintenance.generate_task_report",
         "overdue.due",
         "reminder.due",
         "weekly.due",
         "weekly.due",
     ]
-    reasons = await world.sql("SELECT DISTINCT reason FROM taskbell.occurrence WHERE schedule = 'short' ORDER BY 1")
+    reasons = await harness.sql("SELECT DISTINCT reason FROM taskbell.occurrence WHERE schedule = 'short' ORDER BY 1")
     assert [reason for (reason,) in reasons] == ["no scheduler ran", "noticed 5 h late, outside its catch-up window"]
 
 
-async def test_a_position_set_back_publishes_nothing_again(world: World) -> None:
-    await world.at("2026-11-20T08:00:30")
-    scheduler = world.scheduler(MINUTELY)
-    await world.turn(scheduler)
+async def test_a_position_set_back_publishes_nothing_again(harness: SchedulerHarness) -> None:
+    await harness.at("2026-11-20T08:00:30")
+    scheduler = harness.scheduler(MINUTELY)
+    await harness.turn(scheduler)
     for minute in (1, 2, 3):
-        await world.at(f"2026-11-20T08:0{minute}:30")
-        await world.turn(scheduler)
-    published = await world.messages()
-    await world.sql("UPDATE taskbell.schedule_state SET position = position - interval '1 day'")
-    await world.turn(scheduler, world.scheduler(MINUTELY))
-    assert await world.messages() == published
-    assert list((await world.statuses()).values()).count("published") == 3
+        await harness.at(f"2026-11-20T08:0{minute}:30")
+        await harness.turn(scheduler)
+    published = await harness.messages()
+    await harness.sql("UPDATE taskbell.schedule_state SET position = position - interval '1 day'")
+    await harness.turn(scheduler, harness.scheduler(MINUTELY))
+    assert await harness.messages() == published
+    assert list((await harness.statuses()).values()).count("published") == 3
     # The occurrence alone is the fence: messages that were published long ago are deleted.
-    await world.sql("DELETE FROM taskbell.outbox")
-    await world.sql("UPDATE taskbell.schedule_state SET position = position - interval '1 day'")
-    await world.turn(scheduler, world.scheduler(MINUTELY))
-    assert await world.messages() == []
+    await harness.sql("DELETE FROM taskbell.outbox")
+    await harness.sql("UPDATE taskbell.schedule_state SET position = position - interval '1 day'")
+    await harness.turn(scheduler, harness.scheduler(MINUTELY))
+    assert await harness.messages() == []
 
 
-async def test_a_clock_set_back_by_an_hour_fires_nothing_twice(world: World) -> None:
-    await world.at("2026-11-20T08:00:30")
-    scheduler = world.scheduler(MINUTELY)
-    await world.turn(scheduler)
-    await world.at("2026-11-20T09:00:30")
-    await world.turn(scheduler)
-    await world.at("2026-11-20T08:00:40")
+async def test_a_clock_set_back_by_an_hour_fires_nothing_twice(harness: SchedulerHarness) -> None:
+    await harness.at("2026-11-20T08:00:30")
+    scheduler = harness.scheduler(MINUTELY)
+    await harness.turn(scheduler)
+    await harness.at("2026-11-20T09:00:30")
+    await harness.turn(scheduler)
+    await harness.at("2026-11-20T08:00:40")
     for minute in range(1, 61):
-        await world.at(f"2026-11-20T08:{minute:02}:40" if minute < 60 else "2026-11-20T09:00:40")
-        await world.turn(scheduler)
-    statuses = await world.statuses()
+        await harness.at(f"2026-11-20T08:{minute:02}:40" if minute < 60 else "2026-11-20T09:00:40")
+        await harness.turn(scheduler)
+    statuses = await harness.statuses()
     assert [key for key, status in statuses.items() if status == "published"] == ["2026-11-20T09:00:00Z"]
-    assert len(await world.messages()) == 1
-    await world.at("2026-11-20T09:01:00")
-    await world.turn(scheduler)
-    assert (await world.statuses())["2026-11-20T09:01:00Z"] == "published"
+    assert len(await harness.messages()) == 1
+    await harness.at("2026-11-20T09:01:00")
+    await harness.turn(scheduler)
+    assert (await harness.statuses())["2026-11-20T09:01:00Z"] == "published"
 
 
-async def test_a_thousand_missed_have_rows_and_one_row_counts_the_rest(world: World) -> None:
-    await world.at("2026-11-20T08:00:30")
-    await world.turn(world.scheduler(MINUTELY))
-    await world.sql("UPDATE taskbell.schedule_state SET position = position - interval '30 days'")
-    await world.turn(world.scheduler(MINUTELY))
-    rows = await world.sql("SELECT status, count(*), sum(occurrences) FROM taskbell.occurrence GROUP BY 1 ORDER BY 1")
+async def test_a_thousand_missed_have_rows_and_one_row_counts_the_rest(harness: SchedulerHarness) -> None:
+    await harness.at("2026-11-20T08:00:30")
+    await harness.turn(harness.scheduler(MINUTELY))
+    await harness.sql("UPDATE taskbell.schedule_state SET position = position - interval '30 days'")
+    await harness.turn(harness.scheduler(MINUTELY))
+    rows = await harness.sql("SELECT status, count(*), sum(occurrences) FROM taskbell.occurrence GROUP BY 1 ORDER BY 1")
     assert rows == [("missed", LISTED + 1, 30 * 1440 - 1), ("published", 1, 1)]
 
 
 @pytest.mark.parametrize("position", ["-infinity", "infinity", "20000-01-01Z", "0001-01-01Z"])
-async def test_no_position_stops_the_others(world: World, position: str) -> None:
-    await world.at("2026-11-20T08:00:30")
+async def test_no_position_stops_the_others(harness: SchedulerHarness, position: str) -> None:
+    await harness.at("2026-11-20T08:00:30")
     broken = MINUTELY.replace("tick", "broken")
-    scheduler = world.scheduler(MINUTELY, broken)
-    await world.turn(scheduler)
-    await world.sql(
+    scheduler = harness.scheduler(MINUTELY, broken)
+    await harness.turn(scheduler)
+    await harness.sql(
         "UPDATE taskbell.schedule_state SET position = CAST(CAST(:position AS text) AS timestamptz)"
         " WHERE schedule = 'broken'",
         position=position,
     )
-    await world.at("2026-11-20T08:01:30")
-    await world.turn(scheduler)
-    await world.turn(scheduler)
-    published = [schedule for schedule, _, _, status in await world.occurrences() if status == "published"]
+    await harness.at("2026-11-20T08:01:30")
+    await harness.turn(scheduler)
+    await harness.turn(scheduler)
+    published = [schedule for schedule, _, _, status in await harness.occurrences() if status == "published"]
     assert published == (["tick"] if position in {"infinity", "20000-01-01Z"} else ["broken", "tick"])
 
 
 async def test_a_scheduler_that_dies_before_its_commit_leaves_all_to_the_next(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await world.at("2026-11-20T08:00:30")
-    dying, living = world.scheduler(MINUTELY), world.scheduler(MINUTELY)
-    await world.turn(dying, living)
-    await world.at("2026-11-20T08:01:00")
+    await harness.at("2026-11-20T08:00:30")
+    dying, living = harness.scheduler(MINUTELY), harness.scheduler(MINUTELY)
+    await harness.turn(dying, living)
+    await harness.at("2026-11-20T08:01:00")
     record = SchedulerRepository.record
 
     async def die_after(*given: object) -> None:
@@ -276,21 +276,21 @@ async def test_a_scheduler_that_dies_before_its_commit_leaves_all_to_the_next(
 
     monkeypatch.setattr(SchedulerRepository, "record", die_after)
     with pytest.raises(ConnectionAbortedError):
-        await world.turn(dying)
+        await harness.turn(dying)
     monkeypatch.setattr(SchedulerRepository, "record", record)
-    assert await world.occurrences() == []
-    await world.turn(living)
-    assert await world.statuses() == {"2026-11-20T08:01:00Z": "published"}
-    assert len(await world.messages()) == 1
+    assert await harness.occurrences() == []
+    await harness.turn(living)
+    assert await harness.statuses() == {"2026-11-20T08:01:00Z": "published"}
+    assert len(await harness.messages()) == 1
 
 
 async def test_a_scheduler_that_stands_still_in_its_transaction_loses_it_to_another(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await world.at("2026-11-20T08:00:30")
-    stalled, living = world.scheduler(MINUTELY), world.scheduler(MINUTELY)
-    await world.turn(stalled, living)
-    await world.at("2026-11-20T08:01:00", runs=True)
+    await harness.at("2026-11-20T08:00:30")
+    stalled, living = harness.scheduler(MINUTELY), harness.scheduler(MINUTELY)
+    await harness.turn(stalled, living)
+    await harness.at("2026-11-20T08:01:00", runs=True)
     record, entered, woken = SchedulerRepository.record, asyncio.Event(), asyncio.Event()
 
     async def stand_still(*given: object) -> object:
@@ -301,33 +301,33 @@ async def test_a_scheduler_that_stands_still_in_its_transaction_loses_it_to_anot
         return recorded
 
     monkeypatch.setattr(SchedulerRepository, "record", stand_still)
-    asleep = asyncio.create_task(world.turn(stalled))
+    asleep = asyncio.create_task(harness.turn(stalled))
     await entered.wait()
 
     async def attended() -> dict[str, str]:
-        await world.turn(living)
-        return await world.statuses()
+        await harness.turn(living)
+        return await harness.statuses()
 
     # PostgreSQL ends the other's transaction; from then on its rows can be had.
     assert await eventually(attended) == {"2026-11-20T08:01:00Z": "published"}
     woken.set()
     with pytest.raises(DatabaseUnavailable):
         await asleep
-    await world.turn(stalled)
-    assert len(await world.messages()) == 1
+    await harness.turn(stalled)
+    assert len(await harness.messages()) == 1
 
 
-async def test_old_occurrences_are_pruned_and_young_ones_stay(world: World) -> None:
-    await world.at("2026-11-20T08:00:30")
+async def test_old_occurrences_are_pruned_and_young_ones_stay(harness: SchedulerHarness) -> None:
+    await harness.at("2026-11-20T08:00:30")
     for days, name in ((91, "old"), (89, "young")):
-        await world.sql(
+        await harness.sql(
             "INSERT INTO taskbell.occurrence (schedule, zone, key, at, status, recorded_at) VALUES"
             " (:name, 'UTC', 'k', now() - make_interval(days => :days), 'missed',"
             " now() - make_interval(days => :days))",
             name=name,
             days=days,
         )
-    repository = SchedulerRepository(world.database)
-    async with world.database.transaction() as transaction:
+    repository = SchedulerRepository(harness.database)
+    async with harness.database.transaction() as transaction:
         assert await repository.prune(transaction, days=90, limit=10) == 1
-    assert [row[0] for row in await world.occurrences()] == ["young"]
+    assert [row[0] for row in await harness.occurrences()] == ["young"]

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.integration.scheduler.conftest import MINUTELY, World
+from tests.integration.scheduler.conftest import MINUTELY, SchedulerHarness
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
@@ -45,19 +45,19 @@ async def running(database: Database, look: float = 3600, outbox: Outbox | None 
         await asyncio.wait_for(asyncio.gather(*parts), timeout=10)
 
 
-async def test_it_wakes_at_the_moment_by_the_databases_clock(world: World) -> None:
+async def test_it_wakes_at_the_moment_by_the_databases_clock(harness: SchedulerHarness) -> None:
     outbox = Outbox("scheduler")
-    await world.at("2026-11-20T07:59:58.500", runs=True)
-    async with running(world.database, outbox=outbox):  # looks once and then, for an hour, no more
-        await eventually(world.statuses)
-    assert await world.statuses() == {"2026-11-20T08:00:00Z": "published"}
+    await harness.at("2026-11-20T07:59:58.500", runs=True)
+    async with running(harness.database, outbox=outbox):  # looks once and then, for an hour, no more
+        await eventually(harness.statuses)
+    assert await harness.statuses() == {"2026-11-20T08:00:00Z": "published"}
     assert outbox.written.is_set(), "the relay is woken"
-    (row,) = await world.sql("SELECT updated_at - position FROM taskbell.schedule_state")
+    (row,) = await harness.sql("SELECT updated_at - position FROM taskbell.schedule_state")
     assert row[0].total_seconds() >= 0, "never early"
 
 
 async def test_where_its_first_look_failed_it_looks_again_before_anything_else(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fingerprint = SchedulerRepository.fingerprint
 
@@ -66,41 +66,41 @@ async def test_where_its_first_look_failed_it_looks_again_before_anything_else(
         raise DatabaseUnavailable("sorry, too many clients already")
 
     monkeypatch.setattr(SchedulerRepository, "fingerprint", refused)
-    await world.at("2026-11-20T07:59:58.500", runs=True)
-    async with running(world.database):  # and for an hour the next look is not due
-        await eventually(world.statuses)
-    assert await world.statuses() == {"2026-11-20T08:00:00Z": "published"}
+    await harness.at("2026-11-20T07:59:58.500", runs=True)
+    async with running(harness.database):  # and for an hour the next look is not due
+        await eventually(harness.statuses)
+    assert await harness.statuses() == {"2026-11-20T08:00:00Z": "published"}
 
 
-async def test_a_position_set_back_is_noticed_at_the_next_look(world: World) -> None:
-    await world.at("2026-11-20T08:00:30")
-    async with running(world.database, look=0.05) as health:
+async def test_a_position_set_back_is_noticed_at_the_next_look(harness: SchedulerHarness) -> None:
+    await harness.at("2026-11-20T08:00:30")
+    async with running(harness.database, look=0.05) as health:
         await eventually(lambda: health.ready)
-        await world.sql("UPDATE taskbell.schedule_state SET position = position - interval '2 minutes'")
-        await eventually(world.statuses)
-    assert await world.statuses() == {"2026-11-20T07:59:00Z": "missed", "2026-11-20T08:00:00Z": "published"}
+        await harness.sql("UPDATE taskbell.schedule_state SET position = position - interval '2 minutes'")
+        await eventually(harness.statuses)
+    assert await harness.statuses() == {"2026-11-20T07:59:00Z": "missed", "2026-11-20T08:00:00Z": "published"}
 
 
-async def test_what_fell_due_while_postgresql_was_away_is_caught_up_with(world: World) -> None:
-    await world.at("2026-11-20T08:00:30")
-    async with Proxy(world.url) as proxy:
+async def test_what_fell_due_while_postgresql_was_away_is_caught_up_with(harness: SchedulerHarness) -> None:
+    await harness.at("2026-11-20T08:00:30")
+    async with Proxy(harness.url) as proxy:
         database = Database.connect(load(DatabaseAccess, database_url=proxy.url), name="test scheduler")
         async with running(database, look=0.05) as health:
             await eventually(lambda: health.ready)
             proxy.hold()
             proxy.cut()
             await eventually(lambda: not health.ready)
-            await world.at("2026-11-20T08:02:30")
+            await harness.at("2026-11-20T08:02:30")
             proxy.cut()
             proxy.release()
-            await eventually(world.statuses)
+            await eventually(harness.statuses)
         await database.close()
-    assert await world.statuses() == {"2026-11-20T08:01:00Z": "missed", "2026-11-20T08:02:00Z": "published"}
+    assert await harness.statuses() == {"2026-11-20T08:01:00Z": "missed", "2026-11-20T08:02:00Z": "published"}
 
 
-async def test_it_stops_at_once_when_told(world: World) -> None:
-    await world.at("2026-11-20T08:00:30")
-    async with running(world.database) as health:
+async def test_it_stops_at_once_when_told(harness: SchedulerHarness) -> None:
+    await harness.at("2026-11-20T08:00:30")
+    async with running(harness.database) as health:
         await eventually(lambda: health.ready)
 
 

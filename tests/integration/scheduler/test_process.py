@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
-from tests.integration.scheduler.conftest import MINUTELY, World, entry, utc
+from tests.integration.scheduler.conftest import MINUTELY, SchedulerHarness, entry, utc
 from tests.support.management import Management
 from tests.support.waiting import eventually
 
@@ -79,22 +79,22 @@ async def service(database_url: str, broker_url: str, file: Path) -> AsyncIterat
 
 
 async def test_three_processes_publish_each_minute_once_to_the_broker(
-    world: World, broker_url: str, management: Management, tmp_path: Path
+    harness: SchedulerHarness, broker_url: str, management: Management, tmp_path: Path
 ) -> None:
     file = tmp_path / "schedules.toml"
     file.write_text(MINUTELY)
-    await world.at("2026-11-20T08:00:30")
+    await harness.at("2026-11-20T08:00:30")
     async with (
-        service(world.url, broker_url, file) as first,
-        service(world.url, broker_url, file) as second,
-        service(world.url, broker_url, file) as third,
+        service(harness.url, broker_url, file) as first,
+        service(harness.url, broker_url, file) as second,
+        service(harness.url, broker_url, file) as third,
     ):
         services = [first, second, third]
         for one in services:
             await eventually(one.ready)
         minutes = [utc("2026-11-20T08:01") + timedelta(minutes=ahead) for ahead in range(3)]
         for published, minute in enumerate(minutes, start=1):
-            await world.at((minute - timedelta(milliseconds=300)).isoformat(), runs=True)
+            await harness.at((minute - timedelta(milliseconds=300)).isoformat(), runs=True)
 
             async def arrived(published: int = published) -> bool:
                 return (await management.depth(QUEUE)).ready == published
@@ -112,16 +112,16 @@ async def test_three_processes_publish_each_minute_once_to_the_broker(
 
 
 async def test_a_file_with_mistakes_starts_nothing_and_names_them_all(
-    world: World, broker_url: str, tmp_path: Path
+    harness: SchedulerHarness, broker_url: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "schedules.toml"
     file.write_text(entry("a", "0 8 * *", catch_up="soon") + entry("a", "0 8 * * *", "nothing.due", timezone="Mars/X"))
-    async with service(world.url, broker_url, file) as broken:
+    async with service(harness.url, broker_url, file) as broken:
         assert await broken.ended() == 2
         assert "schedules.toml has 5 mistakes" in broken.told
         for field in ("cron", "catch_up", "publish", "timezone", "name"):
             assert f'schedule "a": {field}: ' in broken.told
-    assert await world.sql("SELECT 1 FROM taskbell.schedule_state") == []
+    assert await harness.sql("SELECT 1 FROM taskbell.schedule_state") == []
 
 
 async def test_it_waits_for_a_setup_that_has_not_been_run(

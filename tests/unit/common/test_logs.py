@@ -59,7 +59,7 @@ def test_a_traceback_holds_neither_local_variables_nor_what_follows_an_errors_fi
         fail()
     except ValueError as error:
         error.add_note("bob@example.org")
-        logger("lane").error("message.retried", exc_info=error)
+        logger("dispatcher").error("message.retried", exc_info=error)
     (line,) = lines(capsys)
     assert "example.org" not in str(line)
     assert line["exception"][0]["exc_value"] == "duplicate key"

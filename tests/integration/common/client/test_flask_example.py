@@ -11,8 +11,8 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 import pytest_asyncio
 from flask.testing import FlaskClient
-from tests.support.house import House
 from tests.support.inbox import Inbox
+from tests.support.installation import Installation
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 from werkzeug.test import TestResponse
@@ -32,25 +32,25 @@ def example() -> ModuleType:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def house(module_database_url: str, module_vhost: Vhost) -> AsyncIterator[House]:
+async def installation(module_database_url: str, module_vhost: Vhost) -> AsyncIterator[Installation]:
     """Maintenance runs; the notifier does not, so that its queue can be looked into."""
     inbox = Inbox()
     await inbox.start()
-    house = House(module_database_url, module_vhost, inbox)
-    await house.insert("users", [{"id": 1, "name": "Ada"}])
-    await house.insert("tasks", [{"id": number, "title": f"task {number}"} for number in range(1, 101)])
-    await house.rows("SELECT setval('tasks_id_seq', 100)")
+    installation = Installation(module_database_url, module_vhost, inbox)
+    await installation.insert("users", [{"id": 1, "name": "Ada"}])
+    await installation.insert("tasks", [{"id": number, "title": f"task {number}"} for number in range(1, 101)])
+    await installation.rows("SELECT setval('tasks_id_seq', 100)")
     try:
-        await house.start("maintenance")
-        yield house
+        await installation.start("maintenance")
+        yield installation
     finally:
-        await house.stop()
+        await installation.stop()
         await inbox.stop()
 
 
 @pytest.fixture
-def web(example: ModuleType, house: House) -> FlaskClient:
-    app = example.create_app(house.database_url, house.vhost.url)
+def web(example: ModuleType, installation: Installation) -> FlaskClient:
+    app = example.create_app(installation.database_url, installation.vhost.url)
     return app.test_client()  # type: ignore[no-any-return]  # the module is loaded by path
 
 
@@ -64,26 +64,26 @@ def command_of(path: str, key: str) -> str:
     return str(uuid5(NAMESPACE_URL, f"{path}#{key}"))
 
 
-async def test_a_status_is_changed_when_the_answer_comes(web: FlaskClient, house: House) -> None:
+async def test_a_status_is_changed_when_the_answer_comes(web: FlaskClient, installation: Installation) -> None:
     answer = await put_status(web, 1, "done", "form-1")
     assert answer.status_code == 200
     assert answer.json is not None
     assert (answer.json["state"], answer.json["reason"]) == ("done", None)
-    assert await house.value("SELECT status FROM tasks WHERE id = 1") == "done"
+    assert await installation.value("SELECT status FROM tasks WHERE id = 1") == "done"
 
 
-async def test_sent_again_with_the_same_key_it_is_changed_once(web: FlaskClient, house: House) -> None:
+async def test_sent_again_with_the_same_key_it_is_changed_once(web: FlaskClient, installation: Installation) -> None:
     first = await put_status(web, 2, "done", "form-2")
     await put_status(web, 2, "pending")
     again = await put_status(web, 2, "done", "form-2")
     assert again.json == first.json
-    assert await house.value("SELECT status FROM tasks WHERE id = 2") == "pending"
+    assert await installation.value("SELECT status FROM tasks WHERE id = 2") == "pending"
 
 
-async def test_the_same_key_for_another_task_is_another_command(web: FlaskClient, house: House) -> None:
+async def test_the_same_key_for_another_task_is_another_command(web: FlaskClient, installation: Installation) -> None:
     await put_status(web, 3, "done", "form-3")
     assert (await put_status(web, 4, "done", "form-3")).status_code == 200
-    assert await house.value("SELECT count(*) FROM tasks WHERE id IN (3, 4) AND status = 'done'") == 2
+    assert await installation.value("SELECT count(*) FROM tasks WHERE id IN (3, 4) AND status = 'done'") == 2
 
 
 async def test_what_is_refused_says_why(web: FlaskClient) -> None:
@@ -99,8 +99,10 @@ async def test_what_is_refused_says_why(web: FlaskClient) -> None:
     assert wrong.json["error"][0]["loc"] == ["new_status"]
 
 
-async def test_many_requests_in_threads_get_each_its_own_answer(example: ModuleType, house: House) -> None:
-    app = example.create_app(house.database_url, house.vhost.url)
+async def test_many_requests_in_threads_get_each_its_own_answer(
+    example: ModuleType, installation: Installation
+) -> None:
+    app = example.create_app(installation.database_url, installation.vhost.url)
 
     def change(task: int) -> int:
         answer = app.test_client().put(
@@ -112,31 +114,31 @@ async def test_many_requests_in_threads_get_each_its_own_answer(example: ModuleT
         calls = [threads.submit(change, task) for task in range(20, 100)]
         answers = await asyncio.gather(*map(asyncio.wrap_future, calls))
     assert answers == [200] * 80
-    assert await house.value("SELECT count(*) FROM tasks WHERE status = 'cancelled'") == 80
+    assert await installation.value("SELECT count(*) FROM tasks WHERE status = 'cancelled'") == 80
 
 
-async def test_a_task_and_its_reminder_are_committed_together(web: FlaskClient, house: House) -> None:
+async def test_a_task_and_its_reminder_are_committed_together(web: FlaskClient, installation: Installation) -> None:
     task = {"title": "call the bank", "due_date": "2026-11-20T09:00:00Z", "assignee_id": 1}
     answer = await asyncio.to_thread(web.post, "/tasks", json=task)
     assert answer.status_code == 201
-    (reminder,) = await eventually(lambda: house.management.take("notifier.reminder_due"))
+    (reminder,) = await eventually(lambda: installation.management.take("notifier.reminder_due"))
     assert reminder.json() == {"user_ids": [1]}
 
 
-async def test_a_task_that_cannot_be_created_reminds_nobody(web: FlaskClient, house: House) -> None:
-    before = await house.value("SELECT count(*) FROM taskbell.outbox")
+async def test_a_task_that_cannot_be_created_reminds_nobody(web: FlaskClient, installation: Installation) -> None:
+    before = await installation.value("SELECT count(*) FROM taskbell.outbox")
     task = {"title": "for nobody", "due_date": None, "assignee_id": 404}
     answer = await asyncio.to_thread(web.post, "/tasks", json=task)
     assert answer.status_code == 500
-    assert await house.value("SELECT count(*) FROM taskbell.outbox") == before
-    assert await house.value("SELECT count(*) FROM tasks WHERE title = 'for nobody'") == 0
+    assert await installation.value("SELECT count(*) FROM taskbell.outbox") == before
+    assert await installation.value("SELECT count(*) FROM tasks WHERE title = 'for nobody'") == 0
 
 
-async def test_somebody_is_reminded_by_one_line(web: FlaskClient, house: House) -> None:
+async def test_somebody_is_reminded_by_one_line(web: FlaskClient, installation: Installation) -> None:
     answer = await asyncio.to_thread(web.post, "/users/1/reminder")
     assert answer.status_code == 202
     assert answer.json is not None
-    (reminder,) = await house.management.take("notifier.reminder_due")
+    (reminder,) = await installation.management.take("notifier.reminder_due")
     assert reminder.properties["message_id"] == answer.json["message_id"]
 
 

@@ -1,4 +1,4 @@
-"""A rig on the module's virtual host, or on one of the test's own."""
+"""Consumers on the module's virtual host, or on one for a single test."""
 
 import asyncio
 import logging
@@ -7,39 +7,39 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 import structlog
-from tests.integration.common.messaging.rig import DEAD, QUEUE, Recorder, Rig
+from tests.integration.common.messaging.harness import DEAD, QUEUE, ConsumingHarness, Recorder
 from tests.support.management import Management
 from tests.support.vhosts import Vhost
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> Iterator[None]:
-    """Unconfigured, structlog draws each traceback with all local variables."""
+    """Keeps logs quiet: without configuration, structlog prints each traceback with all local variables."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
     structlog.reset_defaults()
 
 
 @pytest_asyncio.fixture
-async def rig(module_vhost: Vhost, module_management: Management) -> AsyncIterator[Rig]:
-    """Its queues are empty; afterwards nothing of it is left, neither task nor message."""
+async def harness(module_vhost: Vhost, module_management: Management) -> AsyncIterator[ConsumingHarness]:
+    """A harness with empty queues; fails if it leaves a task or a message behind."""
     for queue in (QUEUE, DEAD, "taskbell.retry.10s", "taskbell.retry.1m", "taskbell.retry.10m"):
         await module_management.call("DELETE", f"/queues/{{vhost}}/{queue}/contents")
     before = asyncio.all_tasks()
-    rig = Rig(module_vhost.url, module_management)
-    yield rig
-    await rig.close()
+    harness = ConsumingHarness(module_vhost.url, module_management)
+    yield harness
+    await harness.close()
     await _tasks_end(before)
-    assert await rig.ready_in(QUEUE) == 0, "messages were left behind"
+    assert await harness.ready_in(QUEUE) == 0, "messages were left behind"
 
 
 @pytest_asyncio.fixture
-async def own_rig(vhost: Vhost) -> AsyncIterator[Rig]:
-    """For tests that take queues away."""
+async def own_harness(vhost: Vhost) -> AsyncIterator[ConsumingHarness]:
+    """A harness on a virtual host of its own, for tests that remove queues."""
     before = asyncio.all_tasks()
-    rig = Rig(vhost.url, vhost.management)
-    yield rig
-    await rig.close()
+    harness = ConsumingHarness(vhost.url, vhost.management)
+    yield harness
+    await harness.close()
     await _tasks_end(before)
 
 

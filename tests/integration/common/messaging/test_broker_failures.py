@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.integration.common.messaging.rig import DEAD, QUEUE, Recorder, Rig, command
+from tests.integration.common.messaging.harness import DEAD, QUEUE, ConsumingHarness, Recorder, command
 from tests.support.management import Management
 from tests.support.waiting import eventually
 
@@ -92,17 +92,17 @@ async def broker(stack: Stack) -> AsyncIterator[Broker]:
 
 
 @pytest_asyncio.fixture
-async def rig(broker: Broker) -> AsyncIterator[Rig]:
-    rig = Rig(broker.url, broker.management)
-    rig.publisher = Publisher(broker.url, name="rig publish", timeout=1)
-    yield rig
-    await rig.close()
+async def harness(broker: Broker) -> AsyncIterator[ConsumingHarness]:
+    harness = ConsumingHarness(broker.url, broker.management)
+    harness.publisher = Publisher(broker.url, name="harness publish", timeout=1)
+    yield harness
+    await harness.close()
 
 
-async def publish_until_taken(rig: Rig, number: int) -> None:
+async def publish_until_taken(harness: ConsumingHarness, number: int) -> None:
     async def taken() -> bool:
         try:
-            await rig.publish(command(number), f"m-{number}")
+            await harness.publish(command(number), f"m-{number}")
         except BrokerUnavailable:
             return False
         return True
@@ -111,12 +111,12 @@ async def publish_until_taken(rig: Rig, number: int) -> None:
 
 
 async def test_short_of_memory_publishes_fail_in_time_consuming_goes_on_and_all_catches_up(
-    broker: Broker, rig: Rig, recorder: Recorder
+    broker: Broker, harness: ConsumingHarness, recorder: Recorder
 ) -> None:
     held = asyncio.Event()
     recorder.before = held.wait
-    await rig.consume(recorder.subscription(prefetch=1))
-    await rig.publish_many(20)
+    await harness.consume(recorder.subscription(prefetch=1))
+    await harness.publish_many(20)
     await broker.run_short_of_memory()
     try:
         # It lets through what is on its way when it notices, and then no more.
@@ -124,107 +124,111 @@ async def test_short_of_memory_publishes_fail_in_time_consuming_goes_on_and_all_
         for number in range(100, 104):
             started = time.monotonic()
             try:
-                await rig.publish(command(number), f"m-{number}")
+                await harness.publish(command(number), f"m-{number}")
             except BrokerUnavailable as error:
                 failed.append(str(error))
             assert time.monotonic() - started < 5, "a publish here may block for one second"
         assert "RabbitMQ takes no messages for 1 s now: it is short of memory or disk" in failed
         assert PUBLISH_TIMEOUT == 5, "elsewhere"
         with pytest.raises(BrokerUnavailable, match="takes no messages now"):
-            await rig.publisher.connect()
+            await harness.publisher.connect()
 
         held.set()
         await recorder.wait_for(20)
-        assert rig.state() == {"state": "ready"}
+        assert harness.state() == {"state": "ready"}
         names = await broker.management.call("GET", "/vhosts/{vhost}/connections")
-        assert [it["user_provided_name"] for it in names].count("rig publish") == 1, "it waits where it is"
+        assert [it["user_provided_name"] for it in names].count("harness publish") == 1, "it waits where it is"
     finally:
         await broker.have_memory_again()
-    await publish_until_taken(rig, 200)
+    await publish_until_taken(harness, 200)
     await eventually(lambda: 200 in recorder.numbers)
     assert set(range(1, 21)) <= set(recorder.numbers) <= {*range(1, 21), *range(100, 104), 200}
 
 
 async def test_what_cannot_be_moved_to_the_dead_letters_during_an_alarm_is_moved_after_it(
-    broker: Broker, rig: Rig, recorder: Recorder
+    broker: Broker, harness: ConsumingHarness, recorder: Recorder
 ) -> None:
-    await rig.consume(recorder.subscription())
+    await harness.consume(recorder.subscription())
     held = asyncio.Event()
     recorder.before = held.wait
     recorder.fail = lambda messages: ValueError("bug") if messages[0].body.task_id == 7 else None
-    await rig.publish(command(7), "m-7")
-    await rig.publish(command(8), "m-8")
+    await harness.publish(command(7), "m-7")
+    await harness.publish(command(8), "m-8")
     await eventually(lambda: recorder.sets)
     await broker.run_short_of_memory()
     try:
         # The first ones slip through, until the broker has told the connection.
         for number in range(3):
             with suppress(BrokerUnavailable):
-                await rig.publisher.publish(Outgoing("taskbell.events", "tasks.archived", b"{}", f"x-{number}"))
+                await harness.publisher.publish(Outgoing("taskbell.events", "tasks.archived", b"{}", f"x-{number}"))
         held.set()
-        await eventually(lambda: rig.state()["state"] == "waiting")
-        assert "short of memory or disk" in rig.state()["detail"]
+        await eventually(lambda: harness.state()["state"] == "waiting")
+        assert "short of memory or disk" in harness.state()["detail"]
     finally:
         await broker.have_memory_again()
-    (waiting,) = await rig.letters(queue="taskbell.retry.10s")
+    (waiting,) = await harness.dead_letters(queue="taskbell.retry.10s")
     assert waiting.properties["message_id"] == "m-7"
     await recorder.wait_for(1)
     assert recorder.numbers == [8]
-    await rig.ready()
+    await harness.ready()
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 async def test_a_broker_that_comes_back_is_consumed_from_within_ten_seconds_and_nothing_is_lost(
-    broker: Broker, rig: Rig, recorder: Recorder, end: str
+    broker: Broker, harness: ConsumingHarness, recorder: Recorder, end: str
 ) -> None:
-    await rig.consume(recorder.subscription(batch=5, prefetch=10))
-    await rig.publish_many(30)
+    await harness.consume(recorder.subscription(batch=5, prefetch=10))
+    await harness.publish_many(30)
     held = asyncio.Event()
     recorder.before = held.wait
-    await rig.publish_many(30, start=31)
+    await harness.publish_many(30, start=31)
     await (broker.stop() if end == "stop" else broker.kill())
-    await eventually(lambda: rig.state()["state"] == "waiting", limit=60)
+    await eventually(lambda: harness.state()["state"] == "waiting", limit=60)
     with pytest.raises(BrokerUnavailable):
-        await rig.publish(command(999), "m-999")
+        await harness.publish(command(999), "m-999")
     held.set()
     recorder.before = None
 
     await broker.start()
-    await eventually(lambda: rig.state()["state"] == "ready", limit=10)
-    await publish_until_taken(rig, 61)
+    await eventually(lambda: harness.state()["state"] == "ready", limit=10)
+    await publish_until_taken(harness, 61)
     await eventually(lambda: set(recorder.numbers) == set(range(1, 62)))
-    assert await rig.ready_in(DEAD) == 0
+    assert await harness.ready_in(DEAD) == 0
     assert all(message.envelope.attempt == 0 for message in recorder.done)
 
 
-async def test_started_before_its_broker_a_consumer_waits_for_it(broker: Broker, rig: Rig, recorder: Recorder) -> None:
+async def test_started_before_its_broker_a_consumer_waits_for_it(
+    broker: Broker, harness: ConsumingHarness, recorder: Recorder
+) -> None:
     await broker.stop()
-    rig.start(recorder.subscription())
-    await eventually(lambda: rig.state()["detail"].startswith("RabbitMQ: "), limit=60)
+    harness.start(recorder.subscription())
+    await eventually(lambda: harness.state()["detail"].startswith("RabbitMQ: "), limit=60)
     await broker.start()
-    await eventually(lambda: rig.state()["state"] == "ready", limit=10)
-    await rig.publish(command(1), "m-1")
+    await eventually(lambda: harness.state()["state"] == "ready", limit=10)
+    await harness.publish(command(1), "m-1")
     await recorder.wait_for(1)
 
 
-async def test_a_topology_declared_again_changes_nothing(broker: Broker, rig: Rig) -> None:
-    await rig.publish(command(1), "m-1")
+async def test_a_topology_declared_again_changes_nothing(broker: Broker, harness: ConsumingHarness) -> None:
+    await harness.publish(command(1), "m-1")
     await declare(broker.url)
-    assert await rig.ready_in(QUEUE) == 1
-    await rig.management.take(QUEUE)
+    assert await harness.ready_in(QUEUE) == 1
+    await harness.management.take(QUEUE)
 
 
-async def test_quorum_queues_keep_what_was_confirmed_when_the_broker_is_killed(broker: Broker, rig: Rig) -> None:
-    await rig.publish_many(100)
+async def test_quorum_queues_keep_what_was_confirmed_when_the_broker_is_killed(
+    broker: Broker, harness: ConsumingHarness
+) -> None:
+    await harness.publish_many(100)
     await broker.kill()
     await broker.start()
 
     async def all_there() -> bool:
         try:
             with connection_errors_named():
-                return await rig.ready_in(QUEUE) == 100
+                return await harness.ready_in(QUEUE) == 100
         except CONNECTION_ERRORS:
             return False
 
     await eventually(all_there, limit=60)
-    await rig.management.take(QUEUE)
+    await harness.management.take(QUEUE)

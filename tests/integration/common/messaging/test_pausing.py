@@ -2,48 +2,50 @@
 
 import asyncio
 
-from tests.integration.common.messaging.rig import DEAD, QUEUE, Recorder, Rig, command
+from tests.integration.common.messaging.harness import DEAD, QUEUE, ConsumingHarness, Recorder, command
 from tests.support.waiting import eventually
 
 
 async def test_paused_a_hundred_times_under_load_every_message_is_handled_once_and_none_was_returned(
-    rig: Rig, recorder: Recorder
+    harness: ConsumingHarness, recorder: Recorder
 ) -> None:
     async def before() -> None:
         await asyncio.sleep(0.002)
 
     recorder.before = before
-    running = await rig.consume(recorder.subscription(batch=10, prefetch=40))
+    running = await harness.consume(recorder.subscription(batch=10, prefetch=40))
     published = 0
     paused = 0
     while paused < 100:
-        await rig.publish_many(20, start=published + 1)
+        await harness.publish_many(20, start=published + 1)
         published += 20
         running.consumers.pause()
-        await eventually(lambda: rig.state() == {"state": "degraded", "detail": "paused"})
+        await eventually(lambda: harness.state() == {"state": "degraded", "detail": "paused"})
         running.consumers.resume()
-        await rig.ready()
+        await harness.ready()
         paused += 1
     await recorder.wait_for(published)
 
     assert sorted(recorder.numbers) == list(range(1, published + 1))
     assert sum(message.envelope.redelivered for message in recorder.done) == 0
-    assert await rig.ready_in(DEAD) == 0
+    assert await harness.ready_in(DEAD) == 0
 
 
-async def test_pausing_finishes_what_is_held_and_leaves_the_rest_in_the_queue(rig: Rig, recorder: Recorder) -> None:
+async def test_pausing_finishes_what_is_held_and_leaves_the_rest_in_the_queue(
+    harness: ConsumingHarness, recorder: Recorder
+) -> None:
     held = asyncio.Event()
     recorder.before = held.wait
-    running = await rig.consume(recorder.subscription(batch=2, prefetch=6))
-    await rig.publish_many(10)
+    running = await harness.consume(recorder.subscription(batch=2, prefetch=6))
+    await harness.publish_many(10)
 
     async def four_are_left() -> bool:
-        return await rig.ready_in(QUEUE) == 4
+        return await harness.ready_in(QUEUE) == 4
 
     await eventually(four_are_left)
     running.consumers.pause()
-    await eventually(lambda: rig.state()["state"] == "degraded")
-    assert rig.health.ready
+    await eventually(lambda: harness.state()["state"] == "degraded")
+    assert harness.health.ready
     held.set()
     await recorder.wait_for(6)
     await eventually(four_are_left)
@@ -53,45 +55,49 @@ async def test_pausing_finishes_what_is_held_and_leaves_the_rest_in_the_queue(ri
     assert not any(message.envelope.redelivered for message in recorder.done)
 
 
-async def test_paused_before_it_started_it_takes_nothing_and_is_only_degraded(rig: Rig, recorder: Recorder) -> None:
-    running = rig.start(recorder.subscription())
+async def test_paused_before_it_started_it_takes_nothing_and_is_only_degraded(
+    harness: ConsumingHarness, recorder: Recorder
+) -> None:
+    running = harness.start(recorder.subscription())
     running.consumers.pause()
-    await eventually(lambda: rig.state() == {"state": "degraded", "detail": "paused"})
-    await rig.publish(command(1), "m-1")
-    assert await rig.ready_in(QUEUE) == 1
+    await eventually(lambda: harness.state() == {"state": "degraded", "detail": "paused"})
+    await harness.publish(command(1), "m-1")
+    assert await harness.ready_in(QUEUE) == 1
     running.consumers.resume()
     await recorder.wait_for(1)
 
 
-async def test_resumed_at_once_it_goes_on(rig: Rig, recorder: Recorder) -> None:
-    running = await rig.consume(recorder.subscription())
+async def test_resumed_at_once_it_goes_on(harness: ConsumingHarness, recorder: Recorder) -> None:
+    running = await harness.consume(recorder.subscription())
     for number in range(1, 6):
         running.consumers.pause()
         running.consumers.resume()
-        await rig.publish(command(number), f"m-{number}")
+        await harness.publish(command(number), f"m-{number}")
     await recorder.wait_for(5)
     assert not any(message.envelope.redelivered for message in recorder.done)
 
 
-async def test_stopped_while_paused_it_ends(rig: Rig, recorder: Recorder) -> None:
-    running = await rig.consume(recorder.subscription())
+async def test_stopped_while_paused_it_ends(harness: ConsumingHarness, recorder: Recorder) -> None:
+    running = await harness.consume(recorder.subscription())
     running.consumers.pause()
-    await eventually(lambda: rig.state()["state"] == "degraded")
+    await eventually(lambda: harness.state()["state"] == "degraded")
     running.stop.set()
     await asyncio.wait_for(running.task, 10)
 
 
-async def test_stopped_while_it_is_pausing_it_waits_for_what_is_being_handled(rig: Rig, recorder: Recorder) -> None:
+async def test_stopped_while_it_is_pausing_it_waits_for_what_is_being_handled(
+    harness: ConsumingHarness, recorder: Recorder
+) -> None:
     held = asyncio.Event()
     recorder.before = held.wait
-    running = await rig.consume(recorder.subscription(prefetch=5))
-    await rig.publish_many(5)
+    running = await harness.consume(recorder.subscription(prefetch=5))
+    await harness.publish_many(5)
     await eventually(lambda: recorder.sets)
     running.consumers.pause()
-    await eventually(lambda: rig.state()["state"] == "degraded")
+    await eventually(lambda: harness.state()["state"] == "degraded")
     running.stop.set()
-    await eventually(lambda: rig._has(QUEUE, 4))
+    await eventually(lambda: harness._has(QUEUE, 4))
     held.set()
     await asyncio.wait_for(running.task, 10)
     assert recorder.numbers == [1]
-    await rig.management.take(QUEUE)
+    await harness.management.take(QUEUE)

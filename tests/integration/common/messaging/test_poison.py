@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.integration.common.messaging.harness import DEAD, QUEUE, ConsumingHarness, Recorder, command
 from tests.integration.common.messaging.raw import RawPublisher, long, nested, short, table
-from tests.integration.common.messaging.rig import DEAD, QUEUE, Recorder, Rig, command
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 
@@ -76,102 +76,104 @@ async def raw(module_vhost: Vhost) -> AsyncIterator[RawPublisher]:
         yield raw
 
 
-async def good_one_is_handled(rig: Rig, recorder: Recorder) -> None:
-    await rig.publish(command(4711), "good")
+async def good_one_is_handled(harness: ConsumingHarness, recorder: Recorder) -> None:
+    await harness.publish(command(4711), "good")
     await eventually(lambda: 4711 in recorder.numbers)
 
 
 @pytest.mark.parametrize(("body", "reason"), BODIES.values(), ids=BODIES)
 async def test_a_body_that_does_not_validate(
-    rig: Rig, recorder: Recorder, raw: RawPublisher, body: bytes, reason: str
+    harness: ConsumingHarness, recorder: Recorder, raw: RawPublisher, body: bytes, reason: str
 ) -> None:
-    await rig.consume(recorder.subscription())
+    await harness.consume(recorder.subscription())
     assert await raw.publish("taskbell.commands", QUEUE.encode(), body, {})
 
-    (letter,) = await rig.letters()
-    assert reason in letter.headers["x-taskbell-reason"]
-    assert letter.body == body
+    (dead_letter,) = await harness.dead_letters()
+    assert reason in dead_letter.headers["x-taskbell-reason"]
+    assert dead_letter.body == body
     assert [reason in told for _, told in recorder.told] == [True]
-    await good_one_is_handled(rig, recorder)
-    assert rig.state() == {"state": "ready"}
+    await good_one_is_handled(harness, recorder)
+    assert harness.state() == {"state": "ready"}
 
 
 @pytest.mark.parametrize(("properties", "reason"), UNREADABLE.values(), ids=UNREADABLE)
 async def test_properties_that_cannot_be_read(
-    rig: Rig, recorder: Recorder, raw: RawPublisher, properties: dict[str, bytes], reason: str
+    harness: ConsumingHarness, recorder: Recorder, raw: RawPublisher, properties: dict[str, bytes], reason: str
 ) -> None:
-    await rig.consume(recorder.subscription())
+    await harness.consume(recorder.subscription())
     assert await raw.publish("taskbell.commands", QUEUE.encode(), command(7), properties)
 
-    (letter,) = await rig.letters()
-    assert letter.headers["x-taskbell-reason"].startswith("properties cannot be read: ")
-    assert reason in letter.headers["x-taskbell-reason"]
-    assert letter.body == command(7)
-    await good_one_is_handled(rig, recorder)
+    (dead_letter,) = await harness.dead_letters()
+    assert dead_letter.headers["x-taskbell-reason"].startswith("properties cannot be read: ")
+    assert reason in dead_letter.headers["x-taskbell-reason"]
+    assert dead_letter.body == command(7)
+    await good_one_is_handled(harness, recorder)
     assert recorder.numbers == [4711]
-    assert rig.state() == {"state": "ready"}
+    assert harness.state() == {"state": "ready"}
 
 
 @pytest.mark.parametrize("properties", ODD.values(), ids=ODD)
 async def test_odd_but_readable_properties_do_not_matter_to_a_valid_body(
-    rig: Rig, recorder: Recorder, raw: RawPublisher, properties: dict[str, bytes]
+    harness: ConsumingHarness, recorder: Recorder, raw: RawPublisher, properties: dict[str, bytes]
 ) -> None:
-    await rig.consume(recorder.subscription())
+    await harness.consume(recorder.subscription())
     assert await raw.publish("taskbell.commands", QUEUE.encode(), command(7), properties)
     await recorder.wait_for(1)
     assert recorder.numbers == [7]
-    assert await rig.ready_in(DEAD) == 0
+    assert await harness.ready_in(DEAD) == 0
 
 
 @pytest.mark.parametrize("properties", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("fate", ["invalid", "never", "error"])
 async def test_odd_properties_do_not_keep_a_message_from_its_fate(
-    rig: Rig, recorder: Recorder, raw: RawPublisher, properties: dict[str, bytes], fate: str
+    harness: ConsumingHarness, recorder: Recorder, raw: RawPublisher, properties: dict[str, bytes], fate: str
 ) -> None:
     def fail(messages: Any) -> Exception | None:
         return {"never": Never("no"), "error": ValueError("bug")}[fate] if messages[0].body.task_id == 7 else None
 
     recorder.fail = fail
-    await rig.consume(recorder.subscription())
+    await harness.consume(recorder.subscription())
     body = b"{}" if fate == "invalid" else command(7)
     assert await raw.publish("taskbell.commands", QUEUE.encode(), body, properties)
 
-    (letter,) = await rig.letters(queue="taskbell.retry.10s" if fate == "error" else DEAD)
-    assert letter.body == body
+    (dead_letter,) = await harness.dead_letters(queue="taskbell.retry.10s" if fate == "error" else DEAD)
+    assert dead_letter.body == body
     if "message_id" in properties:
-        assert letter.properties["message_id"] == "x" * 255
-        assert letter.properties["correlation_id"] == "größe"
-    await good_one_is_handled(rig, recorder)
+        assert dead_letter.properties["message_id"] == "x" * 255
+        assert dead_letter.properties["correlation_id"] == "größe"
+    await good_one_is_handled(harness, recorder)
 
 
 async def test_a_header_that_is_too_large_for_a_dead_letter_is_named_in_it(
-    rig: Rig, recorder: Recorder, raw: RawPublisher
+    harness: ConsumingHarness, recorder: Recorder, raw: RawPublisher
 ) -> None:
-    await rig.consume(recorder.subscription())
+    await harness.consume(recorder.subscription())
     await raw.publish(
         "taskbell.commands", QUEUE.encode(), b"{}", {"headers": table(a=b"S" + long(b"x" * 130_900), b=b"t\x01")}
     )
-    (letter,) = await rig.letters()
-    assert letter.headers["x-taskbell-left-out"] == "a"
-    assert letter.headers["b"] is True
+    (dead_letter,) = await harness.dead_letters()
+    assert dead_letter.headers["x-taskbell-left-out"] == "a"
+    assert dead_letter.headers["b"] is True
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["comes while we consume", "waits for us"])
 async def test_a_routing_key_that_is_no_text_is_not_in_the_way(
-    rig: Rig, recorder: Recorder, raw: RawPublisher, waits: bool
+    harness: ConsumingHarness, recorder: Recorder, raw: RawPublisher, waits: bool
 ) -> None:
     if not waits:
-        await rig.consume(recorder.subscription())
+        await harness.consume(recorder.subscription())
     copied_to = {"headers": table(CC=b"A" + long(b"S" + long(QUEUE.encode())))}
     assert await raw.publish("taskbell.commands", b"\xff\xfe", command(7), copied_to)
     if waits:  # a queue's first message is asked for, and comes in a frame of another kind
-        await rig.consume(recorder.subscription())
+        await harness.consume(recorder.subscription())
     await recorder.wait_for(1)
     assert recorder.done[0].envelope.routing_key == "??"
     assert not recorder.done[0].envelope.redelivered
 
 
-async def test_a_flood_of_poison_leaves_the_good_ones_alone(rig: Rig, recorder: Recorder, raw: RawPublisher) -> None:
+async def test_a_flood_of_poison_leaves_the_good_ones_alone(
+    harness: ConsumingHarness, recorder: Recorder, raw: RawPublisher
+) -> None:
     bodies = [body for name, (body, _) in BODIES.items() if len(body) < 1000]
     properties = [given for name, (given, _) in UNREADABLE.items() if "nested" not in name]
     good = []
@@ -185,24 +187,24 @@ async def test_a_flood_of_poison_leaves_the_good_ones_alone(rig: Rig, recorder: 
             odd = properties[number % len(properties)]
             await raw.publish("taskbell.commands", QUEUE.encode(), command(number), odd)
 
-    await rig.consume(recorder.subscription(batch=20, prefetch=50))
-    letters = await rig.letters(270)
+    await harness.consume(recorder.subscription(batch=20, prefetch=50))
+    dead_letters = await harness.dead_letters(270)
 
-    assert len(letters) == 270
-    assert all(letter.headers["x-taskbell-reason"] for letter in letters)
+    assert len(dead_letters) == 270
+    assert all(dead_letter.headers["x-taskbell-reason"] for dead_letter in dead_letters)
     await eventually(lambda: sorted(recorder.numbers) == good)
     assert not any(message.envelope.redelivered for message in recorder.done)
-    await rig.management.take(DEAD)
+    await harness.management.take(DEAD)
 
 
 async def test_whatever_a_contract_of_ours_does_the_message_does_not_hang(
-    rig: Rig, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    harness: ConsumingHarness, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def parse(_: bytes) -> GenerateTaskReport:
         raise OverflowError("a bug in a validator")
 
     monkeypatch.setattr(GenerateTaskReport, "parse", parse)
-    await rig.consume(recorder.subscription("maintenance.generate_task_report", GenerateTaskReport))
-    await rig.publish(b"{}", "m-1", "maintenance.generate_task_report")
-    (letter,) = await rig.letters()
-    assert letter.headers["x-taskbell-reason"] == "OverflowError: a bug in a validator"
+    await harness.consume(recorder.subscription("maintenance.generate_task_report", GenerateTaskReport))
+    await harness.publish(b"{}", "m-1", "maintenance.generate_task_report")
+    (dead_letter,) = await harness.dead_letters()
+    assert dead_letter.headers["x-taskbell-reason"] == "OverflowError: a bug in a validator"

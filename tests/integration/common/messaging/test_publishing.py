@@ -10,7 +10,7 @@ import aiormq
 import pytest
 import pytest_asyncio
 from aiormq.channel import Channel
-from tests.integration.common.messaging.rig import DEAD, QUEUE, command
+from tests.integration.common.messaging.harness import DEAD, QUEUE, command
 from tests.support.management import Management
 from tests.support.proxy import Proxy, silent_server
 from tests.support.vhosts import Vhost

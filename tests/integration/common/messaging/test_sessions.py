@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from aiormq.connection import Connection
-from tests.integration.common.messaging.rig import DEAD, QUEUE, Recorder, Rig, command
+from tests.integration.common.messaging.harness import DEAD, QUEUE, ConsumingHarness, Recorder, command
 from tests.support.proxy import Proxy
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
@@ -28,40 +28,40 @@ async def proxy(module_vhost: Vhost) -> AsyncIterator[Proxy]:
         yield proxy
 
 
-async def connections(rig: Rig) -> list[str]:
+async def connections(harness: ConsumingHarness) -> list[str]:
     """The names of the broker's connections that consume."""
-    found = await rig.management.call("GET", "/vhosts/{vhost}/connections")
-    return [it["name"] for it in found if it.get("user_provided_name") == "rig consume"]
+    found = await harness.management.call("GET", "/vhosts/{vhost}/connections")
+    return [it["name"] for it in found if it.get("user_provided_name") == "harness consume"]
 
 
-async def test_a_connection_that_an_operator_closes_is_made_anew(rig: Rig, recorder: Recorder) -> None:
-    await rig.consume(recorder.subscription())
-    (name,) = await eventually(lambda: connections(rig))
-    await rig.management.call("DELETE", f"/connections/{name.replace(' ', '%20').replace('>', '%3E')}")
-    await eventually(lambda: rig.state()["state"] == "waiting")
-    assert "lost" in rig.state()["detail"] or "closed" in rig.state()["detail"]
-    await rig.ready()
-    await rig.publish(command(1), "m-1")
+async def test_a_connection_that_an_operator_closes_is_made_anew(harness: ConsumingHarness, recorder: Recorder) -> None:
+    await harness.consume(recorder.subscription())
+    (name,) = await eventually(lambda: connections(harness))
+    await harness.management.call("DELETE", f"/connections/{name.replace(' ', '%20').replace('>', '%3E')}")
+    await eventually(lambda: harness.state()["state"] == "waiting")
+    assert "lost" in harness.state()["detail"] or "closed" in harness.state()["detail"]
+    await harness.ready()
+    await harness.publish(command(1), "m-1")
     await recorder.wait_for(1)
 
 
-async def test_lost_connections_lose_no_message(rig: Rig, recorder: Recorder, proxy: Proxy) -> None:
-    rig.start(recorder.subscription(batch=7, prefetch=20), url=proxy.url)
-    await rig.ready()
+async def test_lost_connections_lose_no_message(harness: ConsumingHarness, recorder: Recorder, proxy: Proxy) -> None:
+    harness.start(recorder.subscription(batch=7, prefetch=20), url=proxy.url)
+    await harness.ready()
     for round_ in range(5):
-        await rig.publish_many(40, start=1 + 40 * round_)
+        await harness.publish_many(40, start=1 + 40 * round_)
         proxy.cut()
     await eventually(lambda: set(recorder.numbers) == set(range(1, 201)))
-    assert await rig.ready_in(DEAD) == 0
+    assert await harness.ready_in(DEAD) == 0
 
 
 async def test_what_is_being_handled_when_the_connection_is_lost_is_finished_beside_the_next_session(
-    rig: Rig, recorder: Recorder, proxy: Proxy
+    harness: ConsumingHarness, recorder: Recorder, proxy: Proxy
 ) -> None:
     held = asyncio.Event()
     recorder.before = held.wait
-    rig.start(recorder.subscription(), url=proxy.url)
-    await rig.publish(command(1), "m-1")
+    harness.start(recorder.subscription(), url=proxy.url)
+    await harness.publish(command(1), "m-1")
     await eventually(lambda: recorder.sets)
     recorder.before = None
     proxy.cut()
@@ -73,22 +73,22 @@ async def test_what_is_being_handled_when_the_connection_is_lost_is_finished_bes
 
 
 async def test_stopped_right_after_a_loss_it_still_waits_for_what_is_being_handled(
-    rig: Rig, recorder: Recorder, proxy: Proxy
+    harness: ConsumingHarness, recorder: Recorder, proxy: Proxy
 ) -> None:
     held = asyncio.Event()
     recorder.before = held.wait
-    running = rig.start(recorder.subscription(), url=proxy.url)
-    await rig.publish(command(1), "m-1")
+    running = harness.start(recorder.subscription(), url=proxy.url)
+    await harness.publish(command(1), "m-1")
     await eventually(lambda: recorder.sets)
     proxy.cut()
-    await eventually(lambda: rig.state()["state"] == "waiting")
+    await eventually(lambda: harness.state()["state"] == "waiting")
     running.stop.set()
     await asyncio.sleep(0.1)
     assert not running.task.done()
     held.set()
     await running.task
     assert recorder.numbers == [1]
-    await rig.management.take(QUEUE)
+    await harness.management.take(QUEUE)
 
 
 class Unplugged(Proxy):
@@ -102,18 +102,18 @@ class Unplugged(Proxy):
         raise ConnectionResetError
 
 
-async def test_a_peer_that_is_silently_gone_is_noticed(rig: Rig, recorder: Recorder) -> None:
+async def test_a_peer_that_is_silently_gone_is_noticed(harness: ConsumingHarness, recorder: Recorder) -> None:
     """With a heartbeat of one second: taken for gone after 3 x (1 + 1) seconds of silence, looked at each second."""
-    async with Unplugged(rig.url) as proxy:
-        rig.start(recorder.subscription(), url=f"{proxy.url}?heartbeat=1")
-        await rig.ready()
+    async with Unplugged(harness.url) as proxy:
+        harness.start(recorder.subscription(), url=f"{proxy.url}?heartbeat=1")
+        await harness.ready()
         proxy.hold()
-        await eventually(lambda: rig.state()["state"] == "waiting", limit=30)
+        await eventually(lambda: harness.state()["state"] == "waiting", limit=30)
         proxy.release()
-        await rig.ready()
-        await rig.publish(command(1), "m-1")
+        await harness.ready()
+        await harness.publish(command(1), "m-1")
         await recorder.wait_for(1)
-        await rig.stop()
+        await harness.stop()
 
 
 def test_the_usual_heartbeat_notices_it_within_35_seconds() -> None:
@@ -123,16 +123,18 @@ def test_the_usual_heartbeat_notices_it_within_35_seconds() -> None:
     assert f"heartbeat={HEARTBEAT}" in connection_url("amqp://mq/", "x")
 
 
-async def test_a_queue_that_is_deleted_is_waited_for_and_named(own_rig: Rig, recorder: Recorder) -> None:
-    await own_rig.consume(recorder.subscription())
-    await own_rig.management.call("DELETE", f"/queues/{{vhost}}/{QUEUE}")
-    await eventually(lambda: "run `taskbell setup`" in own_rig.state().get("detail", ""))
-    assert own_rig.state()["state"] == "waiting"
-    assert f"no queue '{QUEUE}'" in own_rig.state()["detail"]
+async def test_a_queue_that_is_deleted_is_waited_for_and_named(
+    own_harness: ConsumingHarness, recorder: Recorder
+) -> None:
+    await own_harness.consume(recorder.subscription())
+    await own_harness.management.call("DELETE", f"/queues/{{vhost}}/{QUEUE}")
+    await eventually(lambda: "run `taskbell setup`" in own_harness.state().get("detail", ""))
+    assert own_harness.state()["state"] == "waiting"
+    assert f"no queue '{QUEUE}'" in own_harness.state()["detail"]
 
-    await declare(own_rig.url)
-    await own_rig.ready()
-    await own_rig.publish(command(1), "m-1")
+    await declare(own_harness.url)
+    await own_harness.ready()
+    await own_harness.publish(command(1), "m-1")
     await recorder.wait_for(1)
 
 
@@ -142,34 +144,34 @@ async def test_a_queue_that_is_deleted_is_waited_for_and_named(own_rig: Rig, rec
      ("exchanges", "taskbell.retry.10m")],
 )  # fmt: skip
 async def test_while_anything_is_missing_nothing_is_taken_that_would_have_to_go_back(
-    own_rig: Rig, recorder: Recorder, kind: str, name: str
+    own_harness: ConsumingHarness, recorder: Recorder, kind: str, name: str
 ) -> None:
     """Each return would count towards the delivery limit: twenty tries, and the broker buries a sound message."""
-    await own_rig.publish_many(3)
-    await own_rig.management.call("DELETE", f"/{kind}/{{vhost}}/{name}")
-    own_rig.start(recorder.subscription(), recorder.subscription(REPORTS, GenerateTaskReport))
-    await eventually(lambda: f"'{name}'" in own_rig.state().get("detail", ""))
-    assert "run `taskbell setup`" in own_rig.state()["detail"]
-    assert await own_rig.ready_in(QUEUE) == 3
+    await own_harness.publish_many(3)
+    await own_harness.management.call("DELETE", f"/{kind}/{{vhost}}/{name}")
+    own_harness.start(recorder.subscription(), recorder.subscription(REPORTS, GenerateTaskReport))
+    await eventually(lambda: f"'{name}'" in own_harness.state().get("detail", ""))
+    assert "run `taskbell setup`" in own_harness.state()["detail"]
+    assert await own_harness.ready_in(QUEUE) == 3
 
-    await declare(own_rig.url)
+    await declare(own_harness.url)
     await recorder.wait_for(3)
     assert not any(message.envelope.redelivered for message in recorder.done)
 
 
 async def test_before_setup_has_run_it_waits_saying_so(empty_vhost: Vhost, recorder: Recorder) -> None:
-    rig = Rig(empty_vhost.url, empty_vhost.management)
-    rig.start(recorder.subscription())
-    await eventually(lambda: "run `taskbell setup`" in rig.state().get("detail", ""))
+    harness = ConsumingHarness(empty_vhost.url, empty_vhost.management)
+    harness.start(recorder.subscription())
+    await eventually(lambda: "run `taskbell setup`" in harness.state().get("detail", ""))
     await declare(empty_vhost.url)
-    await rig.ready()
-    await rig.close()
+    await harness.ready()
+    await harness.close()
 
 
-async def test_without_a_broker_it_waits_saying_so(recorder: Recorder, rig: Rig) -> None:
-    running = rig.start(recorder.subscription(), url="amqp://guest:guest@127.0.0.1:1/")
-    await eventually(lambda: rig.state()["detail"].startswith("RabbitMQ: "))
-    assert rig.state()["state"] == "waiting"
+async def test_without_a_broker_it_waits_saying_so(recorder: Recorder, harness: ConsumingHarness) -> None:
+    running = harness.start(recorder.subscription(), url="amqp://guest:guest@127.0.0.1:1/")
+    await eventually(lambda: harness.state()["detail"].startswith("RabbitMQ: "))
+    assert harness.state()["state"] == "waiting"
     running.stop.set()
     await running.task
 
@@ -195,25 +197,25 @@ class DeafToCancel(Proxy):
 
 
 async def test_a_consumer_that_is_gone_unnoticed_is_missed_and_replaced(
-    own_rig: Rig, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    own_harness: ConsumingHarness, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "COUNT", 0.2)
-    async with DeafToCancel(own_rig.url) as proxy:
-        own_rig.start(recorder.subscription(), url=proxy.url)
-        await own_rig.ready()
-        await own_rig.management.call("DELETE", f"/queues/{{vhost}}/{QUEUE}")
+    async with DeafToCancel(own_harness.url) as proxy:
+        own_harness.start(recorder.subscription(), url=proxy.url)
+        await own_harness.ready()
+        await own_harness.management.call("DELETE", f"/queues/{{vhost}}/{QUEUE}")
         await proxy.swallowed.wait()
-        await declare(own_rig.url)
-        await own_rig.publish(command(1), "m-1")
-        await eventually(lambda: own_rig.state().get("detail") == f"RabbitMQ knows of no consumer of {QUEUE}")
-        assert not own_rig.health.ready
+        await declare(own_harness.url)
+        await own_harness.publish(command(1), "m-1")
+        await eventually(lambda: own_harness.state().get("detail") == f"RabbitMQ knows of no consumer of {QUEUE}")
+        assert not own_harness.health.ready
         await recorder.wait_for(1)
-        await own_rig.ready()
-        await own_rig.stop()
+        await own_harness.ready()
+        await own_harness.stop()
 
 
 async def test_where_no_consumer_comes_about_in_two_sessions_the_process_must_start_anew(
-    own_rig: Rig, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    own_harness: ConsumingHarness, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def without_consumer(_: ConsumingSession) -> str:
         return QUEUE
@@ -221,15 +223,15 @@ async def test_where_no_consumer_comes_about_in_two_sessions_the_process_must_st
     monkeypatch.setattr(session, "COUNT", 0.05)
     monkeypatch.setattr(session, "WATCH", 0.05)
     monkeypatch.setattr(ConsumingSession, "_without_consumer", without_consumer)
-    running = own_rig.start(recorder.subscription())
+    running = own_harness.start(recorder.subscription())
     with pytest.raises(ConsumerGone):
         await running.task
-    assert own_rig.state()["state"] == "waiting"
-    own_rig._running.clear()
+    assert own_harness.state()["state"] == "waiting"
+    own_harness._running.clear()
 
 
 async def test_a_missing_count_now_and_then_is_no_loss(
-    rig: Rig, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    harness: ConsumingHarness, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quorum queue that elects a leader answers that it has no consumer."""
     answers = iter([QUEUE, QUEUE, None] * 10)
@@ -243,36 +245,36 @@ async def test_a_missing_count_now_and_then_is_no_loss(
     monkeypatch.setattr(session, "COUNT", 0.01)
     monkeypatch.setattr(session, "WATCH", 0.01)
     monkeypatch.setattr(ConsumingSession, "_without_consumer", without_consumer)
-    running = await rig.consume(recorder.subscription())
+    running = await harness.consume(recorder.subscription())
     await eventually(lambda: asked >= 30)
-    assert rig.state() == {"state": "ready"}
+    assert harness.state() == {"state": "ready"}
     assert not running.task.done()
 
 
 async def test_stopping_takes_nothing_new_finishes_what_is_being_handled_and_returns_the_rest(
-    rig: Rig, recorder: Recorder
+    harness: ConsumingHarness, recorder: Recorder
 ) -> None:
     held = asyncio.Event()
     recorder.before = held.wait
-    running = await rig.consume(recorder.subscription(batch=5, prefetch=20))
-    await rig.publish_many(30)
+    running = await harness.consume(recorder.subscription(batch=5, prefetch=20))
+    await harness.publish_many(30)
     await eventually(lambda: recorder.sets)
     (first,) = recorder.sets
     running.stop.set()
-    await eventually(lambda: rig._has(QUEUE, 30 - len(first)))
+    await eventually(lambda: harness._has(QUEUE, 30 - len(first)))
     assert not running.task.done()
     held.set()
     await running.task
     assert len(recorder.done) == len(first)
     assert len(recorder.sets) == 1
-    assert await rig.ready_in(QUEUE) == 30 - len(first)
-    await rig.management.take(QUEUE)
+    assert await harness.ready_in(QUEUE) == 30 - len(first)
+    await harness.management.take(QUEUE)
 
 
 async def test_of_a_failed_set_only_the_message_under_way_is_finished_when_it_stops(
-    rig: Rig, recorder: Recorder
+    harness: ConsumingHarness, recorder: Recorder
 ) -> None:
-    await rig.publish_many(5)
+    await harness.publish_many(5)
     held = asyncio.Event()
     alone = asyncio.Event()
 
@@ -283,19 +285,19 @@ async def test_of_a_failed_set_only_the_message_under_way_is_finished_when_it_st
 
     recorder.before = before
     recorder.fail = lambda messages: ValueError("together") if len(messages) > 1 else None
-    running = await rig.consume(recorder.subscription(batch=5, prefetch=5))
+    running = await harness.consume(recorder.subscription(batch=5, prefetch=5))
     await alone.wait()
     running.stop.set()
     await asyncio.sleep(0.1)
     held.set()
     await running.task
     assert recorder.numbers == [1]
-    assert await rig.ready_in(QUEUE) == 4
-    await rig.management.take(QUEUE)
+    assert await harness.ready_in(QUEUE) == 4
+    await harness.management.take(QUEUE)
 
 
 async def test_a_handler_that_does_not_end_is_cut_off(
-    rig: Rig, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    harness: ConsumingHarness, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "DRAIN", 0.2)
     cancelled = asyncio.Event()
@@ -307,32 +309,34 @@ async def test_a_handler_that_does_not_end_is_cut_off(
             cancelled.set()
 
     recorder.before = before
-    running = await rig.consume(recorder.subscription())
-    await rig.publish(command(1), "m-1")
+    running = await harness.consume(recorder.subscription())
+    await harness.publish(command(1), "m-1")
     await eventually(lambda: recorder.sets)
     running.stop.set()
     await running.task
     assert cancelled.is_set()
-    await eventually(lambda: rig._has(QUEUE, 1))
-    await rig.management.take(QUEUE)
+    await eventually(lambda: harness._has(QUEUE, 1))
+    await harness.management.take(QUEUE)
 
 
-async def test_a_handler_that_is_cancelled_from_within_has_failed_like_any_other(rig: Rig, recorder: Recorder) -> None:
+async def test_a_handler_that_is_cancelled_from_within_has_failed_like_any_other(
+    harness: ConsumingHarness, recorder: Recorder
+) -> None:
     async def before() -> None:
         raise asyncio.CancelledError
 
     recorder.before = before
-    await rig.consume(recorder.subscription())
-    await rig.publish(command(1), "m-1")
-    (waiting,) = await rig.letters(queue="taskbell.retry.10s")
+    await harness.consume(recorder.subscription())
+    await harness.publish(command(1), "m-1")
+    (waiting,) = await harness.dead_letters(queue="taskbell.retry.10s")
     assert waiting.properties["message_id"] == "m-1"
     recorder.before = None
-    await rig.publish(command(2), "m-2")
+    await harness.publish(command(2), "m-2")
     await recorder.wait_for(1)
 
 
 async def test_a_worker_that_dies_costs_a_session_and_no_message(
-    rig: Rig, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    harness: ConsumingHarness, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "DRAIN", 0.1)
     take = Dispatcher._take
@@ -346,24 +350,24 @@ async def test_a_worker_that_dies_costs_a_session_and_no_message(
         return take(dispatcher)
 
     monkeypatch.setattr(Dispatcher, "_take", dying)
-    await rig.consume(recorder.subscription())
-    await rig.publish(command(1), "m-1")
+    await harness.consume(recorder.subscription())
+    await harness.publish(command(1), "m-1")
     await recorder.wait_for(1)
     assert recorder.done[0].envelope.redelivered
 
 
 async def test_messages_that_failed_are_held_while_their_way_out_is_gone_and_readiness_says_so(
-    own_rig: Rig, recorder: Recorder
+    own_harness: ConsumingHarness, recorder: Recorder
 ) -> None:
-    await own_rig.consume(recorder.subscription())
-    await own_rig.management.call("DELETE", f"/queues/{{vhost}}/{DEAD}")
-    await own_rig.publish(b"{}", "m-1")
-    await own_rig.publish(command(2), "m-2")
+    await own_harness.consume(recorder.subscription())
+    await own_harness.management.call("DELETE", f"/queues/{{vhost}}/{DEAD}")
+    await own_harness.publish(b"{}", "m-1")
+    await own_harness.publish(command(2), "m-2")
     await recorder.wait_for(1)
-    await eventually(lambda: own_rig.state()["state"] == "waiting")
-    assert own_rig.state()["detail"] == "no queue is bound for 'maintenance.dead' at exchange 'taskbell.dead'"
+    await eventually(lambda: own_harness.state()["state"] == "waiting")
+    assert own_harness.state()["detail"] == "no queue is bound for 'maintenance.dead' at exchange 'taskbell.dead'"
 
-    await declare(own_rig.url)
-    (letter,) = await own_rig.letters()
-    assert letter.properties["message_id"] == "m-1"
-    await own_rig.ready()
+    await declare(own_harness.url)
+    (dead_letter,) = await own_harness.dead_letters()
+    assert dead_letter.properties["message_id"] == "m-1"
+    await own_harness.ready()

@@ -10,7 +10,7 @@ import aiormq
 import pytest
 import pytest_asyncio
 from aiormq.abc import DeliveredMessage
-from tests.integration.common.messaging.rig import QUEUE, Rig
+from tests.integration.common.messaging.harness import QUEUE, ConsumingHarness
 from tests.support.management import Management
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
@@ -49,7 +49,7 @@ def command(number: int, message_id: str | None = None, **changes: Any) -> Comma
     return Received(body, envelope(message_id or f"m-{number}", **changes))
 
 
-class Shop:
+class CommandRunner:
     """Counts effects in a table of its own, in the command's transaction."""
 
     def __init__(self, database: Database, publisher: Publisher) -> None:
@@ -86,10 +86,10 @@ class Shop:
 
 
 @pytest_asyncio.fixture
-async def shop(database: Database, module_broker_url: str) -> AsyncIterator[Shop]:
-    shop = Shop(database, Publisher(module_broker_url, name="test replies", timeout=2))
-    yield shop
-    await shop.replies.close()
+async def runner(database: Database, module_broker_url: str) -> AsyncIterator[CommandRunner]:
+    runner = CommandRunner(database, Publisher(module_broker_url, name="test replies", timeout=2))
+    yield runner
+    await runner.replies.close()
 
 
 @pytest_asyncio.fixture
@@ -108,57 +108,57 @@ async def replies(management: Management, queue: str, count: int) -> list[Any]:
     return await management.take(queue)
 
 
-async def test_delivered_five_times_it_takes_effect_once(shop: Shop) -> None:
+async def test_delivered_five_times_it_takes_effect_once(runner: CommandRunner) -> None:
     for _ in range(5):
-        await shop.run(command(7))
-    assert await shop.effects() == ["7"]
-    row = (await shop.stored())["m-7"]
+        await runner.run(command(7))
+    assert await runner.effects() == ["7"]
+    row = (await runner.stored())["m-7"]
     assert (row.state, row.routing_key, row.reason, row.attempts) == ("done", QUEUE, None, 1)
     assert json.loads(row.b) == {"task_id": 7, "new_status": "done"}
     assert json.loads(row.r) == {"task_id": 7}
 
 
-async def test_delivered_five_times_at_once_it_takes_effect_once(shop: Shop) -> None:
-    await asyncio.gather(*(shop.run(command(7)) for _ in range(5)))
-    assert await shop.effects() == ["7"]
+async def test_delivered_five_times_at_once_it_takes_effect_once(runner: CommandRunner) -> None:
+    await asyncio.gather(*(runner.run(command(7)) for _ in range(5)))
+    assert await runner.effects() == ["7"]
 
 
 async def test_twice_in_one_set_it_takes_effect_once_and_both_are_answered(
-    shop: Shop, module_management: Management, reply_queue: str
+    runner: CommandRunner, module_management: Management, reply_queue: str
 ) -> None:
-    await shop.run(command(1), command(7, reply_to=reply_queue), command(7, reply_to=reply_queue), command(2))
-    assert await shop.effects() == ["1", "2", "7"]
-    assert shop.sets == [["m-1", "m-7", "m-2"]]
+    await runner.run(command(1), command(7, reply_to=reply_queue), command(7, reply_to=reply_queue), command(2))
+    assert await runner.effects() == ["1", "2", "7"]
+    assert runner.sets == [["m-1", "m-7", "m-2"]]
     assert len(await replies(module_management, reply_queue, 2)) == 2
 
 
 @pytest.mark.parametrize("message_id", ["m" * 255, "ö" * 127, "m" + "ö" * 127], ids=["ascii", "254 bytes", "255 bytes"])
 async def test_the_longest_ids_are_answered_too(
-    shop: Shop, module_management: Management, reply_queue: str, message_id: str
+    runner: CommandRunner, module_management: Management, reply_queue: str, message_id: str
 ) -> None:
-    await shop.run(command(7, message_id, reply_to=reply_queue))
+    await runner.run(command(7, message_id, reply_to=reply_queue))
     (reply,) = await replies(module_management, reply_queue, 1)
     assert json.loads(reply.body)["message_id"] == message_id
 
 
-async def test_sets_that_overlap_in_any_order_wait_for_each_other_and_neither_is_lost(shop: Shop) -> None:
+async def test_sets_that_overlap_in_any_order_wait_for_each_other_and_neither_is_lost(runner: CommandRunner) -> None:
     numbers = list(range(1, 21))
     sets = [[command(number) for number in order] for order in (numbers, numbers[::-1], numbers[10:] + numbers[:10])]
-    await asyncio.gather(*(shop.run(*each) for each in sets))
-    assert await shop.effects() == sorted(str(number) for number in numbers)
+    await asyncio.gather(*(runner.run(*each) for each in sets))
+    assert await runner.effects() == sorted(str(number) for number in numbers)
 
 
 @pytest.mark.parametrize(
     "outcome", [Outcome.done(old_status="pending"), Outcome.unchanged(), Outcome.rejected("no such task", task_id=7)]
 )
 async def test_what_is_final_is_answered_again_as_it_was_stored_and_not_run(
-    shop: Shop, outcome: Outcome, module_management: Management, reply_queue: str
+    runner: CommandRunner, outcome: Outcome, module_management: Management, reply_queue: str
 ) -> None:
-    shop.outcome = outcome
-    await shop.run(command(7, reply_to=reply_queue, correlation_id="c-7"))
-    shop.outcome = Outcome.done(it="ran again")
-    await shop.run(command(7, reply_to=reply_queue, correlation_id="c-8"))
-    assert len(shop.sets) == 1
+    runner.outcome = outcome
+    await runner.run(command(7, reply_to=reply_queue, correlation_id="c-7"))
+    runner.outcome = Outcome.done(it="ran again")
+    await runner.run(command(7, reply_to=reply_queue, correlation_id="c-8"))
+    assert len(runner.sets) == 1
 
     first, second = sorted(
         await replies(module_management, reply_queue, 2), key=lambda reply: reply.properties["correlation_id"]
@@ -171,22 +171,22 @@ async def test_what_is_final_is_answered_again_as_it_was_stored_and_not_run(
     assert first.properties["type"] == "command.outcome"
 
 
-async def test_what_fails_leaves_neither_effect_nor_row_and_runs_again(shop: Shop) -> None:
-    shop.error = ValueError("a bug")
+async def test_what_fails_leaves_neither_effect_nor_row_and_runs_again(runner: CommandRunner) -> None:
+    runner.error = ValueError("a bug")
     with pytest.raises(ValueError, match="a bug"):
-        await shop.run(command(7))
-    assert (await shop.effects(), await shop.stored()) == ([], {})
-    shop.error = None
-    await shop.run(command(7))
-    assert await shop.effects() == ["7"]
+        await runner.run(command(7))
+    assert (await runner.effects(), await runner.stored()) == ([], {})
+    runner.error = None
+    await runner.run(command(7))
+    assert await runner.effects() == ["7"]
 
 
 async def test_failed_means_dead_lettered_and_delivered_again_it_runs_again(
-    shop: Shop, module_management: Management, reply_queue: str
+    runner: CommandRunner, module_management: Management, reply_queue: str
 ) -> None:
     dead = command(7, attempt=3, reply_to=reply_queue)
-    await shop.log.fail(dead, "failed 4 times; at last: ValueError: a bug")
-    row = (await shop.stored())["m-7"]
+    await runner.log.fail(dead, "failed 4 times; at last: ValueError: a bug")
+    row = (await runner.stored())["m-7"]
     assert (row.state, row.reason, row.attempts) == ("failed", "failed 4 times; at last: ValueError: a bug", 4)
     (reply,) = await replies(module_management, reply_queue, 1)
     assert reply.json() == {
@@ -195,35 +195,35 @@ async def test_failed_means_dead_lettered_and_delivered_again_it_runs_again(
         "reason": "failed 4 times; at last: ValueError: a bug",
     }
 
-    await shop.run(command(7))
-    assert await shop.effects() == ["7"]
-    row = (await shop.stored())["m-7"]
+    await runner.run(command(7))
+    assert await runner.effects() == ["7"]
+    row = (await runner.stored())["m-7"]
     assert (row.state, row.reason) == ("done", None)
 
 
-async def test_a_late_failure_does_not_overwrite_what_is_final(shop: Shop) -> None:
-    await shop.run(command(7))
-    await shop.log.fail(command(7), "too late")
-    assert (await shop.stored())["m-7"].state == "done"
+async def test_a_late_failure_does_not_overwrite_what_is_final(runner: CommandRunner) -> None:
+    await runner.run(command(7))
+    await runner.log.fail(command(7), "too late")
+    assert (await runner.stored())["m-7"].state == "done"
 
 
 async def test_what_does_not_validate_is_stored_and_answered_as_rejected(
-    shop: Shop, module_management: Management, reply_queue: str
+    runner: CommandRunner, module_management: Management, reply_queue: str
 ) -> None:
-    await shop.log.refuse([(envelope("m-9", reply_to=reply_queue), "task_id: Field required")])
-    row = (await shop.stored())["m-9"]
+    await runner.log.refuse([(envelope("m-9", reply_to=reply_queue), "task_id: Field required")])
+    row = (await runner.stored())["m-9"]
     assert (row.state, row.reason, row.body) == ("rejected", "task_id: Field required", None)
     (reply,) = await replies(module_management, reply_queue, 1)
     assert reply.json() == {"message_id": "m-9", "state": "rejected", "reason": "task_id: Field required"}
 
 
 async def test_many_that_do_not_validate_are_refused_together(
-    shop: Shop, module_management: Management, reply_queue: str
+    runner: CommandRunner, module_management: Management, reply_queue: str
 ) -> None:
-    await shop.run(command(7))
+    await runner.run(command(7))
     ids = ["m-3", "m-1", "m-7", "m-1"]
-    await shop.log.refuse([(envelope(it, reply_to=reply_queue), f"reason {n}") for n, it in enumerate(ids)])
-    rows = {message_id: (row.state, row.reason) for message_id, row in (await shop.stored()).items()}
+    await runner.log.refuse([(envelope(it, reply_to=reply_queue), f"reason {n}") for n, it in enumerate(ids)])
+    rows = {message_id: (row.state, row.reason) for message_id, row in (await runner.stored()).items()}
     assert rows == {"m-1": ("rejected", "reason 1"), "m-3": ("rejected", "reason 0"), "m-7": ("done", None)}
     told = [reply.json() for reply in await replies(module_management, reply_queue, 4)]
     assert sorted((it["message_id"], it["state"]) for it in told) == [
@@ -235,13 +235,13 @@ async def test_many_that_do_not_validate_are_refused_together(
 
 
 async def test_what_ends_while_it_is_being_refused_keeps_its_outcome_and_that_is_told(
-    shop: Shop, module_management: Management, reply_queue: str
+    runner: CommandRunner, module_management: Management, reply_queue: str
 ) -> None:
-    async with shop.database.transaction() as other:
-        await shop.log.finish(other, [(command(7), Outcome.done(task_id=7))])
+    async with runner.database.transaction() as other:
+        await runner.log.finish(other, [(command(7), Outcome.done(task_id=7))])
         ids = ("m-7", "m-8")
-        refusing = asyncio.create_task(shop.log.refuse([(envelope(it, reply_to=reply_queue), "no") for it in ids]))
-        async with shop.database.transaction() as looking:
+        refusing = asyncio.create_task(runner.log.refuse([(envelope(it, reply_to=reply_queue), "no") for it in ids]))
+        async with runner.database.transaction() as looking:
             waits = (
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
@@ -251,41 +251,41 @@ async def test_what_ends_while_it_is_being_refused_keeps_its_outcome_and_that_is
     assert sorted((it["message_id"], it["state"]) for it in told) == [("m-7", "done"), ("m-8", "rejected")]
 
 
-async def test_what_does_not_validate_does_not_overwrite_what_is_final(shop: Shop) -> None:
-    await shop.run(command(7))
-    await shop.log.refuse([(envelope("m-7"), "task_id: Field required")])
-    assert (await shop.stored())["m-7"].state == "done"
+async def test_what_does_not_validate_does_not_overwrite_what_is_final(runner: CommandRunner) -> None:
+    await runner.run(command(7))
+    await runner.log.refuse([(envelope("m-7"), "task_id: Field required")])
+    assert (await runner.stored())["m-7"].state == "done"
 
 
 async def test_without_the_lock_the_rows_key_still_keeps_an_effect_from_happening_twice(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    runner: CommandRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two transactions that both believe to be the first: the second must not commit its effect unnoticed."""
     from taskbell import commands as module
 
     monkeypatch.setattr(module, "_LOCK", "SELECT CAST(:ids AS text[])")
     both = asyncio.Barrier(2)
-    apply = shop.apply
+    apply = runner.apply
 
     async def together(transaction: Transaction, given: Sequence[Command]) -> Sequence[Outcome]:
         outcomes = await apply(transaction, given)
         await both.wait()
         return outcomes
 
-    shop.apply = together  # type: ignore[method-assign, assignment]
-    results = await asyncio.gather(shop.run(command(7)), shop.run(command(7)), return_exceptions=True)
-    assert await shop.effects() == ["7"]
+    runner.apply = together  # type: ignore[method-assign, assignment]
+    results = await asyncio.gather(runner.run(command(7)), runner.run(command(7)), return_exceptions=True)
+    assert await runner.effects() == ["7"]
     assert sorted(type(result).__name__ for result in results) == ["NoneType", "Retry"]
 
 
-async def test_long_commands_keep_their_place_from_begin_to_finish(shop: Shop) -> None:
-    async with shop.database.transaction() as transaction:
-        fresh, stored = await shop.log.begin(transaction, [command(1), command(2), command(1)])
+async def test_long_commands_keep_their_place_from_begin_to_finish(runner: CommandRunner) -> None:
+    async with runner.database.transaction() as transaction:
+        fresh, stored = await runner.log.begin(transaction, [command(1), command(2), command(1)])
         assert [each.message_id for each in fresh] == ["m-1", "m-2"]
         assert stored == {}
-        await shop.log.finish(transaction, [(fresh[0], Outcome.done(tasks=3)), (fresh[1], Outcome.unchanged())])
-    async with shop.database.transaction() as transaction:
-        fresh, stored = await shop.log.begin(transaction, [command(1), command(2), command(3)])
+        await runner.log.finish(transaction, [(fresh[0], Outcome.done(tasks=3)), (fresh[1], Outcome.unchanged())])
+    async with runner.database.transaction() as transaction:
+        fresh, stored = await runner.log.begin(transaction, [command(1), command(2), command(3)])
     assert [each.message_id for each in fresh] == ["m-3"]
     assert {name: (each.state, each.result) for name, each in stored.items()} == {
         "m-1": ("done", {"tasks": 3}),
@@ -294,32 +294,34 @@ async def test_long_commands_keep_their_place_from_begin_to_finish(shop: Shop) -
 
 
 async def test_replies_go_to_queues_made_for_them_and_to_no_others(
-    shop: Shop, module_vhost: Vhost, module_management: Management, reply_queue: str
+    runner: CommandRunner, module_vhost: Vhost, module_management: Management, reply_queue: str
 ) -> None:
     ours = ["notifier.send_batch", "maintenance.dead", "taskbell.retry.10s", "anything", "amq.gen", "Reply.x", ""]
     for number, queue in enumerate(ours, 1):
-        await shop.run(command(number, reply_to=queue or None))
-    await shop.run(command(100, reply_to=reply_queue))
+        await runner.run(command(number, reply_to=queue or None))
+    await runner.run(command(100, reply_to=reply_queue))
     assert len(await replies(module_management, reply_queue, 1)) == 1
     for queue in ("notifier.send_batch", "maintenance.dead", "taskbell.retry.10s"):
         assert (await module_management.depth(queue)).ready == 0
 
 
-async def test_a_reply_to_nowhere_harms_nothing(shop: Shop) -> None:
+async def test_a_reply_to_nowhere_harms_nothing(runner: CommandRunner) -> None:
     for number, queue in enumerate(["reply.nobody", "amq.gen-gone", "amq.rabbitmq.reply-to.gone.x"], 1):
-        await shop.run(command(number, reply_to=queue))
-    await shop.replies.close()
-    assert await shop.effects() == ["1", "2", "3"]
+        await runner.run(command(number, reply_to=queue))
+    await runner.replies.close()
+    assert await runner.effects() == ["1", "2", "3"]
 
 
 async def test_a_reply_that_cannot_go_out_harms_nothing(database: Database) -> None:
-    shop = Shop(database, Publisher("amqp://guest:guest@127.0.0.1:1/", name="test replies", timeout=1))
-    await shop.run(command(1, reply_to="reply.x"))
-    await shop.replies.close()
-    assert await shop.effects() == ["1"]
+    runner = CommandRunner(database, Publisher("amqp://guest:guest@127.0.0.1:1/", name="test replies", timeout=1))
+    await runner.run(command(1, reply_to="reply.x"))
+    await runner.replies.close()
+    assert await runner.effects() == ["1"]
 
 
-async def test_replies_that_pile_up_are_dropped_rather_than_kept(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_replies_that_pile_up_are_dropped_rather_than_kept(
+    runner: CommandRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from taskbell import commands as module
 
     monkeypatch.setattr(module, "MAX_REPLIES", 3)
@@ -330,17 +332,19 @@ async def test_replies_that_pile_up_are_dropped_rather_than_kept(shop: Shop, mon
 
     monkeypatch.setattr(Publisher, "publish", slow)
     for number in range(10):
-        shop.log.reply(envelope(f"m-{number}", reply_to="reply.x"), Outcome.unchanged())
-    assert len(shop.replies._sending) == 3
+        runner.log.reply(envelope(f"m-{number}", reply_to="reply.x"), Outcome.unchanged())
+    assert len(runner.replies._sending) == 3
     held.set()
 
 
 async def test_a_caller_on_direct_reply_to_gets_the_outcome(
-    shop: Shop, module_vhost: Vhost, module_management: Management
+    runner: CommandRunner, module_vhost: Vhost, module_management: Management
 ) -> None:
-    rig = Rig(module_vhost.url, module_management)
-    await rig.consume(
-        Subscription(QUEUE, UpdateTaskStatus, shop.handle, batch=10, on_invalid=shop.log.refuse, on_dead=shop.log.fail)
+    harness = ConsumingHarness(module_vhost.url, module_management)
+    await harness.consume(
+        Subscription(
+            QUEUE, UpdateTaskStatus, runner.handle, batch=10, on_invalid=runner.log.refuse, on_dead=runner.log.fail
+        )
     )
     connection = await aiormq.connect(module_vhost.url)
     channel = await connection.channel()
@@ -361,14 +365,14 @@ async def test_a_caller_on_direct_reply_to_gets_the_outcome(
         "task_id: Field required; new_status: Field required",
     )
     await connection.close()
-    await rig.close()
+    await harness.close()
     await module_management.take("maintenance.dead")
 
 
 async def test_whatever_is_shuffled_and_repeated_each_command_takes_effect_once(
-    shop: Shop, module_vhost: Vhost, module_management: Management
+    runner: CommandRunner, module_vhost: Vhost, module_management: Management
 ) -> None:
-    rig = Rig(module_vhost.url, module_management)
+    harness = ConsumingHarness(module_vhost.url, module_management)
     numbers = [number for number in range(1, 101) for _ in range(5)]
     import random
 
@@ -377,26 +381,28 @@ async def test_whatever_is_shuffled_and_repeated_each_command_takes_effect_once(
         Outgoing("taskbell.commands", QUEUE, f'{{"task_id": {number}, "new_status": "done"}}'.encode(), f"m-{number}")
         for number in numbers
     ]
-    assert await rig.publisher.publish_all(messages) == [None] * 500
-    subscription = Subscription(QUEUE, UpdateTaskStatus, shop.handle, batch=20, workers=3, prefetch=100)
-    await rig.consume(subscription)
-    await eventually(lambda: _counted(rig, 500), limit=60)
-    await rig.close()
-    assert sorted(await shop.effects()) == sorted(str(number) for number in range(1, 101))
+    assert await harness.publisher.publish_all(messages) == [None] * 500
+    subscription = Subscription(QUEUE, UpdateTaskStatus, runner.handle, batch=20, workers=3, prefetch=100)
+    await harness.consume(subscription)
+    await eventually(lambda: _counted(harness, 500), limit=60)
+    await harness.close()
+    assert sorted(await runner.effects()) == sorted(str(number) for number in range(1, 101))
 
 
-def _counted(rig: Rig, count: int) -> bool:
-    done = rig.metrics.registry.get_sample_value("taskbell_messages_total", {"queue": QUEUE, "fate": "done"})
+def _counted(harness: ConsumingHarness, count: int) -> bool:
+    done = harness.metrics.registry.get_sample_value("taskbell_messages_total", {"queue": QUEUE, "fate": "done"})
     return done == count
 
 
-async def test_a_database_that_is_away_is_not_taken_for_a_refusal(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_is_away_is_not_taken_for_a_refusal(
+    runner: CommandRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def away(*_: object) -> Any:
         raise DatabaseUnavailable("connection refused")
 
     monkeypatch.setattr(Database, "_open", away)
     with pytest.raises(DatabaseUnavailable):
-        await shop.run(command(7))
+        await runner.run(command(7))
     with pytest.raises(DatabaseUnavailable):
-        await shop.log.refuse([(envelope("m-9"), "x")])
+        await runner.log.refuse([(envelope("m-9"), "x")])
     assert not issubclass(DatabaseUnavailable, Never)

@@ -10,7 +10,7 @@ import pytest_asyncio
 from sqlalchemy.ext.asyncio import create_async_engine
 from tests.integration.common.database.conftest import connected
 from tests.integration.common.database.conftest import server as server
-from tests.integration.common.messaging.rig import DEAD, QUEUE, Rig
+from tests.integration.common.messaging.harness import DEAD, QUEUE, ConsumingHarness
 from tests.support.management import Management
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
@@ -43,18 +43,20 @@ async def url(server: Stack) -> str:
     return state.url
 
 
-class House:
+class RunningService:
     """A service: consumers, command log, outbox, relay, gate."""
 
-    def __init__(self, database: Database, rig: Rig) -> None:
+    def __init__(self, database: Database, harness: ConsumingHarness) -> None:
         self.database = database
-        self.rig = rig
+        self.harness = harness
         self.calls = 0
         self.deliveries: dict[str, int] = {}
-        self.gate = Gate("postgresql", database.ping, rig.health)
+        self.gate = Gate("postgresql", database.ping, harness.health)
         self.outbox = Outbox("maintenance")
-        self.log = CommandLog(database, Replies(rig.publisher))
-        self.relay = Relay(database, rig.publisher, self.outbox, gate=self.gate, health=rig.health, metrics=rig.metrics)
+        self.log = CommandLog(database, Replies(harness.publisher))
+        self.relay = Relay(
+            database, harness.publisher, self.outbox, gate=self.gate, health=harness.health, metrics=harness.metrics
+        )
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -69,10 +71,10 @@ class House:
             on_invalid=self.log.refuse,
             on_dead=self.log.fail,
         )
-        await self.rig.consume(subscription, gates=[self.gate])
+        await self.harness.consume(subscription, gates=[self.gate])
 
     async def close(self) -> None:
-        await self.rig.stop()
+        await self.harness.stop()
         self._stop.set()
         await asyncio.gather(*self._tasks)
 
@@ -113,66 +115,68 @@ class House:
 
 
 @pytest_asyncio.fixture
-async def house(url: str, module_vhost: Vhost, module_management: Management) -> AsyncIterator[House]:
+async def service(url: str, module_vhost: Vhost, module_management: Management) -> AsyncIterator[RunningService]:
     for queue in (QUEUE, DEAD):
         await module_management.call("DELETE", f"/queues/{{vhost}}/{queue}/contents")
     database = connected(url)
     async with database.transaction() as transaction:
         await transaction.execute("TRUNCATE projects, taskbell.command, taskbell.outbox CASCADE")
-    house = House(database, Rig(module_vhost.url, module_management))
-    yield house
-    await house.close()
-    await house.rig.close()
+    service = RunningService(database, ConsumingHarness(module_vhost.url, module_management))
+    yield service
+    await service.close()
+    await service.harness.close()
     await database.close()
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 @pytest.mark.parametrize("hold", [20.0, 0.5], ids=["held", "given back"])
 async def test_gone_under_work_it_costs_no_message_no_second_effect_and_no_hot_loop(
-    house: House, server: Stack, monkeypatch: pytest.MonkeyPatch, end: str, hold: float
+    service: RunningService, server: Stack, monkeypatch: pytest.MonkeyPatch, end: str, hold: float
 ) -> None:
     monkeypatch.setattr(consumers, "HOLD", hold)
-    changes = await house.rig.management.listen("taskbell.events", "task.status_changed")
-    await house.start()
-    await house.rig.publish_many(100)
-    await eventually(house.effects)
+    changes = await service.harness.management.listen("taskbell.events", "task.status_changed")
+    await service.start()
+    await service.harness.publish_many(100)
+    await eventually(service.effects)
     await asyncio.to_thread(server.stop if end == "stop" else server.kill, "postgresql")
-    await house.rig.publish_many(100, start=101)
-    await house.rig.publish(b"{}", "invalid")
-    await eventually(lambda: not house.gate.is_open)
-    calls = house.calls
-    since = house.gate.closed_since
+    await service.harness.publish_many(100, start=101)
+    await service.harness.publish(b"{}", "invalid")
+    await eventually(lambda: not service.gate.is_open)
+    calls = service.calls
+    since = service.gate.closed_since
     assert since is not None
     await eventually(lambda: asyncio.get_running_loop().time() - since > 2)
-    assert house.calls <= calls + 1
-    assert not house.rig.health.ready
+    assert service.calls <= calls + 1
+    assert not service.harness.health.ready
 
     await asyncio.to_thread(server.start, "postgresql")
 
     async def all_took_effect() -> bool:
-        return len(await house.effects()) >= 200
+        return len(await service.effects()) >= 200
 
     await eventually(all_took_effect, limit=60)
-    assert await house.effects() == list(range(1, 201))
-    assert max(house.deliveries.values(), default=0) <= 3
-    (letter,) = await house.rig.letters()
-    assert letter.properties["message_id"] == "invalid"
-    assert await house.rig.ready_in("taskbell.retry.10s") == 0
+    assert await service.effects() == list(range(1, 201))
+    assert max(service.deliveries.values(), default=0) <= 3
+    (dead_letter,) = await service.harness.dead_letters()
+    assert dead_letter.properties["message_id"] == "invalid"
+    assert await service.harness.ready_in("taskbell.retry.10s") == 0
 
     async def all_published() -> bool:
-        return await house.unpublished() == 0
+        return await service.unpublished() == 0
 
     await eventually(all_published)
-    told = {json.loads(message.body)["task_id"] for message in await house.rig.management.take(changes, 1000)}
+    told = {json.loads(message.body)["task_id"] for message in await service.harness.management.take(changes, 1000)}
     assert told == set(range(1, 201))
-    await eventually(lambda: house.rig.health.ready)
+    await eventually(lambda: service.harness.health.ready)
 
 
-async def test_connections_that_are_ended_again_and_again_cost_nothing_but_time(house: House, url: str) -> None:
+async def test_connections_that_are_ended_again_and_again_cost_nothing_but_time(
+    service: RunningService, url: str
+) -> None:
     admin = await asyncpg.connect(url)
-    await house.start()
+    await service.start()
     for round_ in range(5):
-        await house.rig.publish_many(40, start=1 + 40 * round_)
+        await service.harness.publish_many(40, start=1 + 40 * round_)
         await admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -180,9 +184,9 @@ async def test_connections_that_are_ended_again_and_again_cost_nothing_but_time(
     await admin.close()
 
     async def all_took_effect() -> bool:
-        return len(await house.effects()) >= 200
+        return len(await service.effects()) >= 200
 
     await eventually(all_took_effect, limit=60)
-    assert await house.effects() == list(range(1, 201))
-    assert await house.rig.ready_in(DEAD) == 0
-    assert await house.rig.ready_in("taskbell.retry.10s") == 0
+    assert await service.effects() == list(range(1, 201))
+    assert await service.harness.ready_in(DEAD) == 0
+    assert await service.harness.ready_in("taskbell.retry.10s") == 0

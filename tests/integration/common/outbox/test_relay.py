@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.integration.common.messaging.rig import QUEUE
+from tests.integration.common.messaging.harness import QUEUE
 from tests.support.management import Message
 from tests.support.proxy import Proxy
 from tests.support.vhosts import Vhost
@@ -26,7 +26,7 @@ from taskbell.setup.broker import declare
 WEEKLY = "notifier.weekly_due"
 
 
-class Office:
+class RelayHarness:
     """One service's outbox and relay.
 
     Args:
@@ -96,22 +96,22 @@ def ids(messages: Sequence[Message]) -> list[str]:
 
 
 @pytest_asyncio.fixture
-async def opened(database: Database, broker_url: str) -> AsyncIterator[Callable[..., Office]]:
-    """Opens an office, on the test's own broker unless told another, and closes it in the end."""
-    offices: list[Office] = []
+async def open_harness(database: Database, broker_url: str) -> AsyncIterator[Callable[..., RelayHarness]]:
+    """Opens a harness, by default on the test's own virtual host, and closes it at the end."""
+    opened_harnesses: list[RelayHarness] = []
 
-    def open_(url: str = broker_url, owner: Owner = "maintenance", **more: Any) -> Office:
-        offices.append(Office(database, url, owner, **more))
-        return offices[-1]
+    def open_(url: str = broker_url, owner: Owner = "maintenance", **more: Any) -> RelayHarness:
+        opened_harnesses.append(RelayHarness(database, url, owner, **more))
+        return opened_harnesses[-1]
 
     yield open_
-    for office in offices:
-        await office.close()
+    for harness in opened_harnesses:
+        await harness.close()
 
 
 @pytest.fixture
-def office(opened: Callable[..., Office]) -> Office:
-    return opened()
+def harness(open_harness: Callable[..., RelayHarness]) -> RelayHarness:
+    return open_harness()
 
 
 async def rows(database: Database, columns: str) -> list[Any]:
@@ -119,13 +119,13 @@ async def rows(database: Database, columns: str) -> list[Any]:
         return list(await transaction.rows(f"SELECT {columns} FROM taskbell.outbox ORDER BY id"))
 
 
-async def test_what_is_committed_is_published_once_as_its_row_says(office: Office, vhost: Vhost) -> None:
-    office.start()
-    async with office.database.transaction() as transaction:
+async def test_what_is_committed_is_published_once_as_its_row_says(harness: RelayHarness, vhost: Vhost) -> None:
+    harness.start()
+    async with harness.database.transaction() as transaction:
         body = UpdateTaskStatus(task_id=7, new_status=TaskStatus.DONE)
-        await office.outbox.add(transaction, [OutboxMessage(body, message_id="m-7", correlation_id="c-7")])
+        await harness.outbox.add(transaction, [OutboxMessage(body, message_id="m-7", correlation_id="c-7")])
         await transaction.execute("UPDATE taskbell.outbox SET traceparent = '00-ab'")
-    await office.all_published()
+    await harness.all_published()
 
     (message,) = await vhost.management.take(QUEUE)
     assert message.json() == {"task_id": 7, "new_status": "done"}
@@ -135,87 +135,87 @@ async def test_what_is_committed_is_published_once_as_its_row_says(office: Offic
     assert (properties["type"], properties["content_type"]) == (QUEUE, "application/json")
     assert message.headers == {"traceparent": "00-ab"}
     (row,) = await rows(
-        office.database, "published_at, attempts, last_error, floor(extract(epoch from created_at))::bigint AS at"
+        harness.database, "published_at, attempts, last_error, floor(extract(epoch from created_at))::bigint AS at"
     )
     assert row.published_at is not None
     assert (row.attempts, row.last_error) == (1, None)
     assert properties["timestamp"] == row.at
 
-    await office.write(8)
-    await office.all_published()
+    await harness.write(8)
+    await harness.all_published()
     assert ids(await vhost.management.take(QUEUE)) == ["m-8"], "what is published is not published again"
 
 
-async def test_what_is_rolled_back_is_never_published(office: Office, vhost: Vhost) -> None:
-    office.start()
+async def test_what_is_rolled_back_is_never_published(harness: RelayHarness, vhost: Vhost) -> None:
+    harness.start()
     with pytest.raises(ValueError, match="no"):
-        await _write_and_fail(office)
-    await office.write(2)
-    await office.all_published()
+        await _write_and_fail(harness)
+    await harness.write(2)
+    await harness.all_published()
     assert ids(await vhost.management.take(QUEUE)) == ["m-2"]
 
 
-async def _write_and_fail(office: Office) -> None:
-    async with office.database.transaction() as transaction:
-        await office.outbox.add(transaction, [command(1)])
+async def _write_and_fail(harness: RelayHarness) -> None:
+    async with harness.database.transaction() as transaction:
+        await harness.outbox.add(transaction, [command(1)])
         raise ValueError("no")
 
 
-async def test_an_id_that_is_there_already_is_the_same_message(office: Office) -> None:
-    await office.write(1)
-    await office.write(1, 2)
-    assert [row.message_id for row in await rows(office.database, "message_id")] == ["m-1", "m-2"]
-    async with office.database.transaction() as transaction:
-        await office.outbox.add(transaction, [])
-        await office.outbox.add(transaction, [OutboxMessage(WeeklyDue())])
-    assert len((await rows(office.database, "message_id"))[-1].message_id) == 36
+async def test_an_id_that_is_there_already_is_the_same_message(harness: RelayHarness) -> None:
+    await harness.write(1)
+    await harness.write(1, 2)
+    assert [row.message_id for row in await rows(harness.database, "message_id")] == ["m-1", "m-2"]
+    async with harness.database.transaction() as transaction:
+        await harness.outbox.add(transaction, [])
+        await harness.outbox.add(transaction, [OutboxMessage(WeeklyDue())])
+    assert len((await rows(harness.database, "message_id"))[-1].message_id) == 36
 
 
 async def test_a_commit_wakes_the_relay_and_a_rollback_does_not(
-    office: Office, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+    harness: RelayHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "POLL", 3600.0)
-    office.start()
-    await eventually(lambda: office.state["state"] == "ready")
+    harness.start()
+    await eventually(lambda: harness.state["state"] == "ready")
     with pytest.raises(ValueError, match="no"):
-        await _write_and_fail(office)
-    assert not office.outbox.written.is_set()
+        await _write_and_fail(harness)
+    assert not harness.outbox.written.is_set()
     for number in (1, 2, 3):
-        await office.write(number)
-        await office.all_published()
+        await harness.write(number)
+        await harness.all_published()
     # Rows written by SQL of one's own wake it, too.
-    async with office.database.transaction() as transaction:
+    async with harness.database.transaction() as transaction:
         await transaction.execute(
             "INSERT INTO taskbell.outbox (owner, routing_key, body, message_id)"
             " VALUES ('maintenance', 'weekly.due', '{}', 'w')"
         )
-        office.outbox.wake_after(transaction)
-    await office.all_published()
+        harness.outbox.wake_after(transaction)
+    await harness.all_published()
     assert ids(await vhost.management.take(WEEKLY)) == ["w"]
 
 
 async def test_rows_that_nobody_tells_of_are_found_within_the_poll(
-    opened: Callable[..., Office], database: Database, vhost: Vhost
+    open_harness: Callable[..., RelayHarness], database: Database, vhost: Vhost
 ) -> None:
-    office = opened(also=["app"])
-    office.start()
+    harness = open_harness(also=["app"])
+    harness.start()
     async with database.transaction() as transaction:
         await transaction.execute("SELECT taskbell.enqueue('weekly.due', '{}', 'from-the-app')")
-    await office.all_published()
+    await harness.all_published()
     assert ids(await vhost.management.take(WEEKLY)) == ["from-the-app"]
 
 
 async def test_each_relay_publishes_the_rows_of_its_owners_only(
-    opened: Callable[..., Office], database: Database, vhost: Vhost
+    open_harness: Callable[..., RelayHarness], database: Database, vhost: Vhost
 ) -> None:
-    office = opened(vhost.url, "notifier")
+    harness = open_harness(vhost.url, "notifier")
     async with database.transaction() as transaction:
         for owner in ("scheduler", "notifier", "maintenance", "app"):
             await Outbox(owner).add(transaction, [OutboxMessage(WeeklyDue(), message_id=owner)])
-    office.start()
+    harness.start()
     await eventually(lambda: _published(database, {"notifier"}))
-    await office.close()
-    opened(vhost.url, "maintenance", also=["app"]).start()
+    await harness.close()
+    open_harness(vhost.url, "maintenance", also=["app"]).start()
     await eventually(lambda: _published(database, {"notifier", "maintenance", "app"}))
     assert sorted(ids(await vhost.management.take(WEEKLY))) == ["app", "maintenance", "notifier"]
 
@@ -225,75 +225,77 @@ async def _published(database: Database, expected: set[str]) -> bool:
     return found == expected
 
 
-async def test_of_several_relays_each_row_is_published_by_one(opened: Callable[..., Office], vhost: Vhost) -> None:
-    offices = [opened() for _ in range(3)]
-    for office in offices:
-        office.start()
+async def test_of_several_relays_each_row_is_published_by_one(
+    open_harness: Callable[..., RelayHarness], vhost: Vhost
+) -> None:
+    opened_harnesses = [open_harness() for _ in range(3)]
+    for harness in opened_harnesses:
+        harness.start()
     for start in range(0, 1000, 100):
-        await offices[start // 100 % 3].write(*range(start, start + 100))
-    await offices[0].all_published()
+        await opened_harnesses[start // 100 % 3].write(*range(start, start + 100))
+    await opened_harnesses[0].all_published()
     assert sorted(ids(await vhost.management.take(QUEUE, 2000))) == sorted(f"m-{number}" for number in range(1000))
 
 
 async def test_a_row_whose_message_no_queue_takes_stays_and_the_others_pass_it(
-    office: Office, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+    harness: RelayHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SLOWEST", 0.3)
     monkeypatch.setattr(module, "LOOK", 0.1)
     await vhost.management.call("DELETE", f"/queues/{{vhost}}/{WEEKLY}")
-    async with office.database.transaction() as transaction:
-        await office.outbox.add(transaction, [OutboxMessage(WeeklyDue(), message_id="stuck"), command(1)])
-    office.start()
+    async with harness.database.transaction() as transaction:
+        await harness.outbox.add(transaction, [OutboxMessage(WeeklyDue(), message_id="stuck"), command(1)])
+    harness.start()
     await eventually(lambda: _count(vhost, QUEUE))
     why = "no queue is bound for 'weekly.due' at exchange 'taskbell.events'"
-    await eventually(lambda: office.state == {"state": "waiting", "detail": why})
+    await eventually(lambda: harness.state == {"state": "waiting", "detail": why})
 
     async def tried_again() -> bool:
-        (stuck, _) = await rows(office.database, "attempts, last_error, published_at")
+        (stuck, _) = await rows(harness.database, "attempts, last_error, published_at")
         assert stuck.published_at is None
         return bool(stuck.attempts >= 3 and stuck.last_error == why)
 
     await eventually(tried_again)
     assert ids(await vhost.management.take(QUEUE)) == ["m-1"]
-    assert office.state["state"] == "waiting", "as long as it is stuck"
+    assert harness.state["state"] == "waiting", "as long as it is stuck"
 
     await declare(vhost.url)
-    await office.all_published()
-    await eventually(lambda: office.state == {"state": "ready"})
+    await harness.all_published()
+    await eventually(lambda: harness.state == {"state": "ready"})
     assert ids(await vhost.management.take(WEEKLY)) == ["stuck"]
-    (stuck, _) = await rows(office.database, "last_error, not_before")
+    (stuck, _) = await rows(harness.database, "last_error, not_before")
     assert (stuck.last_error, stuck.not_before) == (None, None)
 
 
-async def test_an_outcome_event_that_nobody_listens_to_is_published_all_the_same(office: Office) -> None:
-    office.start()
-    async with office.database.transaction() as transaction:
+async def test_an_outcome_event_that_nobody_listens_to_is_published_all_the_same(harness: RelayHarness) -> None:
+    harness.start()
+    async with harness.database.transaction() as transaction:
         await transaction.execute(
             "INSERT INTO taskbell.outbox (owner, routing_key, body, message_id)"
             " VALUES ('maintenance', 'tasks.archived', '{}', 'x')"
         )
-    await office.all_published()
+    await harness.all_published()
 
 
 async def test_a_missing_exchange_stops_only_what_goes_there(
-    office: Office, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+    harness: RelayHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SLOWEST", 0.3)
     await vhost.management.call("DELETE", "/exchanges/{vhost}/taskbell.events")
-    async with office.database.transaction() as transaction:
+    async with harness.database.transaction() as transaction:
         for number in range(5):
-            await office.outbox.add(
+            await harness.outbox.add(
                 transaction, [OutboxMessage(WeeklyDue(), message_id=f"w-{number}"), command(number)]
             )
-    office.start()
+    harness.start()
 
     async def commands_are_out() -> bool:
         return (await vhost.management.depth(QUEUE)).ready >= 5
 
     await eventually(commands_are_out)
-    await eventually(lambda: "run `taskbell setup`" in office.state.get("detail", ""))
+    await eventually(lambda: "run `taskbell setup`" in harness.state.get("detail", ""))
     await declare(vhost.url)
-    await office.all_published()
+    await harness.all_published()
     assert set(ids(await vhost.management.take(WEEKLY))) == {f"w-{number}" for number in range(5)}
     assert set(ids(await vhost.management.take(QUEUE))) == {f"m-{number}" for number in range(5)}
 
@@ -306,24 +308,24 @@ async def test_a_missing_exchange_stops_only_what_goes_there(
     ],
 )
 async def test_a_row_that_can_never_be_published_holds_up_nobody(
-    office: Office, vhost: Vhost, key: str, message_id: str, error: str
+    harness: RelayHarness, vhost: Vhost, key: str, message_id: str, error: str
 ) -> None:
-    async with office.database.transaction() as transaction:
+    async with harness.database.transaction() as transaction:
         await transaction.execute(
             "INSERT INTO taskbell.outbox (owner, routing_key, body, message_id) VALUES ('maintenance', :k, '{}', :m)",
             {"k": key, "m": message_id},
         )
-        await office.outbox.add(transaction, [command(1)])
-    office.start()
+        await harness.outbox.add(transaction, [command(1)])
+    harness.start()
     await eventually(lambda: _count(vhost, QUEUE))
 
     async def told() -> bool:
-        (stuck, _) = await rows(office.database, "last_error, published_at")
+        (stuck, _) = await rows(harness.database, "last_error, published_at")
         assert stuck.published_at is None
         return str(stuck.last_error).startswith(error)
 
     await eventually(told)
-    await eventually(lambda: office.state["state"] == "waiting")
+    await eventually(lambda: harness.state["state"] == "waiting")
 
 
 async def _count(vhost: Vhost, queue: str) -> int:
@@ -331,51 +333,53 @@ async def _count(vhost: Vhost, queue: str) -> int:
 
 
 async def test_while_the_broker_is_away_rows_wait_and_then_all_go_out(
-    opened: Callable[..., Office], vhost: Vhost
+    open_harness: Callable[..., RelayHarness], vhost: Vhost
 ) -> None:
     async with Proxy(vhost.url) as proxy:
-        office = opened(proxy.url, timeout=1)
-        office.start()
-        await eventually(lambda: office.state == {"state": "ready"})
+        harness = open_harness(proxy.url, timeout=1)
+        harness.start()
+        await eventually(lambda: harness.state == {"state": "ready"})
         proxy.hold()
         proxy.cut()
-        await office.write(*range(300))
-        await eventually(lambda: office.state["state"] == "waiting")
-        assert office.state["detail"].startswith("RabbitMQ")
-        assert await office.waiting() == 300
+        await harness.write(*range(300))
+        await eventually(lambda: harness.state["state"] == "waiting")
+        assert harness.state["detail"].startswith("RabbitMQ")
+        assert await harness.waiting() == 300
         proxy.release()
-        await office.all_published()
-        await eventually(lambda: office.state == {"state": "ready"})
-        await office.close()
+        await harness.all_published()
+        await eventually(lambda: harness.state == {"state": "ready"})
+        await harness.close()
     assert set(ids(await vhost.management.take(QUEUE))) == {f"m-{number}" for number in range(300)}
 
 
 async def test_without_anything_to_publish_a_broker_that_is_away_still_keeps_readiness_red(
-    opened: Callable[..., Office],
+    open_harness: Callable[..., RelayHarness],
 ) -> None:
-    office = opened("amqp://guest:guest@127.0.0.1:1/")
-    office.start()
-    await eventually(lambda: office.state.get("detail", "").startswith("RabbitMQ: "))
-    assert not office.health.ready
+    harness = open_harness("amqp://guest:guest@127.0.0.1:1/")
+    harness.start()
+    await eventually(lambda: harness.state.get("detail", "").startswith("RabbitMQ: "))
+    assert not harness.health.ready
 
 
-async def test_connections_that_break_in_the_middle_lose_nothing(opened: Callable[..., Office], vhost: Vhost) -> None:
+async def test_connections_that_break_in_the_middle_lose_nothing(
+    open_harness: Callable[..., RelayHarness], vhost: Vhost
+) -> None:
     async with Proxy(vhost.url) as proxy:
-        office = opened(proxy.url)
-        office.start()
+        harness = open_harness(proxy.url)
+        harness.start()
         for start in range(0, 500, 50):
-            await office.write(*range(start, start + 50))
+            await harness.write(*range(start, start + 50))
             proxy.cut()
-        await office.all_published()
-        await office.close()
+        await harness.all_published()
+        await harness.close()
     assert set(ids(await vhost.management.take(QUEUE, 5000))) == {f"m-{number}" for number in range(500)}
 
 
 async def test_what_is_confirmed_but_not_marked_is_published_again_under_its_id(
-    office: Office, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+    harness: RelayHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crash between the broker's confirm and the commit, made by a statement that fails at that moment."""
-    await office.write(1, 2)
+    await harness.write(1, 2)
     execute = Transaction.execute
     crashes = 0
 
@@ -387,14 +391,14 @@ async def test_what_is_confirmed_but_not_marked_is_published_again_under_its_id(
         return await execute(self, statement, parameters)
 
     monkeypatch.setattr(Transaction, "execute", crashing)
-    office.start()
-    await office.all_published()
+    harness.start()
+    await harness.all_published()
     assert crashes == 2
     assert ids(await vhost.management.take(QUEUE)) == ["m-1", "m-2"] * 3
 
 
 async def test_without_the_confirm_no_row_counts_as_published(
-    office: Office, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+    harness: RelayHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_all = Publisher.publish_all
 
@@ -403,22 +407,22 @@ async def test_without_the_confirm_no_row_counts_as_published(
         return [PublishTimeout("no confirm") if it.message_id == "m-1" else next(answers) for it in messages]
 
     monkeypatch.setattr(Publisher, "publish_all", unconfirmed)
-    await office.write(1, 2)
-    office.start()
+    await harness.write(1, 2)
+    harness.start()
     await eventually(lambda: _count(vhost, QUEUE))
-    await eventually(lambda: office.state == {"state": "waiting", "detail": "no confirm"})
-    found = {row.message_id: row.published_at for row in await rows(office.database, "message_id, published_at")}
+    await eventually(lambda: harness.state == {"state": "waiting", "detail": "no confirm"})
+    found = {row.message_id: row.published_at for row in await rows(harness.database, "message_id, published_at")}
     assert found["m-1"] is None
     assert found["m-2"] is not None
     monkeypatch.undo()
-    await office.all_published()
+    await harness.all_published()
 
 
 async def test_while_the_database_is_away_the_relay_waits_at_the_gate(
-    office: Office, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+    harness: RelayHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    office.start()
-    await eventually(lambda: office.state == {"state": "ready"})
+    harness.start()
+    await eventually(lambda: harness.state == {"state": "ready"})
     asked = 0
     open_ = Database._open
 
@@ -428,45 +432,45 @@ async def test_while_the_database_is_away_the_relay_waits_at_the_gate(
         raise DatabaseUnavailable("connection refused")
 
     monkeypatch.setattr(Database, "_open", away)
-    await eventually(lambda: not office.gate.is_open)
+    await eventually(lambda: not harness.gate.is_open)
     before = asked
     await eventually(lambda: asked >= before + 3)
-    assert not office.health.ready
+    assert not harness.health.ready
     monkeypatch.setattr(Database, "_open", open_)
-    await office.write(1)
-    await office.all_published()
+    await harness.write(1)
+    await harness.all_published()
     assert ids(await vhost.management.take(QUEUE)) == ["m-1"]
 
 
 async def test_it_is_counted_what_waits_and_what_was_published(
-    office: Office, monkeypatch: pytest.MonkeyPatch, vhost: Vhost
+    harness: RelayHarness, monkeypatch: pytest.MonkeyPatch, vhost: Vhost
 ) -> None:
     def sample(name: str, **labels: str) -> float | None:
-        return office.metrics.registry.get_sample_value(name, labels)
+        return harness.metrics.registry.get_sample_value(name, labels)
 
     monkeypatch.setattr(module, "LOOK", 0.05)
     await vhost.management.call("DELETE", f"/queues/{{vhost}}/{WEEKLY}")
-    async with office.database.transaction() as transaction:
-        await office.outbox.add(transaction, [command(1), command(2), OutboxMessage(WeeklyDue())])
-    office.start()
+    async with harness.database.transaction() as transaction:
+        await harness.outbox.add(transaction, [command(1), command(2), OutboxMessage(WeeklyDue())])
+    harness.start()
     await eventually(lambda: sample("taskbell_outbox_waiting", owner="maintenance") == 1)
     assert sample("taskbell_published_total", routing_key=QUEUE) == 2
     assert sample("taskbell_publish_failures_total", error="Unroutable") == 1
 
 
-async def test_told_to_stop_it_ends_whatever_is_away(opened: Callable[..., Office]) -> None:
-    office = opened("amqp://guest:guest@127.0.0.1:1/")
-    await office.write(1)
-    office.start()
-    await eventually(lambda: office.state["state"] == "waiting")
-    await asyncio.wait_for(office.close(), 10)
-    assert await office.waiting() == 1
+async def test_told_to_stop_it_ends_whatever_is_away(open_harness: Callable[..., RelayHarness]) -> None:
+    harness = open_harness("amqp://guest:guest@127.0.0.1:1/")
+    await harness.write(1)
+    harness.start()
+    await eventually(lambda: harness.state["state"] == "waiting")
+    await asyncio.wait_for(harness.close(), 10)
+    assert await harness.waiting() == 1
 
 
-async def test_a_body_goes_out_with_exactly_the_fields_that_were_set(office: Office, vhost: Vhost) -> None:
-    office.start()
-    async with office.database.transaction() as transaction:
-        await office.outbox.add(
+async def test_a_body_goes_out_with_exactly_the_fields_that_were_set(harness: RelayHarness, vhost: Vhost) -> None:
+    harness.start()
+    async with harness.database.transaction() as transaction:
+        await harness.outbox.add(
             transaction,
             [
                 OutboxMessage(WeeklyDue(user_ids=(1, 2)), message_id="a"),
@@ -474,7 +478,7 @@ async def test_a_body_goes_out_with_exactly_the_fields_that_were_set(office: Off
                 OutboxMessage(ReportGenerated.parse(b'{"date": "2026-11-20", "as_of": "2026-11-20T07:00:00Z"}'), "r"),
             ],
         )
-    await office.all_published()
+    await harness.all_published()
     found = {message.properties["message_id"]: message.json() for message in await vhost.management.take(WEEKLY)}
     assert found == {"a": {"user_ids": [1, 2]}, "b": {"user_ids": None, "force": True}}
     (report,) = await vhost.management.take("notifier.report_generated")

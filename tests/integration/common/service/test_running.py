@@ -18,11 +18,11 @@ import pytest
 
 from taskbell_devstack.waiting import wait_until
 
-TINY = Path(__file__).with_name("tiny.py")
+SMALL_SERVICE = Path(__file__).with_name("small_service.py")
 
 
 class Running:
-    """A tiny service."""
+    """The small service as a process."""
 
     def __init__(self, *arguments: str, release: Path, **environment: str) -> None:
         given = {
@@ -30,13 +30,13 @@ class Running:
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "DATABASE_URL": "postgresql://app:pw@127.0.0.1:1/x",
             "BROKER_URL": "amqp://app:pw@127.0.0.1:1/",
-            "TINY_NOTE": "hello",
-            "TINY_RELEASE": str(release),
+            "SMALL_NOTE": "hello",
+            "SMALL_RELEASE": str(release),
             "LOG_FORMAT": "json",
         }
         self._release = release
         self.process = subprocess.Popen(
-            [sys.executable, TINY, *arguments],
+            [sys.executable, SMALL_SERVICE, *arguments],
             env=given | environment,
             cwd=release.parent,
             stdout=subprocess.PIPE,
@@ -108,117 +108,117 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_drains_closes_in_order_and_exits_0(start: Start, number: signal.Signals) -> None:
-    tiny = start("draining")
-    tiny.wait_to_say("running draining")
-    tiny.stop(number)
-    tiny.wait_to_say("told to stop draining")
-    assert tiny.process.poll() is None
-    tiny.release()
-    assert tiny.status() == 0
-    assert tiny.said == [
+    service = start("draining")
+    service.wait_to_say("running draining")
+    service.stop(number)
+    service.wait_to_say("told to stop draining")
+    assert service.process.poll() is None
+    service.release()
+    assert service.status() == 0
+    assert service.said == [
         "running draining",
         "told to stop draining",
         "ended draining",
         "closed draining 1",
         "closed draining 2",
     ]
-    assert [line["event"] for line in map(json.loads, tiny.logged)][-2:] == ["service.stopping", "service.stopped"]
+    assert [line["event"] for line in map(json.loads, service.logged)][-2:] == ["service.stopping", "service.stopped"]
 
 
 def test_a_second_signal_changes_nothing(start: Start) -> None:
-    tiny = start("draining")
-    tiny.wait_to_say("running draining")
-    tiny.stop()
-    tiny.wait_to_say("told to stop draining")
-    tiny.stop()
-    tiny.stop(signal.SIGINT)
-    tiny.release()
-    assert tiny.status() == 0
-    assert "ended draining" in tiny.said
+    service = start("draining")
+    service.wait_to_say("running draining")
+    service.stop()
+    service.wait_to_say("told to stop draining")
+    service.stop()
+    service.stop(signal.SIGINT)
+    service.release()
+    assert service.status() == 0
+    assert "ended draining" in service.said
 
 
 def test_probes_are_answered_also_while_it_drains(start: Start) -> None:
-    tiny = start("draining")
-    assert tiny.get("/livez").text == "ok\n"
-    tiny.wait_for(lambda: tiny.get("/readyz").status_code == 200)
-    assert tiny.get("/readyz").json() == {"status": "ready", "parts": {"part": {"state": "ready"}}}
-    assert tiny.get("/draining").text == "draining: hello"
-    metrics = tiny.get("/metrics")
+    service = start("draining")
+    assert service.get("/livez").text == "ok\n"
+    service.wait_for(lambda: service.get("/readyz").status_code == 200)
+    assert service.get("/readyz").json() == {"status": "ready", "parts": {"part": {"state": "ready"}}}
+    assert service.get("/draining").text == "draining: hello"
+    metrics = service.get("/metrics")
     assert "taskbell_messages_total" in metrics.text
     assert metrics.headers["content-type"].startswith("text/plain")
-    assert tiny.get("/nothing").status_code == 404
+    assert service.get("/nothing").status_code == 404
 
-    tiny.stop()
-    tiny.wait_to_say("told to stop draining")
-    answer = tiny.get("/readyz")
+    service.stop()
+    service.wait_to_say("told to stop draining")
+    answer = service.get("/readyz")
     assert answer.status_code == 503
     assert answer.json() == {"status": "waiting", "parts": {"part": {"state": "waiting", "detail": "draining"}}}
-    assert tiny.get("/livez").status_code == 200
-    tiny.release()
-    assert tiny.status() == 0
+    assert service.get("/livez").status_code == 200
+    service.release()
+    assert service.status() == 0
 
 
 @pytest.mark.parametrize(("name", "error"), [("ending", None), ("failing", "ValueError")])
 def test_a_part_that_ends_by_itself_ends_the_process_so_that_it_is_started_anew(
     start: Start, name: str, error: str | None
 ) -> None:
-    tiny = start(name, "steady")
-    tiny.wait_to_say("running steady")
-    tiny.release()
-    assert tiny.status() == 1
-    assert f"ended {name}" in tiny.said
-    assert "told to stop steady" in tiny.said
-    assert "closed steady 2" in tiny.said
-    (event,) = tiny.events("part.ended")
+    service = start(name, "steady")
+    service.wait_to_say("running steady")
+    service.release()
+    assert service.status() == 1
+    assert f"ended {name}" in service.said
+    assert "told to stop steady" in service.said
+    assert "closed steady 2" in service.said
+    (event,) = service.events("part.ended")
     assert event["part"] == f"Part({name})"
     assert (event["exception"][0]["exc_type"] if "exception" in event else None) == error
 
 
 def test_a_failure_while_stopping_is_told_and_counts(start: Start) -> None:
-    tiny = start("late_failure", "steady")
-    tiny.wait_to_say("running steady")
-    tiny.wait_to_say("running late_failure")
-    tiny.stop()
-    assert tiny.status() == 1
-    (event,) = tiny.events("part.failed_while_stopping")
+    service = start("late_failure", "steady")
+    service.wait_to_say("running steady")
+    service.wait_to_say("running late_failure")
+    service.stop()
+    assert service.status() == 1
+    (event,) = service.events("part.failed_while_stopping")
     assert event["part"] == "Part(late_failure)"
-    assert "closed steady 2" in tiny.said
+    assert "closed steady 2" in service.said
 
 
 def test_what_does_not_end_is_cut_off_when_the_grace_is_over(start: Start) -> None:
-    tiny = start("stubborn", "steady", TINY_GRACE="0.3")
-    tiny.wait_to_say("running stubborn")
-    tiny.stop()
-    assert tiny.status() == 0
-    assert [event["part"] for event in tiny.events("part.cancelled")] == ["Part(stubborn)"]
-    assert "ended stubborn" in tiny.said
-    assert "closed stubborn 2" in tiny.said
+    service = start("stubborn", "steady", SMALL_GRACE="0.3")
+    service.wait_to_say("running stubborn")
+    service.stop()
+    assert service.status() == 0
+    assert [event["part"] for event in service.events("part.cancelled")] == ["Part(stubborn)"]
+    assert "ended stubborn" in service.said
+    assert "closed stubborn 2" in service.said
 
 
 @pytest.mark.parametrize(
     ("how", "event", "closed"), [("fails", "close.failed", ["1", "2"]), ("hangs", "close.cut_off", ["1"])]
 )
 def test_what_cannot_be_closed_does_not_keep_the_process(start: Start, how: str, event: str, closed: list[str]) -> None:
-    tiny = start("steady", TINY_CLOSE=how, TINY_GRACE="0.3")
-    tiny.wait_to_say("running steady")
-    tiny.stop()
-    assert tiny.status() == 0
-    assert [line.split()[-1] for line in tiny.said if line.startswith("closed")] == closed
-    assert tiny.events(event)
+    service = start("steady", SMALL_CLOSE=how, SMALL_GRACE="0.3")
+    service.wait_to_say("running steady")
+    service.stop()
+    assert service.status() == 0
+    assert [line.split()[-1] for line in service.said if line.startswith("closed")] == closed
+    assert service.events(event)
 
 
 def test_several_services_share_a_process_and_speak_for_themselves(start: Start) -> None:
-    tiny = start("steady", "draining")
-    tiny.wait_for(lambda: tiny.get("/readyz").status_code == 200)
-    assert set(tiny.get("/readyz").json()["parts"]) == {"steady part", "draining part"}
-    assert [tiny.get(path).text for path in ("/steady", "/draining")] == ["steady: hello", "draining: hello"]
-    assert tiny.events("http.listening")[0]["service"] == "steady+draining"
-    tiny.stop()
-    tiny.wait_to_say("ended steady")
-    assert tiny.get("/readyz").json()["parts"]["draining part"]["detail"] == "draining"
-    tiny.release()
-    assert tiny.status() == 0
-    assert [line for line in tiny.said if line.startswith("closed")] == [
+    service = start("steady", "draining")
+    service.wait_for(lambda: service.get("/readyz").status_code == 200)
+    assert set(service.get("/readyz").json()["parts"]) == {"steady part", "draining part"}
+    assert [service.get(path).text for path in ("/steady", "/draining")] == ["steady: hello", "draining: hello"]
+    assert service.events("http.listening")[0]["service"] == "steady+draining"
+    service.stop()
+    service.wait_to_say("ended steady")
+    assert service.get("/readyz").json()["parts"]["draining part"]["detail"] == "draining"
+    service.release()
+    assert service.status() == 0
+    assert [line for line in service.said if line.startswith("closed")] == [
         "closed steady 1",
         "closed steady 2",
         "closed draining 1",
@@ -227,12 +227,12 @@ def test_several_services_share_a_process_and_speak_for_themselves(start: Start)
 
 
 def test_wrong_settings_are_told_once_each_and_nothing_starts(start: Start) -> None:
-    tiny = start("steady", "draining", TIMEZONE="Nowhere", TINY_NOTE="")
-    assert tiny.status() == 2
-    assert tiny.said == []
-    assert sorted(tiny.logged) == [
+    service = start("steady", "draining", TIMEZONE="Nowhere", SMALL_NOTE="")
+    assert service.status() == 2
+    assert service.said == []
+    assert sorted(service.logged) == [
         "TIMEZONE: 'Nowhere' is no IANA time zone; give one such as Europe/Berlin or UTC",
-        "TINY_NOTE is not set: Something to say",
+        "SMALL_NOTE is not set: Something to say",
     ]
 
 
@@ -243,10 +243,12 @@ def test_a_port_in_use_is_told_with_its_variable_and_nothing_starts(start: Start
         if listening:
             taken.listen()
         port = taken.getsockname()[1]
-        tiny = start("steady", HTTP_PORT=str(port))
-        assert tiny.status() == 2
-    assert tiny.said == []
-    assert tiny.logged == [f"cannot listen on 127.0.0.1:{port} (Address already in use): change HTTP_HOST or HTTP_PORT"]
+        service = start("steady", HTTP_PORT=str(port))
+        assert service.status() == 2
+    assert service.said == []
+    assert service.logged == [
+        f"cannot listen on 127.0.0.1:{port} (Address already in use): change HTTP_HOST or HTTP_PORT"
+    ]
 
 
 def test_two_that_want_the_same_port_at_once_do_not_both_get_it(start: Start) -> None:
@@ -258,22 +260,22 @@ def test_two_that_want_the_same_port_at_once_do_not_both_get_it(start: Start) ->
 
 
 def test_it_listens_where_it_is_told(start: Start) -> None:
-    tiny = start("steady", HTTP_HOST="::1")
-    assert re.fullmatch(r"http://\[::1\]:\d+", tiny.url)
-    assert tiny.get("/livez").text == "ok\n"
+    service = start("steady", HTTP_HOST="::1")
+    assert re.fullmatch(r"http://\[::1\]:\d+", service.url)
+    assert service.get("/livez").text == "ok\n"
 
 
 def test_help_names_every_setting(start: Start) -> None:
-    tiny = start("steady", "--main", "--help")
-    assert tiny.status() == 0
-    said = "\n".join(tiny.said)
-    for line in ("TINY_NOTE", "Something to say", "DATABASE_URL", "HTTP_PORT", "[UTC]"):
+    service = start("steady", "--main", "--help")
+    assert service.status() == 0
+    said = "\n".join(service.said)
+    for line in ("SMALL_NOTE", "Something to say", "DATABASE_URL", "HTTP_PORT", "[UTC]"):
         assert line in said
     assert said.startswith("usage: python -m taskbell_steady")
 
 
 def test_main_says_in_a_sentence_why_it_cannot_start(start: Start) -> None:
-    tiny = start("steady", "--main", BROKER_URL="nonsense")
-    assert tiny.status() == 2
-    assert tiny.logged[0] == "steady cannot start:"
-    assert tiny.logged[1].startswith("BROKER_URL: must look like amqp://")
+    service = start("steady", "--main", BROKER_URL="nonsense")
+    assert service.status() == 2
+    assert service.logged[0] == "steady cannot start:"
+    assert service.logged[1].startswith("BROKER_URL: must look like amqp://")

@@ -114,11 +114,11 @@ async def channel_of(connection: AbstractConnection) -> AsyncIterator[AbstractCh
             await channel.close()
 
 
-async def allows(connection: AbstractConnection, wish: Try) -> bool:
+async def allows(connection: AbstractConnection, status_update: Try) -> bool:
     """Whether the broker lets this user do that."""
     async with channel_of(connection) as channel:
         try:
-            await wish(channel)
+            await status_update(channel)
         except aiormq.exceptions.ChannelAccessRefused:
             return False
         return True
@@ -196,7 +196,7 @@ async def test_no_role_configures_the_topology(logged_in: Mapping[str, AbstractC
             f"delete {name}": lambda channel, n=name: channel.exchange_delete(n),
             f"bind {name} to {EVENTS}": lambda channel, n=name: channel.exchange_bind(n, EVENTS, routing_key="#"),
         }
-    assert [what for what, wish in tries.items() if await allows(logged_in[role], wish)] == []
+    assert [what for what, status_update in tries.items() if await allows(logged_in[role], status_update)] == []
 
 
 @pytest.mark.parametrize("role", NAMES)

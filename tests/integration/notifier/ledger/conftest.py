@@ -1,12 +1,12 @@
-"""A database of each test's own, with people in it, and the rooms of a notifier."""
+"""A database for each test, and the parts of a notifier."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.integration.notifier.ledger.house import Town, settings_for
-from tests.integration.notifier.ledger.rooms import Rooms
+from tests.integration.notifier.ledger.notifier_parts import NotifierParts
+from tests.integration.notifier.ledger.support import NotifierTables, settings_for
 from tests.support.scripted_smtp import ScriptedSmtp
 
 from taskbell.database import Database
@@ -24,8 +24,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest_asyncio.fixture
-async def town(database: Database) -> Town:
-    return Town(database)
+async def tables(database: Database) -> NotifierTables:
+    return NotifierTables(database)
 
 
 @pytest.fixture(scope="session")
@@ -34,22 +34,22 @@ def renderer() -> Renderer:
 
 
 @pytest_asyncio.fixture
-async def make_rooms(database: Database, renderer: Renderer) -> AsyncIterator[Callable[..., Rooms]]:
-    """What it makes is closed after the test."""
-    made: list[Rooms] = []
+async def make_parts(database: Database, renderer: Renderer) -> AsyncIterator[Callable[..., NotifierParts]]:
+    """Makes parts of a notifier, and closes them after the test."""
+    made: list[NotifierParts] = []
 
-    def make(**settings: Any) -> Rooms:
-        made.append(Rooms(database, renderer, **settings))
+    def make(**settings: Any) -> NotifierParts:
+        made.append(NotifierParts(database, renderer, **settings))
         return made[-1]
 
     yield make
-    for rooms in made:
-        await rooms.close()
+    for parts in made:
+        await parts.close()
 
 
 @pytest_asyncio.fixture
-async def rooms(make_rooms: Callable[..., Rooms]) -> Rooms:
-    return make_rooms()
+async def parts(make_parts: Callable[..., NotifierParts]) -> NotifierParts:
+    return make_parts()
 
 
 @pytest_asyncio.fixture

@@ -1,8 +1,8 @@
 """docs/app-tables.md: mailings to an app whose tables are shown to us by the page's views."""
 
 import asyncpg
-from tests.integration.notifier.ledger.house import Town, settings_for
-from tests.integration.notifier.ledger.rooms import Rooms
+from tests.integration.notifier.ledger.notifier_parts import NotifierParts
+from tests.integration.notifier.ledger.support import NotifierTables, settings_for
 from tests.support.app_tables_page import SCHEMA, page_sql
 from tests.support.scripted_smtp import ScriptedSmtp
 
@@ -23,17 +23,19 @@ PEOPLE = """
 async def test_mailings(database_url: str, renderer: Renderer, server: ScriptedSmtp) -> None:
     app = await asyncpg.connect(database_url, server_settings={"search_path": "public"})
     database = Database.connect(settings_for(database_url, app_schema=SCHEMA), name="tests")
-    rooms = Rooms(database, renderer)
+    parts = NotifierParts(database, renderer)
     try:
         await app.execute("DROP TABLE public.tasks, public.users, public.projects")
         sql = page_sql()
         for script in (sql.tables, sql.views, sql.indexes, PEOPLE):
             await app.execute(script)
         for number, event in enumerate((OverdueDue(), ReminderDue(), WeeklyDue())):
-            await rooms.plan(event, f"m{number}")
-        rooms.hires_sender(server)
-        await rooms.send()
-        rows = await Town(database).rows("SELECT kind, user_id, state FROM taskbell.delivery ORDER BY kind, user_id")
+            await parts.plan(event, f"m{number}")
+        parts.add_sender(server)
+        await parts.send()
+        rows = await NotifierTables(database).rows(
+            "SELECT kind, user_id, state FROM taskbell.delivery ORDER BY kind, user_id"
+        )
         assert [tuple(row.values()) for row in rows] == [
             ("overdue", 1, "sent"),
             ("reminder", 1, "sent"),
@@ -41,6 +43,6 @@ async def test_mailings(database_url: str, renderer: Renderer, server: ScriptedS
             ("weekly", 2, "sent"),
         ]
     finally:
-        await rooms.close()
+        await parts.close()
         await database.close()
         await app.close()

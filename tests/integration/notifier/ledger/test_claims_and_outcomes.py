@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 from sqlalchemy.exc import DBAPIError
-from tests.integration.notifier.ledger.house import Town, settings_for
-from tests.integration.notifier.ledger.rooms import Rooms, planned
+from tests.integration.notifier.ledger.notifier_parts import NotifierParts, planned
+from tests.integration.notifier.ledger.support import NotifierTables, settings_for
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
@@ -34,123 +34,127 @@ async def locked(database_url: str, *recipients: str) -> AsyncIterator[None]:
 
 
 async def test_two_senders_with_the_same_message_send_each_mail_once(
-    town: Town, make_rooms: Callable[..., Rooms], server: ScriptedSmtp
+    tables: NotifierTables, make_parts: Callable[..., NotifierParts], server: ScriptedSmtp
 ) -> None:
-    one, other = make_rooms(), make_rooms()
-    await planned(town, one, server, *range(1, 41))
-    other.hires_sender(server)
+    one, other = make_parts(), make_parts()
+    await planned(tables, one, server, *range(1, 41))
+    other.add_sender(server)
     await asyncio.gather(one.send(), other.send(), one.send(), other.send())
     assert len(server.accepted) == 40
     assert len({mail.recipients for mail in server.accepted}) == 40
-    assert set((await town.states()).values()) == {"sent"}
+    assert set((await tables.states()).values()) == {"sent"}
 
 
 @pytest.mark.parametrize("phase", ["envelope", "data"])
 async def test_what_one_process_has_claimed_no_other_claims(
-    town: Town, make_rooms: Callable[..., Rooms], server: ScriptedSmtp, phase: str
+    tables: NotifierTables, make_parts: Callable[..., NotifierParts], server: ScriptedSmtp, phase: str
 ) -> None:
-    one, other = make_rooms(), make_rooms()
-    await planned(town, one, server)
-    other.hires_sender(server)
-    ids = [(await town.delivery())["id"]]
+    one, other = make_parts(), make_parts()
+    await planned(tables, one, server)
+    other.add_sender(server)
+    ids = [(await tables.delivery())["id"]]
     assert len(await one.ledger.claim(ids)) == 1
-    await town.execute("UPDATE taskbell.delivery SET phase = :phase, lease_until = now()", phase=phase)
+    await tables.execute("UPDATE taskbell.delivery SET phase = :phase, lease_until = now()", phase=phase)
     assert await other.ledger.claim(ids) == []
 
 
 async def test_rows_that_somebody_looks_at_just_then_are_sent_by_the_same_message(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, database_url: str
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, database_url: str
 ) -> None:
-    await planned(town, rooms, server, 1, 2, 3)
+    await planned(tables, parts, server, 1, 2, 3)
     async with locked(database_url, "user:2", "user:3"):
-        sending = asyncio.create_task(rooms.send())
+        sending = asyncio.create_task(parts.send())
         await eventually(lambda: len(server.accepted) == 1)
         assert not sending.done()
     await sending
     assert sorted(mail.recipients for mail in server.accepted) == [(f"user{n}@example.org",) for n in (1, 2, 3)]
-    assert set((await town.states()).values()) == {"sent"}
+    assert set((await tables.states()).values()) == {"sent"}
 
 
 async def test_rows_that_stay_locked_are_left_to_the_sweeper(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, database_url: str, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables,
+    parts: NotifierParts,
+    server: ScriptedSmtp,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sender, "LOCKED_PAUSES", (0.01, 0.01))
-    await planned(town, rooms, server, 1, 2)
+    await planned(tables, parts, server, 1, 2)
     async with locked(database_url, "user:2"):
-        await rooms.send()
-        assert await town.states() == {"user:1": "sent", "user:2": "planned"}
+        await parts.send()
+        assert await tables.states() == {"user:1": "sent", "user:2": "planned"}
 
 
 async def test_rows_that_nobody_may_send_now_are_asked_for_once(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await planned(town, rooms, server, 1, 2)
-    await town.execute(
+    await planned(tables, parts, server, 1, 2)
+    await tables.execute(
         "UPDATE taskbell.delivery SET state = 'retry', next_attempt_at = now() + interval '1 hour'"
         " WHERE recipient = 'user:2'"
     )
     asked: list[Any] = []
-    claim = rooms.ledger.claim
+    claim = parts.ledger.claim
 
     async def counted(ids: Any) -> Any:
         asked.append(ids)
         return await claim(ids)
 
-    monkeypatch.setattr(rooms.ledger, "claim", counted)
-    await rooms.send()
+    monkeypatch.setattr(parts.ledger, "claim", counted)
+    await parts.send()
     assert len(asked) == 1
-    assert await town.states() == {"user:1": "sent", "user:2": "retry"}
+    assert await tables.states() == {"user:1": "sent", "user:2": "retry"}
 
 
 async def test_a_row_whose_claim_was_lost_before_the_data_is_not_sent(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
 ) -> None:
-    await planned(town, rooms, server)
+    await planned(tables, parts, server)
     server.rule("RCPT", hold=True)
-    sending = asyncio.create_task(rooms.send())
+    sending = asyncio.create_task(parts.send())
     await server.until(lambda: any("RCPT" in connection.verbs for connection in server.connections))
     # Another process judged it and took it: as after a stall that outlasted the lease.
-    await town.execute("UPDATE taskbell.delivery SET claim = gen_random_uuid()")
+    await tables.execute("UPDATE taskbell.delivery SET claim = gen_random_uuid()")
     server.clear()
     await sending
     assert server.accepted == []
     assert all(connection.messages == 0 for connection in server.connections)
-    assert (await town.delivery())["state"] == "sending"
+    assert (await tables.delivery())["state"] == "sending"
 
 
 async def test_a_row_whose_lease_ran_out_before_the_data_is_not_sent(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
 ) -> None:
-    await planned(town, rooms, server)
+    await planned(tables, parts, server)
     server.rule("RCPT", hold=True)
-    sending = asyncio.create_task(rooms.send())
+    sending = asyncio.create_task(parts.send())
     await server.until(lambda: any("RCPT" in connection.verbs for connection in server.connections))
-    await town.execute("UPDATE taskbell.delivery SET lease_until = now() - interval '1 second'")
+    await tables.execute("UPDATE taskbell.delivery SET lease_until = now() - interval '1 second'")
     server.clear()
     await sending
     assert server.accepted == []
-    row = await town.delivery()
+    row = await tables.delivery()
     assert (row["state"], row["attempts"]) == ("planned", 0)
 
 
 async def test_a_mail_that_expires_while_the_server_hesitates_is_not_sent(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
 ) -> None:
-    await planned(town, rooms, server)
+    await planned(tables, parts, server)
     server.rule("RCPT", hold=True)
-    sending = asyncio.create_task(rooms.send())
+    sending = asyncio.create_task(parts.send())
     await server.until(lambda: any("RCPT" in connection.verbs for connection in server.connections))
-    await town.execute("UPDATE taskbell.delivery SET expires_at = now()")
+    await tables.execute("UPDATE taskbell.delivery SET expires_at = now()")
     server.clear()
     await sending
     assert server.accepted == []
 
 
 async def test_without_a_committed_marker_no_byte_of_the_message_goes(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await planned(town, rooms, server)
-    await rooms.open_gate()
+    await planned(tables, parts, server)
+    await parts.open_gate()
 
     real = deliveries.write
 
@@ -160,35 +164,35 @@ async def test_without_a_committed_marker_no_byte_of_the_message_goes(
         return await real(tx, marks, changes, **lease)
 
     monkeypatch.setattr(deliveries, "write", away_for_marks)
-    await rooms.send()
+    await parts.send()
     assert server.accepted == []
-    row = await town.delivery()
+    row = await tables.delivery()
     assert (row["state"], row["attempts"]) == ("planned", 0)
 
 
 async def test_the_marker_is_committed_before_the_message_is_on_its_way(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
 ) -> None:
-    await planned(town, rooms, server)
+    await planned(tables, parts, server)
     server.rule("BODY", hold=True)
-    sending = asyncio.create_task(rooms.send())
+    sending = asyncio.create_task(parts.send())
     await server.until(lambda: any("DATA" in connection.verbs for connection in server.connections))
 
     async def marked() -> bool:
-        row = await town.delivery()
-        return bool(row["phase"] == "data" and row["lease_until"] > town.now + timedelta(minutes=10))
+        row = await tables.delivery()
+        return bool(row["phase"] == "data" and row["lease_until"] > tables.now + timedelta(minutes=10))
 
     await eventually(marked)
     server.clear()
     await sending
-    assert (await town.delivery())["state"] == "sent"
+    assert (await tables.delivery())["state"] == "sent"
 
 
 async def test_an_outcome_that_cannot_be_written_is_written_when_postgresql_is_back(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await planned(town, rooms, server)
-    await rooms.open_gate()
+    await planned(tables, parts, server)
+    await parts.open_gate()
     real, tries = deliveries.write, []
 
     async def away_twice(tx: Transaction, marks: Any, changes: Any, **lease: Any) -> Any:
@@ -199,16 +203,20 @@ async def test_an_outcome_that_cannot_be_written_is_written_when_postgresql_is_b
         return await real(tx, marks, changes, **lease)
 
     monkeypatch.setattr(deliveries, "write", away_twice)
-    await rooms.send()
-    assert (await town.delivery())["state"] == "sent"
+    await parts.send()
+    assert (await tables.delivery())["state"] == "sent"
     assert len(server.accepted) == 1
 
 
 async def test_an_outcome_whose_row_is_locked_for_longer_than_a_statement_may_take_is_written_after_it(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, database_url: str, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables,
+    parts: NotifierParts,
+    server: ScriptedSmtp,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rooms.database = Database.connect(settings_for(database_url), name="impatient", statement_timeout=0.5)
-    await planned(town, rooms, server)
+    parts.database = Database.connect(settings_for(database_url), name="impatient", statement_timeout=0.5)
+    await planned(tables, parts, server)
     monkeypatch.setattr(ledger, "PAUSE", 0.01)
     real, tries = deliveries.write, []
 
@@ -218,7 +226,7 @@ async def test_an_outcome_whose_row_is_locked_for_longer_than_a_statement_may_ta
 
     monkeypatch.setattr(deliveries, "write", counted)
     server.rule("DOT", hold=True)
-    sending = asyncio.create_task(rooms.send())
+    sending = asyncio.create_task(parts.send())
     await server.until(lambda: any(connection.messages for connection in server.connections))
     somebody = await asyncpg.connect(database_url)
     try:
@@ -229,64 +237,64 @@ async def test_an_outcome_whose_row_is_locked_for_longer_than_a_statement_may_ta
     finally:
         await somebody.close()
     await sending
-    await rooms.database.close()
-    row = await town.delivery()
+    await parts.database.close()
+    row = await tables.delivery()
     assert (row["state"], row["resends"]) == ("sent", 0)
     assert len(server.accepted) == 1
 
 
 async def test_a_marker_does_not_wait_for_others_whose_rows_somebody_has_locked(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, database_url: str
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, database_url: str
 ) -> None:
-    rooms.database = Database.connect(settings_for(database_url), name="impatient", statement_timeout=0.5)
-    await planned(town, rooms, server, 1, 2, 3)
-    found = await town.deliveries()
-    rows = await rooms.ledger.claim([found[f"user:{number}"]["id"] for number in (1, 2, 3)])
+    parts.database = Database.connect(settings_for(database_url), name="impatient", statement_timeout=0.5)
+    await planned(tables, parts, server, 1, 2, 3)
+    found = await tables.deliveries()
+    rows = await parts.ledger.claim([found[f"user:{number}"]["id"] for number in (1, 2, 3)])
     rows = sorted(rows, key=lambda row: row.user_id or 0)
     async with locked(database_url, "user:2", "user:3"):
-        markers = [asyncio.create_task(rooms.ledger.mark_data(row)) for row in rows]
+        markers = [asyncio.create_task(parts.ledger.mark_data(row)) for row in rows]
         assert await markers[0] is True
         assert not markers[2].done(), "it was answered with the last of them, and its lease ran meanwhile"
         refused = await asyncio.gather(*markers[1:], return_exceptions=True)
     assert [type(error) for error in refused] == [DBAPIError, DBAPIError]
-    await rooms.database.close()
+    await parts.database.close()
 
 
 async def test_an_outcome_that_comes_after_the_row_was_called_unknown_still_counts(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
 ) -> None:
-    await planned(town, rooms, server)
+    await planned(tables, parts, server)
     server.rule("DOT", hold=True)
-    sending = asyncio.create_task(rooms.send())
+    sending = asyncio.create_task(parts.send())
     await server.until(lambda: any(connection.messages for connection in server.connections))
-    await town.execute("UPDATE taskbell.delivery SET lease_until = now(), due_at = now()")
-    await rooms.sweeper().sweep()
-    assert (await town.delivery())["state"] == "unknown"
+    await tables.execute("UPDATE taskbell.delivery SET lease_until = now(), due_at = now()")
+    await parts.sweeper().sweep()
+    assert (await tables.delivery())["state"] == "unknown"
     server.clear()
     await sending
-    row = await town.delivery()
+    row = await tables.delivery()
     assert (row["state"], row["resends"]) == ("sent", 0)
 
 
 async def test_the_late_end_of_a_lost_claim_leaves_a_newer_one_of_the_same_process_its_lease(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await planned(town, rooms, server)
-    ids = [(await town.delivery())["id"]]
-    (lost,) = await rooms.ledger.claim(ids)
-    await town.execute("UPDATE taskbell.delivery SET state = 'planned', claim = NULL")  # swept while it stalled
-    (newer,) = await rooms.ledger.claim(ids)
-    assert not await rooms.ledger.record(returned(lost, "not allowed to send"))
+    await planned(tables, parts, server)
+    ids = [(await tables.delivery())["id"]]
+    (lost,) = await parts.ledger.claim(ids)
+    await tables.execute("UPDATE taskbell.delivery SET state = 'planned', claim = NULL")  # swept while it stalled
+    (newer,) = await parts.ledger.claim(ids)
+    assert not await parts.ledger.record(returned(lost, "not allowed to send"))
     renewed: list[Claimed] = []
 
     async def renew(_: Transaction, held: Iterable[Claimed], **__: Any) -> None:
         renewed.extend(held)
 
     monkeypatch.setattr(deliveries, "renew", renew)
-    monkeypatch.setattr(rooms.ledger, "_lease", timedelta(0))
-    await rooms.open_gate()
+    monkeypatch.setattr(parts.ledger, "_lease", timedelta(0))
+    await parts.open_gate()
     stop = asyncio.Event()
-    running = asyncio.create_task(rooms.ledger.run(stop))
+    running = asyncio.create_task(parts.ledger.run(stop))
     await eventually(lambda: renewed)
     stop.set()
     await running

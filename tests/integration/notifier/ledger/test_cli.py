@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable
 
 import pytest
-from tests.integration.notifier.ledger.house import DAY, Town
-from tests.integration.notifier.ledger.rooms import Rooms
+from tests.integration.notifier.ledger.notifier_parts import NotifierParts
+from tests.integration.notifier.ledger.support import DAY, NotifierTables
 from tests.support.command import taskbell
 from typer.testing import CliRunner, Result
 
@@ -32,11 +32,13 @@ async def in_thread(run: Run, *arguments: str) -> Result:
     return await asyncio.to_thread(run, *arguments)
 
 
-async def test_why_tells_every_mail_to_a_person_the_newest_first(town: Town, rooms: Rooms, run: Run) -> None:
-    await town.late_people(1, 2)
-    await rooms.plan(OverdueDue(), "m1")
-    await rooms.plan(WeeklyDue(), "m2")
-    await town.execute(
+async def test_why_tells_every_mail_to_a_person_the_newest_first(
+    tables: NotifierTables, parts: NotifierParts, run: Run
+) -> None:
+    await tables.late_people(1, 2)
+    await parts.plan(OverdueDue(), "m1")
+    await parts.plan(WeeklyDue(), "m2")
+    await tables.execute(
         "UPDATE taskbell.delivery SET state = 'skipped', reason = 'nothing to say' WHERE kind = 'overdue'"
     )
     for who in (("--user", "1"), ("--address", " User1@example.org")):
@@ -50,15 +52,17 @@ async def test_why_tells_every_mail_to_a_person_the_newest_first(town: Town, roo
     assert "weekly" not in table
 
 
-async def test_why_says_so_where_there_is_nothing(town: Town, run: Run) -> None:
-    await town.user(9)
+async def test_why_says_so_where_there_is_nothing(tables: NotifierTables, run: Run) -> None:
+    await tables.user(9)
     assert "no mail to them" in (await in_thread(run, "why", "--user", "9")).stdout
     missing = await in_thread(run, "why", "--user", "999")
     assert str(missing.exception) == "there is no user 999, and the ledger has no mail to them"
 
 
-async def test_why_tells_what_the_schedules_of_their_zone_did(town: Town, rooms: Rooms, run: Run) -> None:
-    await town.user(1, timezone="Europe/Berlin")
+async def test_why_tells_what_the_schedules_of_their_zone_did(
+    tables: NotifierTables, parts: NotifierParts, run: Run
+) -> None:
+    await tables.user(1, timezone="Europe/Berlin")
     assert "No schedule has run in Europe/Berlin yet" in (await in_thread(run, "why", "--user", "1")).stdout
     for schedule, zone, active, paused, note in (
         ("overdue-alerts", "Europe/Berlin", True, False, None),
@@ -68,7 +72,7 @@ async def test_why_tells_what_the_schedules_of_their_zone_did(town: Town, rooms:
         ("retired", "Europe/Berlin", False, False, None),
         ("weekly-summary", "Europe/Berlin", True, False, None),
     ):
-        await town.execute(
+        await tables.execute(
             "INSERT INTO taskbell.schedule_state (schedule, zone, position, active, paused, note)"
             " VALUES (:schedule, :zone, now(), :active, :paused, :note)",
             schedule=schedule,
@@ -83,7 +87,7 @@ async def test_why_tells_what_the_schedules_of_their_zone_did(town: Town, rooms:
         ("reminders", "2026-11-20", "paused", "paused: holiday", None),
         ("weekly-summary", "2026-11-16", "missed", "noticed 17 h late", None),
     ):
-        await town.execute(
+        await tables.execute(
             "INSERT INTO taskbell.occurrence (schedule, zone, key, at, status, reason, message_id) VALUES"
             " (:schedule, 'Europe/Berlin', :key, CAST(CAST(:key AS text) AS timestamptz), :status, :reason, :id)",
             schedule=schedule,
@@ -92,7 +96,7 @@ async def test_why_tells_what_the_schedules_of_their_zone_did(town: Town, rooms:
             reason=reason,
             id=message_id,
         )
-    await rooms.plan(OverdueDue(), "m1")
+    await parts.plan(OverdueDue(), "m1")
     told = (await in_thread(run, "why", "--user", "1")).stdout
     assert "What schedules did last in Europe/Berlin, their zone:" in told
     lines = {line.split()[0]: " ".join(line.split()) for line in told.splitlines() if line.strip()}
@@ -103,38 +107,42 @@ async def test_why_tells_what_the_schedules_of_their_zone_did(town: Town, rooms:
     assert "elsewhere" not in told
 
 
-async def test_why_tells_when_a_mail_that_has_not_ended_goes_on(town: Town, rooms: Rooms, run: Run) -> None:
-    await town.late_people(1)
-    await rooms.plan(OverdueDue(), "m1")
+async def test_why_tells_when_a_mail_that_has_not_ended_goes_on(
+    tables: NotifierTables, parts: NotifierParts, run: Run
+) -> None:
+    await tables.late_people(1)
+    await parts.plan(OverdueDue(), "m1")
     told = (await in_thread(run, "why", "--user", "1")).stdout
     assert "waits for its turn, and is given up at " in told
-    await town.execute("UPDATE taskbell.delivery SET state = 'retry', next_attempt_at = '2026-11-20T10:00Z'")
+    await tables.execute("UPDATE taskbell.delivery SET state = 'retry', next_attempt_at = '2026-11-20T10:00Z'")
     assert "is tried next at 2026-11-20 10:00:00 UTC" in (await in_thread(run, "why", "--user", "1")).stdout
-    await town.execute(
+    await tables.execute(
         "UPDATE taskbell.delivery SET state = 'sending', claim = gen_random_uuid(), phase = 'envelope',"
         " lease_until = '2026-11-20T10:02Z'"
     )
     told = (await in_thread(run, "why", "--user", "1")).stdout
     assert "if that has died, it is taken back at 2026-11-20 10:02:00 UTC" in told
-    await town.execute("UPDATE taskbell.delivery SET state = 'unknown', claim = NULL, phase = NULL, lease_until = NULL")
+    await tables.execute(
+        "UPDATE taskbell.delivery SET state = 'unknown', claim = NULL, phase = NULL, lease_until = NULL"
+    )
     told = (await in_thread(run, "why", "--user", "1")).stdout
     assert "What became of the last try is unknown of the overdue mail of " in told
 
 
-async def test_why_tells_what_keeps_a_person_without_a_mail(town: Town, run: Run) -> None:
-    await town.late_people(1, 2)
-    await town.execute("UPDATE public.users SET is_active = false WHERE id = 2")
+async def test_why_tells_what_keeps_a_person_without_a_mail(tables: NotifierTables, run: Run) -> None:
+    await tables.late_people(1, 2)
+    await tables.execute("UPDATE public.users SET is_active = false WHERE id = 2")
     assert "User 2 is inactive" in (await in_thread(run, "why", "--user", "2")).stdout
-    await town.execute("INSERT INTO taskbell.preference (user_id, kind, enabled) VALUES (1, 'reminder', false)")
+    await tables.execute("INSERT INTO taskbell.preference (user_id, kind, enabled) VALUES (1, 'reminder', false)")
     told = " ".join((await in_thread(run, "why", "--user", "1")).stdout.split())
     assert "0 due within 24 hours (reminder), 1 overdue (overdue)" in told
     assert "opted out of: reminder" in told
 
 
-async def test_mailings_tell_what_became_of_an_event(town: Town, rooms: Rooms, run: Run) -> None:
-    await town.late_people(1)
-    await rooms.plan(OverdueDue(), "m1")
-    await rooms.plan(OverdueDue(), "m2")
+async def test_mailings_tell_what_became_of_an_event(tables: NotifierTables, parts: NotifierParts, run: Run) -> None:
+    await tables.late_people(1)
+    await parts.plan(OverdueDue(), "m1")
+    await parts.plan(OverdueDue(), "m2")
     found = json.loads((await in_thread(run, "mailings", "m2", "--json")).stdout)
     assert [(row["message_id"], row["planned"], row["already"]) for row in found] == [("m2", 0, 1)]
     assert len(json.loads((await in_thread(run, "mailings", "--json")).stdout)) == 2
@@ -164,9 +172,9 @@ def test_a_preview_needs_no_database(monkeypatch: pytest.MonkeyPatch, kind: str,
     assert result.stdout.startswith(subject)
 
 
-async def test_a_preview_for_a_user_is_what_that_user_would_get(town: Town, run: Run) -> None:
-    await town.user(1, name="Grace")
-    await town.task(1, due=-DAY, title="Mend the roof")
+async def test_a_preview_for_a_user_is_what_that_user_would_get(tables: NotifierTables, run: Run) -> None:
+    await tables.user(1, name="Grace")
+    await tables.task(1, due=-DAY, title="Mend the roof")
     text = (await in_thread(run, "preview", "overdue", "--user", "1")).stdout
     assert text.startswith("Subject: Overdue: Mend the roof")
     assert "Hello Grace" in text
@@ -175,9 +183,9 @@ async def test_a_preview_for_a_user_is_what_that_user_would_get(town: Town, run:
     assert (await in_thread(run, "preview", "reminder", "--user", "1")).exit_code != 0
 
 
-async def test_what_postgresql_refuses_is_one_sentence(town: Town, database_url: str) -> None:
-    await town.user(1)
-    await town.execute("ALTER TABLE public.users DROP COLUMN is_active")
+async def test_what_postgresql_refuses_is_one_sentence(tables: NotifierTables, database_url: str) -> None:
+    await tables.user(1)
+    await tables.execute("ALTER TABLE public.users DROP COLUMN is_active")
     done = await taskbell("mail", "why", "--user", "1", DATABASE_URL=database_url)
     assert (done.status, done.err) == (
         2,
@@ -190,17 +198,17 @@ async def test_what_postgresql_refuses_is_one_sentence(town: Town, database_url:
         'taskbell: PostgreSQL: relation "nope.users" does not exist: '
         "the app's tables must be in the schema that APP_SCHEMA names (docs/app-tables.md)\n",
     )
-    await town.execute("ALTER TABLE public.users RENAME TO people")
-    await town.execute("CREATE VIEW public.users AS SELECT *, 1 / (id - id) = 1 AS is_active FROM people")
+    await tables.execute("ALTER TABLE public.users RENAME TO people")
+    await tables.execute("CREATE VIEW public.users AS SELECT *, 1 / (id - id) = 1 AS is_active FROM people")
     done = await taskbell("mail", "why", "--user", "1", DATABASE_URL=database_url)
     assert (done.status, done.err) == (1, "taskbell: PostgreSQL: division by zero\n")
 
 
 async def test_a_preview_for_a_user_without_a_zone_is_in_the_one_that_is_set(
-    town: Town, run: Run, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIMEZONE", "Asia/Tokyo")
-    await town.user(1, timezone=None)
-    await town.task(1, due=-DAY)
+    await tables.user(1, timezone=None)
+    await tables.task(1, due=-DAY)
     text = (await in_thread(run, "preview", "overdue", "--user", "1")).stdout
     assert "Tokyo" in text

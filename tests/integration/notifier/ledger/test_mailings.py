@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from tests.integration.notifier.ledger.house import DAY, HOUR, Town, running, settings_for
+from tests.integration.notifier.ledger.support import DAY, HOUR, NotifierTables, running, settings_for
 from tests.support.inbox import Inbox
 from tests.support.management import Management
 from tests.support.waiting import eventually
@@ -11,38 +11,38 @@ from tests.support.waiting import eventually
 EVENTS = "taskbell.events"
 
 
-async def all_published(town: Town) -> bool:
+async def all_published(tables: NotifierTables) -> bool:
     """Has the broker confirmed whatever the notifier had to tell?"""
-    return not await town.value("SELECT count(*) FROM taskbell.outbox WHERE published_at IS NULL")
+    return not await tables.value("SELECT count(*) FROM taskbell.outbox WHERE published_at IS NULL")
 
 
 async def test_exactly_those_who_have_something_to_be_told_get_one_mail_each(
-    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management
 ) -> None:
-    await town.user(1)  # overdue: two tasks
-    await town.task(1, due=-DAY)
-    await town.task(1, due=-2 * DAY)
-    await town.user(2)  # due within a day
-    await town.task(2, due=5 * HOUR)
-    await town.user(3)  # only the weekly mail: due in three days
-    await town.task(3, due=3 * DAY)
-    await town.user(4)  # nothing at all
-    await town.user(5, is_active=False)
-    await town.task(5, due=-DAY)
-    await town.user(6, is_active=None)
-    await town.task(6, due=-DAY)
-    await town.user(7)  # only done, cancelled and unknown ones
-    await town.task(7, due=-DAY, status="done", completed_at=town.now - HOUR)
-    await town.task(7, due=-DAY, status="cancelled")
-    await town.task(7, due=-DAY, status="blocked")
-    await town.user(8, timezone="Foo/Bar")  # no such zone: mailed by TIMEZONE
-    await town.task(8, due=-HOUR)
-    await town.task(None, due=-DAY)
+    await tables.user(1)  # overdue: two tasks
+    await tables.task(1, due=-DAY)
+    await tables.task(1, due=-2 * DAY)
+    await tables.user(2)  # due within a day
+    await tables.task(2, due=5 * HOUR)
+    await tables.user(3)  # only the weekly mail: due in three days
+    await tables.task(3, due=3 * DAY)
+    await tables.user(4)  # nothing at all
+    await tables.user(5, is_active=False)
+    await tables.task(5, due=-DAY)
+    await tables.user(6, is_active=None)
+    await tables.task(6, due=-DAY)
+    await tables.user(7)  # only done, cancelled and unknown ones
+    await tables.task(7, due=-DAY, status="done", completed_at=tables.now - HOUR)
+    await tables.task(7, due=-DAY, status="cancelled")
+    await tables.task(7, due=-DAY, status="blocked")
+    await tables.user(8, timezone="Foo/Bar")  # no such zone: mailed by TIMEZONE
+    await tables.task(8, due=-HOUR)
+    await tables.task(None, due=-DAY)
 
     async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
         for key in ("overdue.due", "reminder.due", "weekly.due"):
             assert await management.publish(EVENTS, key, {})
-        await town.completed(3)
+        await tables.completed(3)
 
     told = sorted((mail.message["List-Id"].split(".")[0][1:], mail.recipient) for mail in inbox.mails)
     assert told == [
@@ -55,18 +55,18 @@ async def test_exactly_those_who_have_something_to_be_told_get_one_mail_each(
         ("weekly", "user7@example.org"),
         ("weekly", "user8@example.org"),
     ]
-    assert all(row["state"] == "sent" for row in await town.rows("SELECT state FROM taskbell.delivery"))
+    assert all(row["state"] == "sent" for row in await tables.rows("SELECT state FROM taskbell.delivery"))
 
 
 async def test_published_again_it_mails_nobody(
-    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management
 ) -> None:
-    await town.late_people(1, 2)
+    await tables.late_people(1, 2)
     async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
         await management.publish(EVENTS, "overdue.due", {})
-        await town.completed(1)
+        await tables.completed(1)
         await management.publish(EVENTS, "overdue.due", {})
-        _, second = await town.completed(2)
+        _, second = await tables.completed(2)
 
     assert sorted(mail.recipient for mail in inbox.mails) == ["user1@example.org", "user2@example.org"]
     assert second["counts"]["already"] == 2
@@ -75,56 +75,56 @@ async def test_published_again_it_mails_nobody(
 
 @pytest.mark.parametrize("forced", [[2], [2, 3, 77]])
 async def test_force_mails_only_those_named_and_only_if_they_have_something_to_be_told(
-    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management, forced: list[int]
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management, forced: list[int]
 ) -> None:
-    await town.late_people(1, 2)
-    await town.user(3)
+    await tables.late_people(1, 2)
+    await tables.user(3)
     async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
         await management.publish(EVENTS, "overdue.due", {})
-        await town.completed(1)
+        await tables.completed(1)
         await management.publish(EVENTS, "overdue.due", {"user_ids": forced, "force": True})
-        await town.completed(2)
+        await tables.completed(2)
 
     assert sorted(mail.recipient for mail in inbox.mails) == [
         "user1@example.org",
         "user2@example.org",
         "user2@example.org",
     ]
-    runs = await town.rows("SELECT run FROM taskbell.delivery WHERE user_id = 2 ORDER BY run")
+    runs = await tables.rows("SELECT run FROM taskbell.delivery WHERE user_id = 2 ORDER BY run")
     assert [row["run"] for row in runs] == [0, 1]
 
 
 async def test_an_empty_list_of_users_mails_nobody(
-    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management
 ) -> None:
-    await town.late_people(1)
+    await tables.late_people(1)
     async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
         await management.publish(EVENTS, "overdue.due", {"user_ids": []})
-        (mailing,) = await town.completed(1)
+        (mailing,) = await tables.completed(1)
     assert inbox.mails == []
     assert set(mailing["counts"].values()) == {0}
 
 
 async def test_a_mailing_that_is_over_says_how_its_mails_ended(
-    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management
 ) -> None:
-    await town.late_people(1, 2, 3, 4, 5)
-    await town.execute("UPDATE users SET email = 'nonsense' WHERE id = 2")
-    await town.execute("INSERT INTO taskbell.preference (user_id, kind, enabled) VALUES (3, 'overdue', false)")
-    await town.execute("INSERT INTO taskbell.preference (user_id, kind, enabled) VALUES (5, 'reminder', false)")
-    await town.execute(
+    await tables.late_people(1, 2, 3, 4, 5)
+    await tables.execute("UPDATE users SET email = 'nonsense' WHERE id = 2")
+    await tables.execute("INSERT INTO taskbell.preference (user_id, kind, enabled) VALUES (3, 'overdue', false)")
+    await tables.execute("INSERT INTO taskbell.preference (user_id, kind, enabled) VALUES (5, 'reminder', false)")
+    await tables.execute(
         "INSERT INTO taskbell.suppression (address, reason) VALUES ('user4@example.org', 'RCPT: 550 5.1.1')"
     )
     completed = await management.listen(EVENTS, "mailing.completed")
     failed = await management.listen(EVENTS, "mail.failed")
-    occurrence = (town.now - timedelta(minutes=1)).replace(microsecond=0)
+    occurrence = (tables.now - timedelta(minutes=1)).replace(microsecond=0)
     async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
         body = {"occurrence": occurrence.isoformat(), "timezone": "UTC"}
         await management.publish(EVENTS, "overdue.due", body, properties={"message_id": "occurrence-1"})
-        (mailing,) = await town.completed(1)
-        await eventually(lambda: all_published(town))  # a service that stops leaves its outbox to the next one
+        (mailing,) = await tables.completed(1)
+        await eventually(lambda: all_published(tables))  # a service that stops leaves its outbox to the next one
 
-    rows = await town.deliveries()
+    rows = await tables.deliveries()
     assert {recipient: (row["state"], row["reason"]) for recipient, row in rows.items()} == {
         "user:1": ("sent", "message: 250 OK"),
         "user:2": ("failed", "no valid address"),

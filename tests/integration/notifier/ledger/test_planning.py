@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.integration.notifier.ledger.house import DAY, HOUR, Town
-from tests.integration.notifier.ledger.rooms import Rooms
+from tests.integration.notifier.ledger.notifier_parts import NotifierParts
+from tests.integration.notifier.ledger.support import DAY, HOUR, NotifierTables
 from tests.support.waiting import eventually
 
 from taskbell import gate as gate_module
@@ -20,49 +20,51 @@ from taskbell_notifier.planning import planner as planner_module
 BASE = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 
 
-async def batched(town: Town) -> list[int]:
+async def batched(tables: NotifierTables) -> list[int]:
     """The ids in all messages, in their order; each message is one that its contract takes."""
-    bodies = await town.rows(
+    bodies = await tables.rows(
         "SELECT body::text AS body FROM taskbell.outbox WHERE routing_key = 'notifier.send_batch' ORDER BY id"
     )
     return [number for row in bodies for number in SendBatch.parse(row["body"].encode()).delivery_ids]
 
 
-async def crowd(town: Town, count: int) -> None:
+async def crowd(tables: NotifierTables, count: int) -> None:
     """People 1 to count, each with one overdue task."""
-    await town.execute(
+    await tables.execute(
         "INSERT INTO users (id, name, email, timezone, is_active)"
         " SELECT i, 'User ' || i, 'user' || i || '@example.org', 'UTC', true"
         " FROM generate_series(1, CAST(:count AS bigint)) AS i",
         count=count,
     )
-    await town.execute(
+    await tables.execute(
         "INSERT INTO tasks (id, title, status, priority, due_date, assignee_id)"
         " SELECT i, 'Task', 'pending', 'low', CAST(:due AS timestamptz), i"
         " FROM generate_series(1, CAST(:count AS bigint)) AS i",
         count=count,
-        due=town.now - DAY,
+        due=tables.now - DAY,
     )
 
 
-async def test_everybody_has_one_row_and_every_row_is_in_one_message(town: Town, rooms: Rooms) -> None:
-    await crowd(town, 1_250)
-    await rooms.plan()
-    rows = await town.rows("SELECT id, user_id FROM taskbell.delivery ORDER BY id")
+async def test_everybody_has_one_row_and_every_row_is_in_one_message(
+    tables: NotifierTables, parts: NotifierParts
+) -> None:
+    await crowd(tables, 1_250)
+    await parts.plan()
+    rows = await tables.rows("SELECT id, user_id FROM taskbell.delivery ORDER BY id")
     assert [row["user_id"] for row in rows] == list(range(1, 1_251))
-    assert await batched(town) == [row["id"] for row in rows]
-    (mailing,) = await town.rows("SELECT state, planned, already FROM taskbell.mailing")
+    assert await batched(tables) == [row["id"] for row in rows]
+    (mailing,) = await tables.rows("SELECT state, planned, already FROM taskbell.mailing")
     assert dict(mailing) == {"state": "sending", "planned": 1_250, "already": 0}
 
 
 async def test_a_killed_planner_leaves_whole_pages_and_the_next_one_goes_on(
-    town: Town, make_rooms: Callable[..., Rooms], monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, make_parts: Callable[..., NotifierParts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await crowd(town, 1_100)
-    killed, other = make_rooms(), make_rooms()
+    await crowd(tables, 1_100)
+    killed, other = make_parts(), make_parts()
     await killed.start()
     assert await killed.planner.plan_page()
-    assert await town.value("SELECT count(*) FROM taskbell.delivery") == planner_module.FIRST_PAGE
+    assert await tables.value("SELECT count(*) FROM taskbell.delivery") == planner_module.FIRST_PAGE
 
     real = killed.planner._planning.plan
 
@@ -73,72 +75,74 @@ async def test_a_killed_planner_leaves_whole_pages_and_the_next_one_goes_on(
     monkeypatch.setattr(killed.planner._planning, "plan", dies)
     with pytest.raises(KeyboardInterrupt):
         await killed.planner.plan_page()
-    assert await town.value("SELECT count(*) FROM taskbell.delivery") == planner_module.FIRST_PAGE
-    assert await town.value("SELECT cursor FROM taskbell.mailing") == planner_module.FIRST_PAGE
+    assert await tables.value("SELECT count(*) FROM taskbell.delivery") == planner_module.FIRST_PAGE
+    assert await tables.value("SELECT cursor FROM taskbell.mailing") == planner_module.FIRST_PAGE
 
     while await other.planner.plan_page():
         pass
-    rows = await town.rows("SELECT user_id FROM taskbell.delivery ORDER BY id")
+    rows = await tables.rows("SELECT user_id FROM taskbell.delivery ORDER BY id")
     assert [row["user_id"] for row in rows] == list(range(1, 1_101))
-    assert len(set(await batched(town))) == len(await batched(town)) == 1_100
+    assert len(set(await batched(tables))) == len(await batched(tables)) == 1_100
 
 
-async def test_planners_side_by_side_plan_everybody_once(town: Town, make_rooms: Callable[..., Rooms]) -> None:
-    await crowd(town, 1_100)
-    several = [make_rooms() for _ in range(3)]
+async def test_planners_side_by_side_plan_everybody_once(
+    tables: NotifierTables, make_parts: Callable[..., NotifierParts]
+) -> None:
+    await crowd(tables, 1_100)
+    several = [make_parts() for _ in range(3)]
     await several[0].start(OverdueDue(), "m1")
     await several[0].start(WeeklyDue(), "m2")
 
-    async def work(rooms: Rooms) -> None:
-        while await town.value("SELECT count(*) FROM taskbell.mailing WHERE state = 'planning'"):
-            await rooms.planner.plan_page()
+    async def work(parts: NotifierParts) -> None:
+        while await tables.value("SELECT count(*) FROM taskbell.mailing WHERE state = 'planning'"):
+            await parts.planner.plan_page()
 
     await asyncio.gather(*map(work, several))
     for kind in ("overdue", "weekly"):
-        rows = await town.rows("SELECT user_id FROM taskbell.delivery WHERE kind = :kind ORDER BY user_id", kind=kind)
+        rows = await tables.rows("SELECT user_id FROM taskbell.delivery WHERE kind = :kind ORDER BY user_id", kind=kind)
         assert [row["user_id"] for row in rows] == list(range(1, 1_101))
-    counted = await town.rows("SELECT planned, already FROM taskbell.mailing")
+    counted = await tables.rows("SELECT planned, already FROM taskbell.mailing")
     assert [(row["planned"], row["already"]) for row in counted] == [(1_100, 0)] * 2
-    assert Counter(await batched(town)).most_common(1)[0][1] == 1
+    assert Counter(await batched(tables)).most_common(1)[0][1] == 1
 
 
-async def test_a_small_mailing_is_not_kept_waiting_by_a_large_one(town: Town, rooms: Rooms) -> None:
-    await crowd(town, 1_100)
-    await rooms.start(OverdueDue(), "large")
-    await rooms.planner.plan_page()
-    await rooms.start(WeeklyDue(user_ids=(7,)), "small")
-    await rooms.planner.plan_page()
-    assert await town.value("SELECT count(*) FROM taskbell.delivery WHERE kind = 'weekly'") == 1
+async def test_a_small_mailing_is_not_kept_waiting_by_a_large_one(tables: NotifierTables, parts: NotifierParts) -> None:
+    await crowd(tables, 1_100)
+    await parts.start(OverdueDue(), "large")
+    await parts.planner.plan_page()
+    await parts.start(WeeklyDue(user_ids=(7,)), "small")
+    await parts.planner.plan_page()
+    assert await tables.value("SELECT count(*) FROM taskbell.delivery WHERE kind = 'weekly'") == 1
 
 
 async def test_planning_waits_while_messages_pile_up_before_the_broker(
-    town: Town, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, parts: NotifierParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planner_module, "BACKLOG", 5)
-    await crowd(town, 1_100)
-    await rooms.start()
-    assert await rooms.planner._has_room()
-    await rooms.planner.plan_page()  # five messages
-    assert not await rooms.planner._has_room()
-    await town.execute("UPDATE taskbell.outbox SET published_at = now()")
-    assert await rooms.planner._has_room()
+    await crowd(tables, 1_100)
+    await parts.start()
+    assert await parts.planner._has_room()
+    await parts.planner.plan_page()  # five messages
+    assert not await parts.planner._has_room()
+    await tables.execute("UPDATE taskbell.outbox SET published_at = now()")
+    assert await parts.planner._has_room()
 
 
 async def test_the_period_is_each_persons_own_date_of_the_occurrence(
-    town: Town, make_rooms: Callable[..., Rooms]
+    tables: NotifierTables, make_parts: Callable[..., NotifierParts]
 ) -> None:
     occurrence = datetime.now(UTC).replace(hour=0, minute=30, second=0, microsecond=0)
-    town.now = occurrence
+    tables.now = occurrence
     today, before = occurrence.date(), occurrence.date() - timedelta(days=1)
     for number, zone in enumerate(["UTC", "America/New_York", "Asia/Tokyo", "Foo/Bar", None, "localtime", ""], 1):
-        await town.user(number, timezone=zone)
-        await town.task(number, due=-DAY)
-    rooms = make_rooms(timezone="America/Los_Angeles", mail_expiry_hours_overdue=48)
-    await rooms.start()
-    await town.execute("UPDATE taskbell.mailing SET at = :at", at=occurrence)
-    while await rooms.planner.plan_page():
+        await tables.user(number, timezone=zone)
+        await tables.task(number, due=-DAY)
+    parts = make_parts(timezone="America/Los_Angeles", mail_expiry_hours_overdue=48)
+    await parts.start()
+    await tables.execute("UPDATE taskbell.mailing SET at = :at", at=occurrence)
+    while await parts.planner.plan_page():
         pass
-    rows = await town.deliveries()
+    rows = await tables.deliveries()
     assert [rows[f"user:{number}"]["period"] for number in range(1, 8)] == [
         str(day) for day in (today, before, today, before, before, before, before)
     ]
@@ -154,50 +158,52 @@ async def test_the_period_is_each_persons_own_date_of_the_occurrence(
     ],
 )
 async def test_a_zone_keeps_to_the_people_who_live_by_it(
-    town: Town, make_rooms: Callable[..., Rooms], zone: str, default: str, planned: list[int]
+    tables: NotifierTables, make_parts: Callable[..., NotifierParts], zone: str, default: str, planned: list[int]
 ) -> None:
     for number, its in enumerate(["UTC", "Europe/Berlin", "Foo/Bar", None], 1):
-        await town.user(number, timezone=its)
-        await town.task(number, due=-DAY)
-    await make_rooms(timezone=default).plan(OverdueDue(timezone=zone))
-    rows = await town.rows("SELECT user_id FROM taskbell.delivery ORDER BY user_id")
+        await tables.user(number, timezone=its)
+        await tables.task(number, due=-DAY)
+    await make_parts(timezone=default).plan(OverdueDue(timezone=zone))
+    rows = await tables.rows("SELECT user_id FROM taskbell.delivery ORDER BY user_id")
     assert [row["user_id"] for row in rows] == planned
 
 
-async def test_only_those_named_are_planned_also_with_large_ids(town: Town, rooms: Rooms) -> None:
+async def test_only_those_named_are_planned_also_with_large_ids(tables: NotifierTables, parts: NotifierParts) -> None:
     large = 2**62
-    await town.late_people(1, 2, large)
-    await rooms.plan(OverdueDue(user_ids=(large, 1, 1, 99, 2**63 - 1)))
-    assert set(await town.deliveries()) == {"user:1", f"user:{large}"}
+    await tables.late_people(1, 2, large)
+    await parts.plan(OverdueDue(user_ids=(large, 1, 1, 99, 2**63 - 1)))
+    assert set(await tables.deliveries()) == {"user:1", f"user:{large}"}
 
 
-async def test_a_period_is_planned_once_whatever_its_end_and_force_takes_the_next_run(town: Town, rooms: Rooms) -> None:
-    await town.late_people(1, 2)
-    await rooms.plan(OverdueDue(), "m1")
-    await town.execute("UPDATE taskbell.delivery SET state = 'failed', ended_at = now() WHERE user_id = 1")
-    await rooms.plan(OverdueDue(), "m2")
-    await rooms.plan(OverdueDue(user_ids=(1,), force=True), "m3")
-    await rooms.plan(OverdueDue(force=True), "m4")
-    rows = await town.rows("SELECT user_id, run FROM taskbell.delivery ORDER BY user_id, run")
+async def test_a_period_is_planned_once_whatever_its_end_and_force_takes_the_next_run(
+    tables: NotifierTables, parts: NotifierParts
+) -> None:
+    await tables.late_people(1, 2)
+    await parts.plan(OverdueDue(), "m1")
+    await tables.execute("UPDATE taskbell.delivery SET state = 'failed', ended_at = now() WHERE user_id = 1")
+    await parts.plan(OverdueDue(), "m2")
+    await parts.plan(OverdueDue(user_ids=(1,), force=True), "m3")
+    await parts.plan(OverdueDue(force=True), "m4")
+    rows = await tables.rows("SELECT user_id, run FROM taskbell.delivery ORDER BY user_id, run")
     assert [(row["user_id"], row["run"]) for row in rows] == [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)]
-    already = await town.rows("SELECT already FROM taskbell.mailing ORDER BY id")
+    already = await tables.rows("SELECT already FROM taskbell.mailing ORDER BY id")
     assert [row["already"] for row in already] == [0, 2, 0, 0]
 
 
-async def test_a_forced_run_stands_in_for_the_scheduled_one(town: Town, rooms: Rooms) -> None:
-    await town.late_people(1)
-    await rooms.plan(OverdueDue(force=True), "m1")
-    await rooms.plan(OverdueDue(), "m2")
-    assert (await town.delivery())["run"] == 0
+async def test_a_forced_run_stands_in_for_the_scheduled_one(tables: NotifierTables, parts: NotifierParts) -> None:
+    await tables.late_people(1)
+    await parts.plan(OverdueDue(force=True), "m1")
+    await parts.plan(OverdueDue(), "m2")
+    assert (await tables.delivery())["run"] == 0
 
 
 async def test_two_forced_mailings_at_once_each_have_their_run(
-    town: Town, make_rooms: Callable[..., Rooms], monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, make_parts: Callable[..., NotifierParts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await town.late_people(1, 2, 3)
-    slow, other = make_rooms(), make_rooms()
-    for number, rooms in enumerate((slow, other)):
-        await rooms.start(OverdueDue(force=True), f"m{number}")
+    await tables.late_people(1, 2, 3)
+    slow, other = make_parts(), make_parts()
+    for number, parts in enumerate((slow, other)):
+        await parts.start(OverdueDue(force=True), f"m{number}")
     real, planned, commit = slow.planner._planning.plan, asyncio.Event(), asyncio.Event()
 
     async def lingers(*args: Any, **kwargs: Any) -> int:
@@ -213,7 +219,7 @@ async def test_two_forced_mailings_at_once_each_have_their_run(
 
     async def waits_for_the_first() -> bool:
         return bool(
-            await town.value(
+            await tables.value(
                 "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
             )
         )
@@ -221,27 +227,27 @@ async def test_two_forced_mailings_at_once_each_have_their_run(
     await eventually(waits_for_the_first)
     commit.set()
     await asyncio.gather(first, second)
-    rows = await town.rows("SELECT run, count(*) AS rows FROM taskbell.delivery GROUP BY run ORDER BY run")
+    rows = await tables.rows("SELECT run, count(*) AS rows FROM taskbell.delivery GROUP BY run ORDER BY run")
     assert [(row["run"], row["rows"]) for row in rows] == [(0, 3), (1, 3)]
 
 
-async def test_a_repeated_message_is_the_same_mailing(town: Town, rooms: Rooms) -> None:
-    await town.late_people(1)
-    await rooms.plan(OverdueDue(), "m1")
-    await rooms.plan(OverdueDue(force=True), "m1")
-    assert await town.value("SELECT count(*) FROM taskbell.mailing") == 1
-    assert await town.value("SELECT count(*) FROM taskbell.delivery") == 1
+async def test_a_repeated_message_is_the_same_mailing(tables: NotifierTables, parts: NotifierParts) -> None:
+    await tables.late_people(1)
+    await parts.plan(OverdueDue(), "m1")
+    await parts.plan(OverdueDue(force=True), "m1")
+    assert await tables.value("SELECT count(*) FROM taskbell.mailing") == 1
+    assert await tables.value("SELECT count(*) FROM taskbell.delivery") == 1
 
 
 @pytest.mark.parametrize("again", [{"redelivered": True}, {"attempt": 1}])
 @pytest.mark.parametrize("force", [False, True])
 async def test_a_message_without_an_id_that_comes_again_joins_its_mailing(
-    town: Town, rooms: Rooms, again: dict[str, Any], force: bool
+    tables: NotifierTables, parts: NotifierParts, again: dict[str, Any], force: bool
 ) -> None:
     event = OverdueDue(force=force)
-    await rooms.start(event, "first", anonymous=True)
-    await rooms.start(event, "second", anonymous=True, **again)
-    assert await town.value("SELECT count(*) FROM taskbell.mailing") == 1
+    await parts.start(event, "first", anonymous=True)
+    await parts.start(event, "second", anonymous=True, **again)
+    assert await tables.value("SELECT count(*) FROM taskbell.mailing") == 1
 
 
 @pytest.mark.parametrize(
@@ -255,46 +261,46 @@ async def test_a_message_without_an_id_that_comes_again_joins_its_mailing(
     ],
 )
 async def test_what_is_another_message_is_another_mailing(
-    town: Town, rooms: Rooms, event: MailingDue, envelope: dict[str, Any], age: int
+    tables: NotifierTables, parts: NotifierParts, event: MailingDue, envelope: dict[str, Any], age: int
 ) -> None:
-    await rooms.start(OverdueDue(), "first", anonymous=True)
-    await town.execute("UPDATE taskbell.mailing SET inserted_at = now() - make_interval(mins => :age)", age=age)
-    await rooms.start(event, "second", **envelope)
-    assert await town.value("SELECT count(*) FROM taskbell.mailing") == 2
+    await parts.start(OverdueDue(), "first", anonymous=True)
+    await tables.execute("UPDATE taskbell.mailing SET inserted_at = now() - make_interval(mins => :age)", age=age)
+    await parts.start(event, "second", **envelope)
+    assert await tables.value("SELECT count(*) FROM taskbell.mailing") == 2
 
 
 async def test_two_deliveries_of_one_message_without_an_id_at_once_are_one_mailing(
-    town: Town, make_rooms: Callable[..., Rooms]
+    tables: NotifierTables, make_parts: Callable[..., NotifierParts]
 ) -> None:
-    several = [make_rooms() for _ in range(4)]
+    several = [make_parts() for _ in range(4)]
     again = {"anonymous": True, "redelivered": True}
-    await asyncio.gather(*(rooms.start(OverdueDue(), f"m{n}", **again) for n, rooms in enumerate(several)))
-    assert await town.value("SELECT count(*) FROM taskbell.mailing") == 1
+    await asyncio.gather(*(parts.start(OverdueDue(), f"m{n}", **again) for n, parts in enumerate(several)))
+    assert await tables.value("SELECT count(*) FROM taskbell.mailing") == 1
 
 
 @pytest.mark.parametrize(("hours", "planned"), [(11.9, 1), (12.1, 0)])
 async def test_an_event_that_comes_after_its_expiry_plans_nobody_and_says_so(
-    town: Town, rooms: Rooms, hours: float, planned: int
+    tables: NotifierTables, parts: NotifierParts, hours: float, planned: int
 ) -> None:
-    await town.late_people(1)
+    await tables.late_people(1)
     occurrence = datetime.now(UTC) - timedelta(hours=hours)
-    await rooms.plan(OverdueDue(occurrence=occurrence, timezone="UTC"))
-    assert await town.value("SELECT count(*) FROM taskbell.delivery") == planned
-    assert await rooms.completion.complete_one() is (planned == 0)
-    told = await town.outbox("mailing.completed")
+    await parts.plan(OverdueDue(occurrence=occurrence, timezone="UTC"))
+    assert await tables.value("SELECT count(*) FROM taskbell.delivery") == planned
+    assert await parts.completion.complete_one() is (planned == 0)
+    told = await tables.outbox("mailing.completed")
     assert [body.get("note") for body in told] == ["came after its expiry: nobody was planned"] * (1 - planned)
 
 
 async def test_rows_expire_so_long_after_the_occurrence_as_their_kind_says(
-    town: Town, make_rooms: Callable[..., Rooms]
+    tables: NotifierTables, make_parts: Callable[..., NotifierParts]
 ) -> None:
-    await town.late_people(1)
-    await town.task(1, due=HOUR)
-    rooms = make_rooms(mail_expiry_hours_reminder=3)
-    at = (town.now - timedelta(minutes=5)).replace(microsecond=0)
+    await tables.late_people(1)
+    await tables.task(1, due=HOUR)
+    parts = make_parts(mail_expiry_hours_reminder=3)
+    at = (tables.now - timedelta(minutes=5)).replace(microsecond=0)
     for number, event in enumerate((OverdueDue, ReminderDue, WeeklyDue)):
-        await rooms.plan(event(occurrence=at, timezone="UTC"), f"m{number}")
-    rows = await town.rows("SELECT kind, expires_at FROM taskbell.delivery")
+        await parts.plan(event(occurrence=at, timezone="UTC"), f"m{number}")
+    rows = await tables.rows("SELECT kind, expires_at FROM taskbell.delivery")
     assert {row["kind"]: row["expires_at"] - at for row in rows} == {
         "overdue": 12 * HOUR,
         "reminder": 3 * HOUR,
@@ -323,50 +329,54 @@ def random_task(rng: random.Random, number: int) -> dict[str, Any]:
 )
 @pytest.mark.parametrize("listed", [False, True])
 async def test_the_statement_plans_exactly_whom_the_domain_has_something_to_say_to(
-    town: Town, make_rooms: Callable[..., Rooms], kind: MailKind, event: type[MailingDue], listed: bool
+    tables: NotifierTables,
+    make_parts: Callable[..., NotifierParts],
+    kind: MailKind,
+    event: type[MailingDue],
+    listed: bool,
 ) -> None:
     rng = random.Random(f"{kind} {listed}")
     expected = []
     number = 0
     for user in range(1, 121):
         active = rng.random() < 0.9
-        await town.user(user, is_active=active)
+        await tables.user(user, is_active=active)
         tasks = []
         for _ in range(rng.randrange(4)):
             number += 1
             row = random_task(rng, number)
-            await town._insert("tasks", row | {"assignee_id": user})
+            await tables._insert("tasks", row | {"assignee_id": user})
             tasks.append(Task(project=None, **row))
         if active and SELECT[kind](tasks, BASE) is not None:
             expected.append(user)
-    rooms = make_rooms(mail_expiry_hours_reminder=700, mail_expiry_hours_overdue=700, mail_expiry_hours_weekly=700)
-    await rooms.start(event(user_ids=tuple(range(1, 121))) if listed else event())
-    await town.execute("UPDATE taskbell.mailing SET at = :at", at=BASE)
-    while await rooms.planner.plan_page():
+    parts = make_parts(mail_expiry_hours_reminder=700, mail_expiry_hours_overdue=700, mail_expiry_hours_weekly=700)
+    await parts.start(event(user_ids=tuple(range(1, 121))) if listed else event())
+    await tables.execute("UPDATE taskbell.mailing SET at = :at", at=BASE)
+    while await parts.planner.plan_page():
         pass
-    rows = await town.rows("SELECT user_id FROM taskbell.delivery ORDER BY user_id")
+    rows = await tables.rows("SELECT user_id FROM taskbell.delivery ORDER BY user_id")
     assert [row["user_id"] for row in rows] == expected
     assert 5 < len(expected) < 115  # the sample has both
 
 
 async def test_a_page_that_postgresql_refuses_is_told_of_and_planned_once_it_can_be(
-    town: Town, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, parts: NotifierParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate_module, "REFUSED", 0.02)
-    await town.late_people(1)
-    await town.execute("ALTER TABLE public.tasks RENAME TO tasks_elsewhere")
-    await rooms.start()
-    await rooms.open_gate()
+    await tables.late_people(1)
+    await tables.execute("ALTER TABLE public.tasks RENAME TO tasks_elsewhere")
+    await parts.start()
+    await parts.open_gate()
     stop = asyncio.Event()
-    running = asyncio.create_task(rooms.planner.run(stop))
-    parts = rooms.health._conditions
-    await eventually(lambda: "planner" in parts and parts["planner"].state == "waiting")
-    assert 'relation "public.tasks" does not exist' in parts["planner"].detail
-    await town.execute("ALTER TABLE public.tasks_elsewhere RENAME TO tasks")
-    await eventually(lambda: parts["planner"].state == "ready")
+    running = asyncio.create_task(parts.planner.run(stop))
+    conditions = parts.health._conditions
+    await eventually(lambda: "planner" in conditions and conditions["planner"].state == "waiting")
+    assert 'relation "public.tasks" does not exist' in conditions["planner"].detail
+    await tables.execute("ALTER TABLE public.tasks_elsewhere RENAME TO tasks")
+    await eventually(lambda: conditions["planner"].state == "ready")
 
     async def planned() -> bool:
-        return await town.states() == {"user:1": "planned"}
+        return await tables.states() == {"user:1": "planned"}
 
     await eventually(planned)
     stop.set()

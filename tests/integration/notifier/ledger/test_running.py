@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
-from tests.integration.notifier.ledger.house import Town, running, settings_for
+from tests.integration.notifier.ledger.support import NotifierTables, running, settings_for
 from tests.support.inbox import Inbox
 from tests.support.management import Management
 from tests.support.scripted_smtp import ScriptedSmtp
@@ -27,9 +27,9 @@ COMMANDS = "taskbell.commands"
 
 
 async def test_a_report_is_mailed_to_every_operator_once_a_date(
-    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management
 ) -> None:
-    await town.execute(
+    await tables.execute(
         "INSERT INTO taskbell.report (date, as_of, body, message_id)"
         " VALUES ('2026-11-22', now(), '{\"overdue\": 3, \"by_status\": {\"pending\": 7}}', 'r')"
     )
@@ -41,26 +41,26 @@ async def test_a_report_is_mailed_to_every_operator_once_a_date(
     )
     async with running(settings):
         for _ in range(2):
-            body = {"date": "2026-11-22", "as_of": town.now.isoformat()}
+            body = {"date": "2026-11-22", "as_of": tables.now.isoformat()}
             await management.publish(EVENTS, "report.generated", body)
-        first, second = await town.completed(2)
+        first, second = await tables.completed(2)
     assert sorted(mail.recipient.lower() for mail in inbox.mails) == ["a@example.org", "b@example.org"]
     assert "3 overdue" in inbox.mails[0].message["Subject"]
     assert {first["counts"]["already"], second["counts"]["already"]} == {0, 2}
 
 
 async def test_without_operators_a_report_is_mailed_to_nobody(
-    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management
 ) -> None:
     async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
-        body = {"date": "2026-11-22", "as_of": town.now.isoformat()}
+        body = {"date": "2026-11-22", "as_of": tables.now.isoformat()}
         await management.publish(EVENTS, "report.generated", body)
-        await town.completed(1)
+        await tables.completed(1)
     assert inbox.mails == []
 
 
 async def test_a_test_mail_proves_that_mail_works_and_its_command_is_answered(
-    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management
 ) -> None:
     async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
         for _ in range(3):
@@ -72,17 +72,17 @@ async def test_a_test_mail_proves_that_mail_works_and_its_command_is_answered(
             )
         await management.publish(COMMANDS, "notifier.send_test_mail", {"to": "ops..x@example.org"})
         await management.publish(COMMANDS, "notifier.send_test_mail", {"to": 7})
-        await town.completed(1)
+        await tables.completed(1)
 
         async def all_commands() -> bool:
-            return await town.value("SELECT count(*) FROM taskbell.command") == 3
+            return await tables.value("SELECT count(*) FROM taskbell.command") == 3
 
         await eventually(all_commands)
     (mail,) = inbox.mails
     assert mail.recipient == "ops@example.org"
-    row = await town.delivery()
+    row = await tables.delivery()
     assert (row["recipient"], row["period"], row["state"]) == ("address:ops@example.org", "t1", "sent")
-    commands = await town.rows(
+    commands = await tables.rows(
         "SELECT message_id, state, reason, result::text AS result FROM taskbell.command ORDER BY state, reason"
     )
     assert (commands[0]["message_id"], commands[0]["state"]) == ("t1", "done")
@@ -92,9 +92,9 @@ async def test_a_test_mail_proves_that_mail_works_and_its_command_is_answered(
 
 
 async def test_with_the_mail_server_away_readiness_is_degraded_and_everything_else_goes_on(
-    town: Town, database_url: str, broker_url: str, management: Management, server: ScriptedSmtp
+    tables: NotifierTables, database_url: str, broker_url: str, management: Management, server: ScriptedSmtp
 ) -> None:
-    await town.late_people(*range(1, 21))
+    await tables.late_people(*range(1, 21))
     server.rule("CONNECT", drop=True)
     settings = settings_for(database_url, smtp_port=server.port, broker_url=broker_url, mail_pool_size=2)
     async with running(settings) as notifier:
@@ -105,32 +105,32 @@ async def test_with_the_mail_server_away_readiness_is_degraded_and_everything_el
         await management.publish(COMMANDS, "notifier.send_test_mail", {"to": "ops@example.org"})
 
         async def answered() -> bool:
-            return bool(await town.value("SELECT count(*) FROM taskbell.command WHERE state = 'done'"))
+            return bool(await tables.value("SELECT count(*) FROM taskbell.command WHERE state = 'done'"))
 
         await eventually(answered)
-        assert await town.value("SELECT sum(attempts) FROM taskbell.delivery") == 0
+        assert await tables.value("SELECT sum(attempts) FROM taskbell.delivery") == 0
         server.clear()
-        await town.all_ended(21)
+        await tables.all_ended(21)
     assert len(server.accepted) == 21
     assert len({mail.recipients for mail in server.accepted}) == 21
 
 
 async def test_two_notifiers_share_a_mailing(
-    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management
 ) -> None:
-    await town.late_people(*range(1, 301))
+    await tables.late_people(*range(1, 301))
     settings = settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)
     async with running(settings), running(settings):
         await management.publish(EVENTS, "overdue.due", {})
-        (mailing,) = await town.completed(1)
+        (mailing,) = await tables.completed(1)
     assert mailing["counts"]["sent"] == 300
     assert sorted(mail.recipient for mail in inbox.mails) == sorted(f"user{n}@example.org" for n in range(1, 301))
 
 
 async def test_whoever_unsubscribes_gets_no_more_of_those_mails(
-    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management
 ) -> None:
-    await town.late_people(1)
+    await tables.late_people(1)
     settings = settings_for(
         database_url,
         smtp_port=inbox.port,
@@ -140,7 +140,7 @@ async def test_whoever_unsubscribes_gets_no_more_of_those_mails(
     )
     async with running(settings) as notifier:
         await management.publish(EVENTS, "overdue.due", {})
-        await town.completed(1)
+        await tables.completed(1)
         url = inbox.mails[0].message["List-Unsubscribe"].strip("<>")
         assert url.startswith("https://t.example.org/u/")
         web = Starlette(routes=list(notifier.application.routes))
@@ -148,14 +148,16 @@ async def test_whoever_unsubscribes_gets_no_more_of_those_mails(
             answer = await client.post(url, data={"List-Unsubscribe": "One-Click"})
         assert answer.status_code == 200
         await management.publish(EVENTS, "overdue.due", {"force": True})
-        _, second = await town.completed(2)
+        _, second = await tables.completed(2)
     assert second["counts"]["skipped"] == 1
     assert len(inbox.mails) == 1
-    rows = await town.rows("SELECT user_id, kind, enabled FROM taskbell.preference")
+    rows = await tables.rows("SELECT user_id, kind, enabled FROM taskbell.preference")
     assert [dict(row) for row in rows] == [{"user_id": 1, "kind": "overdue", "enabled": False}]
 
 
-async def test_public_port_splits_the_unsubscribe_page_off(town: Town, database_url: str, broker_url: str) -> None:
+async def test_public_port_splits_the_unsubscribe_page_off(
+    tables: NotifierTables, database_url: str, broker_url: str
+) -> None:
     given = {"public_url": "https://t.example.org", "secret_key": "a secret of the tests"}
     async with running(settings_for(database_url, broker_url=broker_url, **given)) as together:
         assert {route.path for route in together.application.routes} == {"/u/{token}"}  # type: ignore[attr-defined]
@@ -182,12 +184,12 @@ async def test_public_port_splits_the_unsubscribe_page_off(town: Town, database_
 
 
 async def test_metrics_count_mails_by_kind_and_state(
-    town: Town, inbox: Inbox, database_url: str, broker_url: str, management: Management
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management
 ) -> None:
-    await town.late_people(1, 2)
+    await tables.late_people(1, 2)
     async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)) as notifier:
         await management.publish(EVENTS, "overdue.due", {})
-        await town.completed(1)
+        await tables.completed(1)
         web = Starlette(routes=operations(notifier.process.health, notifier.process.metrics))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://here") as client:
             text = (await client.get("/metrics")).text
@@ -219,9 +221,9 @@ async def process(database_url: str, broker_url: str, smtp_port: int, **given: A
 
 
 async def test_told_to_stop_it_finishes_what_has_begun_returns_the_rest_and_exits_with_0(
-    town: Town, database_url: str, broker_url: str, management: Management, server: ScriptedSmtp
+    tables: NotifierTables, database_url: str, broker_url: str, management: Management, server: ScriptedSmtp
 ) -> None:
-    await town.late_people(*range(1, 31))
+    await tables.late_people(*range(1, 31))
     server.rule("DOT", hold=True)
     await management.publish(EVENTS, "overdue.due", {})
     async with process(database_url, broker_url, server.port) as notifier:
@@ -229,23 +231,28 @@ async def test_told_to_stop_it_finishes_what_has_begun_returns_the_rest_and_exit
         notifier.send_signal(signal.SIGTERM)
 
         async def returned() -> bool:
-            states = await town.rows("SELECT state, count(*) AS rows FROM taskbell.delivery GROUP BY state")
+            states = await tables.rows("SELECT state, count(*) AS rows FROM taskbell.delivery GROUP BY state")
             return {row["state"]: row["rows"] for row in states} == {"sending": 2, "planned": 28}
 
         await eventually(returned)
         server.release()
         assert await notifier.wait() == 0
     server.clear()
-    rows = await town.rows("SELECT state, attempts, count(*) AS rows FROM taskbell.delivery GROUP BY 1, 2 ORDER BY 1")
+    rows = await tables.rows("SELECT state, attempts, count(*) AS rows FROM taskbell.delivery GROUP BY 1, 2 ORDER BY 1")
     assert [tuple(row.values()) for row in rows] == [("planned", 0, 28), ("sent", 1, 2)]
     assert len(server.accepted) == 2
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL])
 async def test_after_a_kill_in_the_middle_everybody_has_one_mail_but_for_those_in_the_data(
-    town: Town, database_url: str, broker_url: str, management: Management, server: ScriptedSmtp, signal_number: int
+    tables: NotifierTables,
+    database_url: str,
+    broker_url: str,
+    management: Management,
+    server: ScriptedSmtp,
+    signal_number: int,
 ) -> None:
-    await town.late_people(*range(1, 201))
+    await tables.late_people(*range(1, 201))
     given = {"mail_lease_seconds": 3, "mail_data_timeout": 2}
     async with process(database_url, broker_url, server.port, **given) as first:
         await management.publish(EVENTS, "overdue.due", {})
@@ -255,19 +262,19 @@ async def test_after_a_kill_in_the_middle_everybody_has_one_mail_but_for_those_i
         first.send_signal(signal_number)
         await first.wait()
     server.clear()
-    cut_off = await town.value("SELECT count(*) FROM taskbell.delivery WHERE phase = 'data'")
+    cut_off = await tables.value("SELECT count(*) FROM taskbell.delivery WHERE phase = 'data'")
     # Twice MAIL_POOL_SIZE: a connection takes its next mail while the outcome of the last is being committed.
     assert 2 <= cut_off <= 4
     # The slack beyond the data timeout is a minute: the test does not wait for it.
-    await town.execute("UPDATE taskbell.delivery SET lease_until = now(), due_at = now() WHERE phase = 'data'")
-    await town.execute("UPDATE taskbell.delivery SET due_at = now() + interval '4 seconds' WHERE phase = 'envelope'")
+    await tables.execute("UPDATE taskbell.delivery SET lease_until = now(), due_at = now() WHERE phase = 'data'")
+    await tables.execute("UPDATE taskbell.delivery SET due_at = now() + interval '4 seconds' WHERE phase = 'envelope'")
     async with process(database_url, broker_url, server.port, **given):
-        await town.all_ended(200)
-    assert set((await town.states()).values()) == {"sent"}
+        await tables.all_ended(200)
+    assert set((await tables.states()).values()) == {"sent"}
     copies: dict[str, int] = {}
     for mail in server.accepted:
         copies[mail.message_id] = copies.get(mail.message_id, 0) + 1
     assert len(copies) == 200
     assert sum(count - 1 for count in copies.values()) == cut_off
     assert max(copies.values()) <= 2
-    assert await town.value("SELECT sum(resends) FROM taskbell.delivery") == cut_off
+    assert await tables.value("SELECT sum(resends) FROM taskbell.delivery") == cut_off

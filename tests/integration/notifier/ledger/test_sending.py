@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.integration.notifier.ledger.house import DAY, HOUR, Town, received
-from tests.integration.notifier.ledger.rooms import Rooms, planned
+from tests.integration.notifier.ledger.notifier_parts import NotifierParts, planned
+from tests.integration.notifier.ledger.support import DAY, HOUR, NotifierTables, received
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
@@ -31,11 +31,11 @@ def body_of(server: ScriptedSmtp) -> str:
 
 
 async def test_a_mail_that_is_taken_is_sent_under_its_stored_message_id(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
 ) -> None:
-    await planned(town, rooms, server)
-    await rooms.send()
-    row = await town.delivery()
+    await planned(tables, parts, server)
+    await parts.send()
+    row = await tables.delivery()
     assert (row["state"], row["attempts"], row["address"]) == ("sent", 1, "user1@example.org")
     assert (row["phase"], row["claim"], row["lease_until"]) == (None, None, None)
     assert row["ended_at"] is not None
@@ -61,22 +61,22 @@ async def test_a_mail_that_is_taken_is_sent_under_its_stored_message_id(
     ],
 )
 async def test_what_an_answer_makes_of_a_row(
-    town: Town,
-    rooms: Rooms,
+    tables: NotifierTables,
+    parts: NotifierParts,
     server: ScriptedSmtp,
     rule: dict[str, Any],
     state: str,
     attempts: int,
     reason: str | None,
 ) -> None:
-    await planned(town, rooms, server)
+    await planned(tables, parts, server)
     server.rule(**rule)
-    await rooms.send()
-    row = await town.delivery()
+    await parts.send()
+    row = await tables.delivery()
     assert (row["state"], row["attempts"]) == (state, attempts)
     assert reason is None or row["reason"] == reason
     assert (row["ended_at"] is None) == (state in ("retry", "unknown", "planned"))
-    failed = await town.outbox("mail.failed")
+    failed = await tables.outbox("mail.failed")
     assert failed == (
         [{"delivery_id": row["id"], "user_id": 1, "kind": "overdue", "reason": reason}] if state == "failed" else []
     )
@@ -84,43 +84,43 @@ async def test_what_an_answer_makes_of_a_row(
 
 @pytest.mark.parametrize(("attempt", "minutes"), [(1, 1), (2, 5), (3, 15), (4, 60)])
 async def test_the_next_try_is_later_and_later_and_not_before(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, attempt: int, minutes: int
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, attempt: int, minutes: int
 ) -> None:
-    await planned(town, rooms, server)
+    await planned(tables, parts, server)
     server.rule("RCPT", reply="450 later")
-    await town.execute("UPDATE taskbell.delivery SET attempts = :n", n=attempt - 1)
-    await rooms.send()
-    (row,) = await town.rows("SELECT next_attempt_at - now() AS wait, due_at - now() AS look FROM taskbell.delivery")
+    await tables.execute("UPDATE taskbell.delivery SET attempts = :n", n=attempt - 1)
+    await parts.send()
+    (row,) = await tables.rows("SELECT next_attempt_at - now() AS wait, due_at - now() AS look FROM taskbell.delivery")
     assert timedelta(minutes=minutes) - row["wait"] < timedelta(seconds=20)
     assert row["look"] == row["wait"]
     server.clear()
-    await rooms.send()
-    assert (await town.delivery())["state"] == "retry"
-    await town.execute("UPDATE taskbell.delivery SET next_attempt_at = now()")
-    await rooms.send()
-    assert (await town.delivery())["state"] == "sent"
+    await parts.send()
+    assert (await tables.delivery())["state"] == "retry"
+    await tables.execute("UPDATE taskbell.delivery SET next_attempt_at = now()")
+    await parts.send()
+    assert (await tables.delivery())["state"] == "sent"
 
 
 async def test_a_refused_recipient_leaves_the_others_of_the_batch_sent(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
 ) -> None:
-    await planned(town, rooms, server, 1, 2, 3)
+    await planned(tables, parts, server, 1, 2, 3)
     server.rule("RCPT", reply="550 5.1.1 no such user", recipient="user2@example.org")
-    await rooms.send()
-    assert await town.states() == {"user:1": "sent", "user:2": "failed", "user:3": "sent"}
-    (suppression,) = await town.rows("SELECT address, delivery_id FROM taskbell.suppression")
-    row = (await town.deliveries())["user:2"]
+    await parts.send()
+    assert await tables.states() == {"user:1": "sent", "user:2": "failed", "user:3": "sent"}
+    (suppression,) = await tables.rows("SELECT address, delivery_id FROM taskbell.suppression")
+    row = (await tables.deliveries())["user:2"]
     assert dict(suppression) == {"address": "user2@example.org", "delivery_id": row["id"]}
 
 
 async def test_a_suppressed_address_gets_nothing_however_it_is_written(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
 ) -> None:
-    await planned(town, rooms, server, 1)
-    await town.execute("UPDATE users SET email = ' User1@Example.ORG '")
-    await town.execute("INSERT INTO taskbell.suppression (address, reason) VALUES ('user1@example.org', 'gone')")
-    await rooms.send()
-    row = await town.delivery()
+    await planned(tables, parts, server, 1)
+    await tables.execute("UPDATE users SET email = ' User1@Example.ORG '")
+    await tables.execute("INSERT INTO taskbell.suppression (address, reason) VALUES ('user1@example.org', 'gone')")
+    await parts.send()
+    row = await tables.delivery()
     assert (row["state"], row["reason"], row["attempts"]) == ("suppressed", "address suppressed: gone", 0)
     assert server.accepted == []
 
@@ -143,35 +143,37 @@ async def test_a_suppressed_address_gets_nothing_however_it_is_written(
     ],
 )
 async def test_what_changed_since_it_was_planned_counts(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, change: str, state: str, reason: str
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, change: str, state: str, reason: str
 ) -> None:
-    await planned(town, rooms, server)
+    await planned(tables, parts, server)
     for statement in change.split(";"):
-        await town.execute(statement)
-    await rooms.send()
-    row = await town.delivery()
+        await tables.execute(statement)
+    await parts.send()
+    row = await tables.delivery()
     assert (row["state"], row["reason"], row["attempts"]) == (state, reason, 0)
     assert row["ended_at"] is not None
     assert server.accepted == []
 
 
-async def test_a_task_that_newly_matches_is_in_the_mail(town: Town, rooms: Rooms, server: ScriptedSmtp) -> None:
-    await planned(town, rooms, server)
-    await town.task(1, due=-2 * DAY, title="Newly overdue")
-    await rooms.send()
+async def test_a_task_that_newly_matches_is_in_the_mail(
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
+) -> None:
+    await planned(tables, parts, server)
+    await tables.task(1, due=-2 * DAY, title="Newly overdue")
+    await parts.send()
     assert "Newly overdue" in body_of(server)
 
 
 async def test_a_person_with_very_many_tasks_is_told_of_the_first_and_how_many_there_are(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
 ) -> None:
-    await planned(town, rooms, server)
-    await town.execute(
+    await planned(tables, parts, server)
+    await tables.execute(
         "INSERT INTO tasks (id, title, status, priority, due_date, assignee_id)"
         " SELECT i, 'Many ' || i, 'pending', 'low', now() - make_interval(days => 400 - i), 1"
         " FROM generate_series(100, 399) AS i"
     )
-    await rooms.send()
+    await parts.send()
     text = body_of(server)
     assert text.count("Many ") == 25
     assert "Many 124" in text
@@ -179,33 +181,35 @@ async def test_a_person_with_very_many_tasks_is_told_of_the_first_and_how_many_t
     assert "and 276 more" in text  # 300 of them and the one of `planned`, less 25
 
 
-async def test_what_is_loaded_for_one_person_does_not_grow_with_that_persons_tasks(town: Town) -> None:
-    await town.user(1)
-    await town.execute(
+async def test_what_is_loaded_for_one_person_does_not_grow_with_that_persons_tasks(tables: NotifierTables) -> None:
+    await tables.user(1)
+    await tables.execute(
         "INSERT INTO tasks (id, title, status, priority, due_date, assignee_id)"
         " SELECT i, 'Many', 'pending', 'low', now() - make_interval(mins => i), 1 FROM generate_series(1, 2000) AS i"
     )
-    material = Material(town.database.app)
-    async with town.database.transaction() as tx:
-        overdue = (await material.selections(tx, MailKind.OVERDUE, town.now, [1]))[1]
-        weekly = (await material.selections(tx, MailKind.WEEKLY, town.now, [1]))[1]
+    material = Material(tables.database.app)
+    async with tables.database.transaction() as tx:
+        overdue = (await material.selections(tx, MailKind.OVERDUE, tables.now, [1]))[1]
+        weekly = (await material.selections(tx, MailKind.WEEKLY, tables.now, [1]))[1]
     assert isinstance(overdue, Overdue)
     assert (len(overdue.tasks), overdue.more) == (25, 1975)
     assert isinstance(weekly, Weekly)
     assert (len(weekly.overdue), weekly.more_overdue, weekly.pending) == (5, 1995, 2000)
 
 
-async def test_a_weekly_mail_counts_all_and_lists_the_first(town: Town, rooms: Rooms, server: ScriptedSmtp) -> None:
-    await town.user(1)
+async def test_a_weekly_mail_counts_all_and_lists_the_first(
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
+) -> None:
+    await tables.user(1)
     for number in range(7):
-        await town.task(1, due=-DAY - number * HOUR, title=f"Late{number}")
+        await tables.task(1, due=-DAY - number * HOUR, title=f"Late{number}")
     for number in range(12):
-        await town.task(1, due=DAY + number * HOUR, title=f"Soon{number:02}", status="in_progress")
-    await town.task(1, due=-DAY, status="done", completed_at=town.now - DAY)
-    await town.task(1, due=-DAY, status="done", completed_at=town.now - 8 * DAY)
-    await rooms.plan(WeeklyDue())
-    rooms.hires_sender(server)
-    await rooms.send()
+        await tables.task(1, due=DAY + number * HOUR, title=f"Soon{number:02}", status="in_progress")
+    await tables.task(1, due=-DAY, status="done", completed_at=tables.now - DAY)
+    await tables.task(1, due=-DAY, status="done", completed_at=tables.now - 8 * DAY)
+    await parts.plan(WeeklyDue())
+    parts.add_sender(server)
+    await parts.send()
     (mail,) = server.accepted
     message = email.message_from_bytes(mail.message, policy=email.policy.default)
     assert message["Subject"] == "Your week: 7 overdue, 12 due"
@@ -215,58 +219,62 @@ async def test_a_weekly_mail_counts_all_and_lists_the_first(town: Town, rooms: R
 
 
 async def test_under_mail_suppress_send_everything_happens_but_the_sending(
-    town: Town, make_rooms: Callable[..., Rooms], server: ScriptedSmtp
+    tables: NotifierTables, make_parts: Callable[..., NotifierParts], server: ScriptedSmtp
 ) -> None:
-    rooms = make_rooms(mail_suppress_send=True)
-    await planned(town, rooms, server)
-    await rooms.send()
-    row = await town.delivery()
+    parts = make_parts(mail_suppress_send=True)
+    await planned(tables, parts, server)
+    await parts.send()
+    row = await tables.delivery()
     assert (row["state"], row["reason"]) == ("skipped", "MAIL_SUPPRESS_SEND is set")
     assert row["address"] == "user1@example.org"
     assert server.connections == []
 
 
-async def test_a_cancelled_handler_breaks_off_no_mail(town: Town, rooms: Rooms, server: ScriptedSmtp) -> None:
-    await planned(town, rooms, server, 1, 2)
+async def test_a_cancelled_handler_breaks_off_no_mail(
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
+) -> None:
+    await planned(tables, parts, server, 1, 2)
     server.rule("DOT", hold=True)
-    handler = asyncio.create_task(rooms.send())
+    handler = asyncio.create_task(parts.send())
     await server.until(lambda: sum(connection.messages for connection in server.connections) == 2)
     handler.cancel()
     with pytest.raises(asyncio.CancelledError):
         await handler
     server.clear()
-    await town.all_ended(2)
-    assert set((await town.states()).values()) == {"sent"}
+    await tables.all_ended(2)
+    assert set((await tables.states()).values()) == {"sent"}
     assert len(server.accepted) == 2
 
 
-async def test_while_sending_is_paused_rows_go_back_untouched(town: Town, rooms: Rooms, server: ScriptedSmtp) -> None:
-    await planned(town, rooms, server, *range(1, 31))
+async def test_while_sending_is_paused_rows_go_back_untouched(
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
+) -> None:
+    await planned(tables, parts, server, *range(1, 31))
     server.rule("CONNECT", reply="554 5.3.2 closed")
-    await rooms.send()
-    rows = await town.rows("SELECT DISTINCT state, attempts, claim FROM taskbell.delivery")
+    await parts.send()
+    rows = await tables.rows("SELECT DISTINCT state, attempts, claim FROM taskbell.delivery")
     assert [dict(row) for row in rows] == [{"state": "planned", "attempts": 0, "claim": None}]
-    assert not rooms.pool.breaker.status.allows_sending
+    assert not parts.pool.breaker.status.allows_sending
     server.clear()
-    await rooms.pool.breaker.wait_until_sending_allowed()
-    await rooms.send()
-    assert set((await town.states()).values()) == {"sent"}
+    await parts.pool.breaker.wait_until_sending_allowed()
+    await parts.send()
+    assert set((await tables.states()).values()) == {"sent"}
 
 
 async def test_one_mail_that_cannot_be_made_leaves_the_others_sent(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await planned(town, rooms, server, 1, 2, 3)
-    real = rooms.sender._letters.write
+    await planned(tables, parts, server, 1, 2, 3)
+    real = parts.sender._letters.write
 
     def breaks(letter: Any, now: Any) -> Any:
         if letter.row.user_id == 2:
             raise ZeroDivisionError
         return real(letter, now)
 
-    monkeypatch.setattr(rooms.sender._letters, "write", breaks)
-    await rooms.send()
-    rows = await town.deliveries()
+    monkeypatch.setattr(parts.sender._letters, "write", breaks)
+    await parts.send()
+    rows = await tables.deliveries()
     assert {name: row["state"] for name, row in rows.items()} == {
         "user:1": "sent",
         "user:2": "retry",
@@ -276,63 +284,65 @@ async def test_one_mail_that_cannot_be_made_leaves_the_others_sent(
 
 
 async def test_rows_that_could_not_be_loaded_are_given_back_and_the_message_is_not_done(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await planned(town, rooms, server)
-    await rooms.open_gate()
+    await planned(tables, parts, server)
+    await parts.open_gate()
 
     async def away(*_: Any, **__: Any) -> Any:
         raise DatabaseUnavailable("gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(rooms.sender._material, "people", away)
+        patched.setattr(parts.sender._material, "people", away)
         with pytest.raises(DatabaseUnavailable):
-            await rooms.send()
+            await parts.send()
 
     async def given_back() -> bool:
-        row = await town.delivery()
+        row = await tables.delivery()
         return (row["state"], row["attempts"], row["claim"]) == ("planned", 0, None)
 
     await eventually(given_back)
 
 
-async def test_what_waits_for_its_turn_keeps_its_lease(town: Town, rooms: Rooms, server: ScriptedSmtp) -> None:
-    await planned(town, rooms, server, 1)
-    rows = await rooms.ledger.claim([(await town.delivery())["id"]])
-    await town.execute("UPDATE taskbell.delivery SET lease_until = now() - interval '1 second'")
-    async with town.database.transaction() as tx:
+async def test_what_waits_for_its_turn_keeps_its_lease(
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
+) -> None:
+    await planned(tables, parts, server, 1)
+    rows = await parts.ledger.claim([(await tables.delivery())["id"]])
+    await tables.execute("UPDATE taskbell.delivery SET lease_until = now() - interval '1 second'")
+    async with tables.database.transaction() as tx:
         await deliveries.renew(tx, rows, lease=timedelta(seconds=30))
-    (row,) = await town.rows("SELECT lease_until > now() + interval '25 seconds' AS held FROM taskbell.delivery")
+    (row,) = await tables.rows("SELECT lease_until > now() + interval '25 seconds' AS held FROM taskbell.delivery")
     assert row["held"]
 
 
 async def test_nothing_is_claimed_of_a_cancelled_mailing_nor_what_is_too_late(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
 ) -> None:
-    await planned(town, rooms, server, 1, 2)
-    await town.execute("UPDATE taskbell.delivery SET expires_at = now() WHERE user_id = 2")
-    await town.execute("UPDATE taskbell.mailing SET state = 'cancelled'")
-    await rooms.send()
-    assert set((await town.states()).values()) == {"planned"}
+    await planned(tables, parts, server, 1, 2)
+    await tables.execute("UPDATE taskbell.delivery SET expires_at = now() WHERE user_id = 2")
+    await tables.execute("UPDATE taskbell.mailing SET state = 'cancelled'")
+    await parts.send()
+    assert set((await tables.states()).values()) == {"planned"}
 
 
 async def test_an_unknown_row_or_an_id_that_there_is_not_is_no_mistake(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
 ) -> None:
-    await planned(town, rooms, server)
-    await rooms.sender.send([received(SendBatch(delivery_ids=(2**63 - 1,)))])
+    await planned(tables, parts, server)
+    await parts.sender.send([received(SendBatch(delivery_ids=(2**63 - 1,)))])
     assert server.connections == []
 
 
 async def test_mails_of_several_mailings_in_one_message_each_say_their_own(
-    town: Town, rooms: Rooms, server: ScriptedSmtp
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
 ) -> None:
-    await town.late_people(1)
-    await town.task(1, due=HOUR, title="Coming up")
-    await rooms.plan(OverdueDue(), "m1")
-    await rooms.plan(ReminderDue(), "m2")
-    rooms.hires_sender(server)
-    await rooms.send()
+    await tables.late_people(1)
+    await tables.task(1, due=HOUR, title="Coming up")
+    await parts.plan(OverdueDue(), "m1")
+    await parts.plan(ReminderDue(), "m2")
+    parts.add_sender(server)
+    await parts.send()
     subjects = [
         email.message_from_bytes(mail.message, policy=email.policy.default)["Subject"] for mail in server.accepted
     ]
@@ -341,7 +351,7 @@ async def test_mails_of_several_mailings_in_one_message_each_say_their_own(
 
 @pytest.mark.parametrize("statuses", ["'pending', 'done'", "'in_progress', 'pending'"], ids=["two", "open ones"])
 async def test_an_apps_own_enums_need_not_have_all_of_our_words(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, statuses: str
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, statuses: str
 ) -> None:
     for statement in (
         "DROP INDEX public.tasks_open_by_assignee, public.tasks_open_by_due",
@@ -357,57 +367,57 @@ async def test_an_apps_own_enums_need_not_have_all_of_our_words(
         " (1, 'Late', 'pending', 'whenever', now() - interval '1 day', 1),"
         " (2, 'Later', 'pending', 'high', now() + interval '5 hours', 1)",
     ):
-        await town.execute(statement)
-    await rooms.plan(OverdueDue(), "m1")
-    await rooms.plan(ReminderDue(), "m2")
-    await rooms.plan(WeeklyDue(), "m3")
-    rooms.hires_sender(server)
-    await rooms.send()
-    rows = await town.rows("SELECT kind, state FROM taskbell.delivery ORDER BY kind")
+        await tables.execute(statement)
+    await parts.plan(OverdueDue(), "m1")
+    await parts.plan(ReminderDue(), "m2")
+    await parts.plan(WeeklyDue(), "m3")
+    parts.add_sender(server)
+    await parts.send()
+    rows = await tables.rows("SELECT kind, state FROM taskbell.delivery ORDER BY kind")
     assert [(row["kind"], row["state"]) for row in rows] == [
         ("overdue", "sent"),
         ("reminder", "sent"),
         ("weekly", "sent"),
     ]
-    async with town.database.transaction() as tx:
-        row = await standing(tx, town.database.app, 1)
+    async with tables.database.transaction() as tx:
+        row = await standing(tx, tables.database.app, 1)
     assert row is not None
     assert (row.open, row.overdue, row.reminder) == (2, 1, 1)
 
 
 @pytest.mark.parametrize("due", ["-infinity", "4000-01-01 BC", "0001-01-01Z"])
 async def test_a_due_date_that_no_calendar_of_ours_has_stops_nobodys_mail(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, due: str
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, due: str
 ) -> None:
-    await town.late_people(1, 2)
-    await town.execute(
+    await tables.late_people(1, 2)
+    await tables.execute(
         "UPDATE public.tasks SET due_date = CAST(:due AS text)::timestamptz WHERE assignee_id = 2", due=due
     )
-    await town.execute("UPDATE public.tasks SET completed_at = 'infinity' WHERE assignee_id = 1")
-    await rooms.plan()
-    rooms.hires_sender(server)
-    await rooms.send()
-    assert await town.states() == {"user:1": "sent", "user:2": "sent"}
+    await tables.execute("UPDATE public.tasks SET completed_at = 'infinity' WHERE assignee_id = 1")
+    await parts.plan()
+    parts.add_sender(server)
+    await parts.send()
+    assert await tables.states() == {"user:1": "sent", "user:2": "sent"}
 
 
 async def test_what_cannot_be_read_of_one_person_leaves_the_others_of_the_batch_sent(
-    town: Town, rooms: Rooms, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await planned(town, rooms, server, 1, 2, 3, 4, 5)
-    real = rooms.sender._material.selections
+    await planned(tables, parts, server, 1, 2, 3, 4, 5)
+    real = parts.sender._material.selections
 
     async def breaks(tx: Any, kind: Any, at: Any, users: Any) -> Any:
         if 4 in users:
             raise OverflowError("date value out of range")
         return await real(tx, kind, at, users)
 
-    monkeypatch.setattr(rooms.sender._material, "selections", breaks)
-    await rooms.send()
+    monkeypatch.setattr(parts.sender._material, "selections", breaks)
+    await parts.send()
 
     async def given_up_for_now() -> bool:
-        return (await town.states())["user:4"] == "retry"
+        return (await tables.states())["user:4"] == "retry"
 
     await eventually(given_up_for_now)
-    states = await town.states()
+    states = await tables.states()
     assert {name for name, state in states.items() if state == "sent"} == {"user:1", "user:2", "user:3", "user:5"}
-    assert (await town.deliveries())["user:4"]["reason"] == "error: OverflowError"
+    assert (await tables.deliveries())["user:4"]["reason"] == "error: OverflowError"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.integration.notifier.smtp.office import PROMPT_WAITS, Notes, Office, OpenOffice
+from tests.integration.notifier.smtp.pool_harness import PROMPT_WAITS, Notes, OpenHarness, PoolHarness
 from tests.support.scripted_smtp import Certificate, ScriptedSmtp
 
 from taskbell.clock import SystemClock
@@ -16,12 +16,12 @@ from taskbell_notifier.smtp.settings import SmtpSettings
 
 
 @pytest_asyncio.fixture
-async def open_office() -> AsyncIterator[OpenOffice]:
-    """What it makes is closed after the test."""
+async def open_harness() -> AsyncIterator[OpenHarness]:
+    """Makes pools with what belongs to them, and closes them after the test."""
     async with AsyncExitStack() as stack:
 
         @asynccontextmanager
-        async def office(server: ScriptedSmtp, /, **settings: Any) -> AsyncIterator[Office]:
+        async def harness(server: ScriptedSmtp, /, **settings: Any) -> AsyncIterator[PoolHarness]:
             notes = Notes()
             wanted: dict[str, Any] = {
                 "server": "127.0.0.1",
@@ -30,13 +30,13 @@ async def open_office() -> AsyncIterator[OpenOffice]:
             } | settings
             pool = SmtpPool(SmtpSettings(**wanted), SystemClock(), observer=notes, waits=PROMPT_WAITS)
             try:
-                yield Office(pool, server, notes)
+                yield PoolHarness(pool, server, notes)
             finally:
                 server.clear()
                 await pool.close(0)
 
-        async def enter(server: ScriptedSmtp, /, **settings: Any) -> Office:
-            return await stack.enter_async_context(office(server, **settings))
+        async def enter(server: ScriptedSmtp, /, **settings: Any) -> PoolHarness:
+            return await stack.enter_async_context(harness(server, **settings))
 
         yield enter
 
@@ -48,9 +48,9 @@ async def server() -> AsyncIterator[ScriptedSmtp]:
 
 
 @pytest_asyncio.fixture
-async def office(server: ScriptedSmtp, open_office: OpenOffice) -> Office:
-    """One session at a time, so that it is known which mail goes over which."""
-    return await open_office(server, pool_size=1)
+async def harness(server: ScriptedSmtp, open_harness: OpenHarness) -> PoolHarness:
+    """A pool with one session at a time, so that tests know which mail goes over which session."""
+    return await open_harness(server, pool_size=1)
 
 
 @pytest.fixture(scope="session")

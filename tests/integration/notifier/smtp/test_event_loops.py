@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 import uvloop
-from tests.integration.notifier.smtp.office import PROMPT_WAITS, SILENCE, Marker, Notes, Office
+from tests.integration.notifier.smtp.pool_harness import PROMPT_WAITS, SILENCE, Marker, Notes, PoolHarness
 from tests.support.scripted_smtp import Certificate, ScriptedSmtp
 
 from taskbell.clock import SystemClock
@@ -27,23 +27,23 @@ async def at_work(tls: Tls, pipelining: bool, certificate: Certificate) -> None:
         settings |= {"server": "localhost", "port": server.port, "ca_file": str(certificate.certificate)}
         settings |= {"pool_size": 1, "timeout": SILENCE, "data_timeout": SILENCE}
         pool = SmtpPool(SmtpSettings(**settings), SystemClock(), waits=PROMPT_WAITS)
-        office = Office(pool, server, Notes())
-        assert (await office.send(body=b"x" * 70 + b"\r\n" * 100_000)).verdict is Verdict.ACCEPTED
+        harness = PoolHarness(pool, server, Notes())
+        assert (await harness.send(body=b"x" * 70 + b"\r\n" * 100_000)).verdict is Verdict.ACCEPTED
         server.rule("RCPT", reply="550 5.1.1 unknown", times=1)
-        assert (await office.send()).verdict is Verdict.FAILED
+        assert (await harness.send()).verdict is Verdict.FAILED
         server.rule("RCPT", hold=True, times=1)
-        assert (await office.send()).verdict is Verdict.RETRY
+        assert (await harness.send()).verdict is Verdict.RETRY
         server.rule("DOT", drop=True, reset=True, times=1)
-        assert (await office.send()).verdict is Verdict.UNKNOWN
-        assert (await office.send(before_data=Marker(False))).verdict is Verdict.NOT_SENT
+        assert (await harness.send()).verdict is Verdict.UNKNOWN
+        assert (await harness.send(before_data=Marker(False))).verdict is Verdict.NOT_SENT
         held = server.rule("DATA", hold=True, times=1)
-        sending = asyncio.ensure_future(office.send())
+        sending = asyncio.ensure_future(harness.send())
         await server.until(lambda: held.seen == 1)
         sending.cancel()
         await asyncio.wait({sending})
         assert sending.cancelled()
-        assert (await office.send()).verdict is Verdict.ACCEPTED
-        assert office.accepted == ["<1@example.org>", "<7@example.org>"]
+        assert (await harness.send()).verdict is Verdict.ACCEPTED
+        assert harness.accepted == ["<1@example.org>", "<7@example.org>"]
         assert await pool.close(5) == 0
         await server.until(lambda: not server.open_connections)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.notifier.smtp.office import Marker
+from tests.integration.notifier.smtp.pool_harness import Marker
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.scripted_smtp.__main__ import configure
 from tests.support.waiting import eventually

@@ -1,0 +1,156 @@
+"""The notifier's parts one by one, for tests that call or hold each by itself."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from random import Random
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tests.integration.notifier.ledger.support import SENDER, NotifierTables, received, settings_for
+from tests.support.scripted_smtp import ScriptedSmtp
+
+from taskbell.clock import SystemClock
+from taskbell.contracts import MailingDue, OverdueDue, SendBatch
+from taskbell.database import Database
+from taskbell.gate import Gate
+from taskbell.health import Health
+from taskbell.metrics import Metrics
+from taskbell.outbox import Outbox
+from taskbell_notifier.delivery.compose import Letters
+from taskbell_notifier.delivery.ledger import Ledger
+from taskbell_notifier.delivery.sender import Sender
+from taskbell_notifier.delivery.sweeper import Sweeper
+from taskbell_notifier.mail.headers import parse_sender
+from taskbell_notifier.mail.mime import MailWriter
+from taskbell_notifier.mail.render import Renderer
+from taskbell_notifier.metrics import Measures
+from taskbell_notifier.planning.completion import Completion
+from taskbell_notifier.planning.mailings import Mailings
+from taskbell_notifier.planning.planner import Planner
+from taskbell_notifier.repository.contents import Material
+from taskbell_notifier.repository.planning import Planning
+from taskbell_notifier.smtp.breaker import Waits
+from taskbell_notifier.smtp.pool import SmtpPool
+from taskbell_notifier.smtp.settings import SmtpSettings
+
+LEASE = timedelta(seconds=30)
+PROMPT = Waits(first=0.02, longest=0.05, configuration=0.05)
+
+
+class NotifierParts:
+    """Planner, sender, sweeper and completion of one notifier, which do not run: tests call them."""
+
+    def __init__(self, database: Database, renderer: Renderer, **given: Any) -> None:
+        self.settings = settings_for("postgresql://nobody@127.0.0.1:9/none", **given)
+        self.database = database
+        self.health = Health()
+        self.measures = Measures(Metrics())
+        self.gate = Gate("postgresql", database.ping, self.health)
+        self.outbox = Outbox("notifier")
+        self.completion = Completion(database, gate=self.gate, outbox=self.outbox)
+        self.wanted = asyncio.Event()
+        self.mailings = Mailings(
+            database, expiry=self.settings.expiry, planning=self.wanted, completion=self.completion.wanted
+        )
+        self.planner = Planner(
+            database,
+            Planning(database.app),
+            gate=self.gate,
+            outbox=self.outbox,
+            measures=self.measures,
+            zone=self.settings.timezone,
+            expiry=self.settings.expiry,
+            on_planned=self.completion.wanted.set,
+        )
+        self._renderer = renderer
+        self._gates: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
+
+    async def start(self, event: MailingDue | None = None, message_id: str = "m1", **envelope: Any) -> None:
+        """Handles a mailing's event."""
+        await self.mailings.start([received(event or OverdueDue(), message_id, **envelope)])
+
+    async def plan(self, event: MailingDue | None = None, message_id: str = "m1") -> None:
+        """Handles a mailing's event, and plans the mailing to its end."""
+        await self.start(event, message_id)
+        while await self.planner.plan_page():
+            pass
+
+    def add_sender(self, server: ScriptedSmtp, **smtp: Any) -> Sender:
+        """Makes a sender with a pool of its own, for that server."""
+        settings = SmtpSettings(
+            **{"server": "127.0.0.1", "port": server.port, "local_hostname": "tests.example.org", "pool_size": 2} | smtp
+        )
+        self.pool = SmtpPool(settings, SystemClock(), waits=PROMPT)
+        self.ledger = Ledger(
+            self.database,
+            gate=self.gate,
+            outbox=self.outbox,
+            measures=self.measures,
+            lease=LEASE,
+            data=timedelta(seconds=settings.data_timeout),
+            domain="example.org",
+            hold=self.settings.unknown_policy == "hold",
+            sessions=lambda: self.pool.busy,
+            on_ended=self.completion.wanted.set,
+        )
+        self.sender = Sender(
+            self.database,
+            Material(self.database.app),
+            self.ledger,
+            Letters(self._renderer, MailWriter(parse_sender(SENDER)), None, ZoneInfo("UTC")),
+            self.pool,
+            SystemClock(),
+            Random(1),
+            sessions=settings.pool_size,
+            suppress=self.settings.mail_suppress_send,
+        )
+        return self.sender
+
+    async def send(self, ids: Sequence[int] | None = None) -> None:
+        """Handles a batch message with these rows, by default with all open ones."""
+        if ids is None:
+            async with self.database.transaction() as tx:
+                rows = await tx.rows("SELECT id FROM taskbell.delivery WHERE ended_at IS NULL ORDER BY id LIMIT 100")
+            ids = [row.id for row in rows]
+        if ids:
+            await self.sender.send([received(SendBatch(delivery_ids=tuple(ids)))])
+
+    def sweeper(self, *, idle: bool = True, paused: bool = False, judges: bool = True) -> Sweeper:
+        """Makes a sweeper; with `judges`, PostgreSQL has answered for a full lease."""
+        sending = Gate("smtp", self.database.ping, self.health)
+        if not paused:
+            sending._open.set()
+        return Sweeper(
+            self.database,
+            gate=self.gate,
+            sending=sending,
+            outbox=self.outbox,
+            measures=self.measures,
+            idle=lambda _: idle,
+            lease=timedelta(0) if judges else LEASE,
+            hold=self.settings.unknown_policy == "hold",
+            on_ended=self.completion.wanted.set,
+        )
+
+    async def open_gate(self) -> None:
+        """Opens PostgreSQL's gate, which is probed from now on."""
+        self._gates.append(asyncio.create_task(self.gate.run(self._stop)))
+        await self.gate.wait_open()
+
+    async def close(self) -> None:
+        """Ends what was started, and closes pool, sender and ledger."""
+        self._stop.set()
+        await asyncio.gather(*self._gates)
+        if hasattr(self, "sender"):
+            await self.pool.close(0)
+            await self.sender.close()
+            await self.ledger.close()
+
+
+async def planned(tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, *users: int, **smtp: Any) -> None:
+    """Plans an overdue mail for each of these users, by default for user 1, and adds a sender."""
+    await tables.late_people(*(users or (1,)))
+    await parts.plan()
+    parts.add_sender(server, **smtp)
