@@ -32,6 +32,7 @@ from taskbell_notifier.smtp.replies import Loss, Reply
 from tests.chaos.support.plan import Plan
 from tests.chaos.support.stepped_notifier import GO_ON, At, Conversation, SteppedNotifier
 from tests.integration.notifier.ledger.support import NotifierTables, settings_for
+from tests.support.kinds import KINDS
 from tests.support.virtual_clock import VirtualClock
 
 Answer = TypeVar("Answer")
@@ -89,7 +90,7 @@ class SharedByExamples:
             await clock.install()
             tables = NotifierTables(Database.connect(settings_for(url), name="states"))
             await tables.late_people(*range(1, PEOPLE + 1))
-            return cls(runner, tables, clock, Renderer(Links("https://app.example.org")))
+            return cls(runner, tables, clock, Renderer(KINDS, Links("https://app.example.org")))
 
         return runner.run(open_())
 

@@ -17,6 +17,7 @@ from taskbell_notifier.mail.render import Renderer
 from tests.chaos.support import fences
 from tests.integration.notifier.ledger.notifier_parts import NotifierParts
 from tests.integration.notifier.ledger.support import NotifierTables, settings_for
+from tests.support.kinds import KINDS
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
@@ -40,7 +41,7 @@ async def server() -> AsyncIterator[ScriptedSmtp]:
 async def make_parts(tables: NotifierTables, server: ScriptedSmtp) -> AsyncIterator[MakeParts]:
     """Notifiers with a sender each, closed after the test."""
     made: list[NotifierParts] = []
-    renderer = Renderer(Links("https://app.example.org"))
+    renderer = Renderer(KINDS, Links("https://app.example.org"))
 
     def make() -> NotifierParts:
         made.append(NotifierParts(tables.database, renderer))

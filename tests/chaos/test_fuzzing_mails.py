@@ -13,16 +13,17 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 
-from taskbell.contracts import MailKind
-from taskbell_notifier.domain import MAILINGS, SELECT, Recipient, Task
+from taskbell.kinds import AssignedTasks, Kind, Recipient, Task
+from taskbell_notifier.domain import found
 from taskbell_notifier.mail import clean
+from taskbell_notifier.mail.figures import read_report
 from taskbell_notifier.mail.headers import parse_sender, valid_address
 from taskbell_notifier.mail.links import Links
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Rendered, Renderer
-from taskbell_notifier.mail.report import read_report
 from tests.chaos.support.fuzzing import fuzz
 from tests.chaos.support.plan import Plan
+from tests.support.kinds import KINDS, MAILINGS, REPORT, TEST, name
 from tests.unit.notifier.mail import reading
 from tests.unit.notifier.mail.samples import BERLIN, FRIDAY_EIGHT, HOSTILE_TITLES, LANGUAGES, REPORT_DATE
 
@@ -107,21 +108,20 @@ class Press:
     """Makes mails of all kinds."""
 
     def __init__(self, unsubscribe_url: str | None) -> None:
-        self.renderer = Renderer(Links("https://tasks.example.org"))
+        self.renderer = Renderer(KINDS, Links("https://tasks.example.org"))
         self.writer = MailWriter(parse_sender("Taskbell <bell@example.org>"))
         self.url = unsubscribe_url
 
-    def mailing(self, kind: MailKind, locale: str, name: str, found: list[Task]) -> Rendered | None:
+    def mailing(self, kind: Kind, locale: str, name: str, tasks: list[Task]) -> Rendered | None:
         """None: with these tasks there is nothing to say."""
-        selection = SELECT[kind](found, FRIDAY_EIGHT)
-        if selection is None:
+        assert isinstance(kind.what, AssignedTasks)
+        content = found(kind.what, tasks, FRIDAY_EIGHT)
+        if content is None:
             return None
         person = Recipient(7, name, "ana@example.org", BERLIN, locale)
-        return self.renderer.mailing(
-            kind, person, selection, occurrence=FRIDAY_EIGHT, now=FRIDAY_EIGHT, unsubscribe_url=self.url
-        )
+        return self.renderer.render(kind, person, content, at=FRIDAY_EIGHT, now=FRIDAY_EIGHT, unsubscribe_url=self.url)
 
-    def written(self, kind: MailKind, rendered: Rendered, name: str) -> bytes:
+    def written(self, kind: Kind, rendered: Rendered, name: str) -> bytes:
         to = valid_address("ana@example.org", name)
         assert to is not None
         message_id = self.writer.message_id(kind, 4711)
@@ -134,7 +134,7 @@ def press() -> Press:
     return Press(URL)
 
 
-def check_bytes(kind: MailKind, raw: bytes, rendered: Rendered) -> None:
+def check_bytes(kind: Kind, raw: bytes, rendered: Rendered) -> None:
     """On the wire: exactly our headers, one recipient, two parts, lines that end as they must and are short enough."""
     assert raw.isascii()
     assert raw.count(b"\r") == raw.count(b"\n") == raw.count(b"\r\n")
@@ -165,10 +165,8 @@ def tags(html: str) -> list[tuple[str, dict[str, str]]]:
     return [(element.tag, element.attributes) for element in reading.read(html).all()]
 
 
-@pytest.mark.parametrize("kind", MAILINGS)
-def test_no_word_from_outside_changes_the_form_of_a_mailing(
-    press: Press, plan: Plan, seed: int, kind: MailKind
-) -> None:
+@pytest.mark.parametrize("kind", MAILINGS, ids=name)
+def test_no_word_from_outside_changes_the_form_of_a_mailing(press: Press, plan: Plan, seed: int, kind: Kind) -> None:
     def attack(found: list[Task], name: str, locale: str) -> None:
         rendered = press.mailing(kind, locale, name, found)
         if rendered is None:
@@ -190,15 +188,14 @@ def tame(task: Task) -> Task:
     return Task(task.id, harmless(task.title) or "", harmless(task.project), task.status, priority, task.due_date, None)
 
 
-@pytest.mark.parametrize("kind", [MailKind.REPORT, MailKind.TEST])
+@pytest.mark.parametrize("kind", [REPORT, TEST], ids=name)
 def test_no_word_from_outside_changes_the_form_of_a_report_or_a_test_mail(
-    press: Press, plan: Plan, seed: int, kind: MailKind
+    press: Press, plan: Plan, seed: int, kind: Kind
 ) -> None:
     def made(body: dict[str, Any], name: str, locale: str) -> Rendered:
         person = Recipient(None, name, "ana@example.org", BERLIN, locale)
-        if kind is MailKind.TEST:
-            return press.renderer.test(person, now=FRIDAY_EIGHT)
-        return press.renderer.report(person, read_report(REPORT_DATE, FRIDAY_EIGHT, body), now=FRIDAY_EIGHT)
+        content = None if kind is TEST else read_report(REPORT_DATE, FRIDAY_EIGHT, body)
+        return press.renderer.render(kind, person, content, at=FRIDAY_EIGHT, now=FRIDAY_EIGHT)
 
     def attack(body: dict[str, Any], name: str, locale: str) -> None:
         rendered = made(body, name, locale)

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import pytest
 
-from taskbell.contracts import MailKind
 from taskbell_notifier.lifecycle import (
     CUT_OFFS,
     HOLD,
@@ -37,7 +36,7 @@ MINUTE = timedelta(minutes=1)
 ROW = Claimed(
     id=7,
     mailing_id=3,
-    kind=MailKind.OVERDUE,
+    kind="overdue",
     user_id=5,
     address=None,
     at=T,

@@ -4,8 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.support.kinds import FOREIGN, KINDS, WEEKLY, Kinds
 
-from taskbell.contracts import MailKind
 from taskbell.errors import SettingsError
 from taskbell.settings import load
 from taskbell_notifier.settings import NotifierSettings
@@ -52,21 +52,21 @@ def test_a_sender_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults_are_those_of_the_mail_page() -> None:
     found = settings()
     assert (found.smtp.pool_size, found.smtp.timeout, found.smtp.data_timeout) == (8, 30.0, 600.0)
-    assert found.expiry == {
-        MailKind.REMINDER: timedelta(hours=12),
-        MailKind.OVERDUE: timedelta(hours=12),
-        MailKind.WEEKLY: timedelta(hours=48),
-        MailKind.REPORT: timedelta(hours=4),
-        MailKind.TEST: timedelta(hours=4),
+    assert found.expiry(KINDS) == {
+        "reminder": timedelta(hours=12),
+        "overdue": timedelta(hours=12),
+        "weekly": timedelta(hours=48),
+        "report": timedelta(hours=4),
+        "test": timedelta(hours=4),
     }
     assert (found.unknown_policy, found.lease) == ("resend", timedelta(minutes=2))
 
 
 def test_a_former_key_may_have_commas_in_it() -> None:
-    token = settings(secret_key="s3cret,with-comma").unsubscriber.token(7, MailKind.WEEKLY)  # type: ignore[union-attr]
-    rotated = settings(secret_key="new", secret_key_former="s3cret,with-comma").unsubscriber
+    token = settings(secret_key="s3cret,with-comma").unsubscriber(KINDS).token(7, WEEKLY)  # type: ignore[union-attr]
+    rotated = settings(secret_key="new", secret_key_former="s3cret,with-comma").unsubscriber(KINDS)
     assert rotated is not None
-    assert rotated.read(token) == (7, MailKind.WEEKLY)
+    assert rotated.read(token) == (7, "weekly")
 
 
 def test_report_recipients_are_split() -> None:
@@ -82,9 +82,19 @@ def test_an_empty_variable_is_not_set(name: str) -> None:
 
 
 def test_links_made_with_a_former_key_still_work() -> None:
-    token = settings(secret_key="old").unsubscriber.token(7, MailKind.WEEKLY)  # type: ignore[union-attr]
-    rotated = settings(secret_key="new", secret_key_former="older, old").unsubscriber
+    token = settings(secret_key="old").unsubscriber(KINDS).token(7, WEEKLY)  # type: ignore[union-attr]
+    rotated = settings(secret_key="new", secret_key_former="older, old").unsubscriber(KINDS)
     assert rotated is not None
-    assert rotated.read(token) == (7, MailKind.WEEKLY)
-    assert settings(secret_key="new").unsubscriber.read(token) is None  # type: ignore[union-attr]
-    assert settings().unsubscriber is None
+    assert rotated.read(token) == (7, "weekly")
+    assert settings(secret_key="new").unsubscriber(KINDS).read(token) is None  # type: ignore[union-attr]
+    assert settings().unsubscriber(KINDS) is None
+
+
+def test_a_packages_kind_has_its_own_expiry_and_its_own_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = Kinds([*KINDS.values(), FOREIGN])
+    assert settings().expiry(kinds)["stand_up"] == FOREIGN.expiry
+    monkeypatch.setenv("MAIL_EXPIRY_HOURS_STAND_UP", "2")
+    assert settings().expiry(kinds)["stand_up"] == timedelta(hours=2)
+    monkeypatch.setenv("MAIL_EXPIRY_HOURS_STAND_UP", "soon")
+    with pytest.raises(SettingsError, match="MAIL_EXPIRY_HOURS_STAND_UP"):
+        settings().expiry(kinds)

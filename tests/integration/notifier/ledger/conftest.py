@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 from tests.integration.notifier.ledger.notifier_parts import NotifierParts
 from tests.integration.notifier.ledger.support import NotifierTables, settings_for
+from tests.support.kinds import KINDS
 from tests.support.scripted_smtp import ScriptedSmtp
 
 from taskbell.database import Database
@@ -30,7 +31,7 @@ async def tables(database: Database) -> NotifierTables:
 
 @pytest.fixture(scope="session")
 def renderer() -> Renderer:
-    return Renderer(Links("https://app.example.org"))
+    return Renderer(KINDS, Links("https://app.example.org"))
 
 
 @pytest_asyncio.fixture

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from tests.integration.notifier.ledger.notifier_parts import NotifierParts
 from tests.integration.notifier.ledger.support import DAY, HOUR, NotifierTables
+from tests.support.kinds import OVERDUE, REMINDER, WEEKLY
 from tests.support.waiting import eventually
 
 from taskbell import gate as gate_module
-from taskbell.contracts import MailingDue, MailKind, OverdueDue, ReminderDue, SendBatch, WeeklyDue
+from taskbell.contracts import MailingDue, OverdueDue, ReminderDue, SendBatch, WeeklyDue
+from taskbell.kinds import Kind
 from taskbell_notifier.domain import SELECT, Task
 from taskbell_notifier.planning import planner as planner_module
 
@@ -325,13 +327,13 @@ def random_task(rng: random.Random, number: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("kind", "event"),
-    [(MailKind.REMINDER, ReminderDue), (MailKind.OVERDUE, OverdueDue), (MailKind.WEEKLY, WeeklyDue)],
+    [(REMINDER, ReminderDue), (OVERDUE, OverdueDue), (WEEKLY, WeeklyDue)],
 )
 @pytest.mark.parametrize("listed", [False, True])
 async def test_the_statement_plans_exactly_whom_the_domain_has_something_to_say_to(
     tables: NotifierTables,
     make_parts: Callable[..., NotifierParts],
-    kind: MailKind,
+    kind: Kind,
     event: type[MailingDue],
     listed: bool,
 ) -> None:

@@ -14,11 +14,11 @@ import pytest
 from starlette.applications import Starlette
 from tests.integration.notifier.ledger.support import NotifierTables, running, settings_for
 from tests.support.inbox import Inbox
+from tests.support.kinds import KINDS, WEEKLY
 from tests.support.management import Management
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
-from taskbell.contracts import MailKind
 from taskbell.http import operations
 from taskbell_notifier.unsubscribe.tokens import Unsubscriber
 
@@ -168,7 +168,7 @@ async def test_public_port_splits_the_unsubscribe_page_off(
         server.bind()
         stop = asyncio.Event()
         serving = asyncio.create_task(server.run(stop))
-        token = Unsubscriber("a secret of the tests").token(1, MailKind.WEEKLY)
+        token = Unsubscriber(KINDS, "a secret of the tests").token(1, WEEKLY)
         async with httpx.AsyncClient(trust_env=False) as client:
 
             async def answers() -> int:

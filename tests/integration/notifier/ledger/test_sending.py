@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from tests.integration.notifier.ledger.notifier_parts import NotifierParts, planned
 from tests.integration.notifier.ledger.support import DAY, HOUR, NotifierTables, received
+from tests.support.kinds import OVERDUE, WEEKLY
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
-from taskbell.contracts import MailKind, OverdueDue, ReminderDue, SendBatch, WeeklyDue
+from taskbell.contracts import OverdueDue, ReminderDue, SendBatch, WeeklyDue
 from taskbell.errors import DatabaseUnavailable
 from taskbell_notifier.domain import Overdue, Weekly
 from taskbell_notifier.repository import deliveries
@@ -189,8 +190,8 @@ async def test_what_is_loaded_for_one_person_does_not_grow_with_that_persons_tas
     )
     material = Material(tables.database.app)
     async with tables.database.transaction() as tx:
-        overdue = (await material.selections(tx, MailKind.OVERDUE, tables.now, [1]))[1]
-        weekly = (await material.selections(tx, MailKind.WEEKLY, tables.now, [1]))[1]
+        overdue = (await material.selections(tx, OVERDUE, tables.now, [1]))[1]
+        weekly = (await material.selections(tx, WEEKLY, tables.now, [1]))[1]
     assert isinstance(overdue, Overdue)
     assert (len(overdue.tasks), overdue.more) == (25, 1975)
     assert isinstance(weekly, Weekly)

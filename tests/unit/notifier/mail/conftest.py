@@ -1,4 +1,5 @@
 import pytest
+from tests.support.kinds import KINDS
 
 from taskbell_notifier.mail.headers import parse_sender
 from taskbell_notifier.mail.links import Links
@@ -8,13 +9,13 @@ from taskbell_notifier.mail.render import Renderer
 
 @pytest.fixture(scope="session")
 def renderer() -> Renderer:
-    return Renderer(Links("https://app.example.com"))
+    return Renderer(KINDS, Links("https://app.example.com"))
 
 
 @pytest.fixture(scope="session")
 def linkless() -> Renderer:
     """A renderer that does not know where the web app is."""
-    return Renderer(Links())
+    return Renderer(KINDS, Links())
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,14 @@ from email.parser import BytesParser
 from email.policy import default
 from zoneinfo import ZoneInfo
 
-from taskbell.contracts import MailKind
-from taskbell_notifier.domain import SELECT, Recipient, Task
+from tests.support.kinds import OVERDUE, REMINDER, REPORT, TEST, WEEKLY
+
+from taskbell.kinds import AssignedTasks, Found, Kind, Recipient, Task
+from taskbell_notifier.domain import found
+from taskbell_notifier.mail.figures import ReportFigures, read_report
 from taskbell_notifier.mail.headers import valid_address
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Rendered, Renderer
-from taskbell_notifier.mail.report import read_report
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FRIDAY_EIGHT = datetime(2026, 11, 20, 7, 0, tzinfo=UTC)
@@ -104,7 +106,7 @@ REPORT_DATE = date(2026, 11, 22)
 
 def mailing(
     renderer: Renderer,
-    kind: MailKind,
+    kind: Kind,
     tasks: list[Task],
     recipient: Recipient | None = None,
     *,
@@ -113,16 +115,34 @@ def mailing(
     unsubscribe_url: str | None = UNSUBSCRIBE_URL,
 ) -> Rendered:
     """What the notifier renders for somebody with these tasks."""
-    selection = SELECT[kind](tasks, at)
-    assert selection is not None, "these tasks give nothing to say"
-    return renderer.mailing(
-        kind, recipient or ana(), selection, occurrence=at, now=now or at, unsubscribe_url=unsubscribe_url
+    return renderer.render(
+        kind, recipient or ana(), content_of(kind, tasks, at), at=at, now=now or at, unsubscribe_url=unsubscribe_url
     )
+
+
+def content_of(kind: Kind, tasks: list[Task], at: datetime = FRIDAY_EIGHT) -> Found:
+    """What these tasks give to say."""
+    assert isinstance(kind.what, AssignedTasks)
+    content = found(kind.what, tasks, at)
+    assert content is not None, "these tasks give nothing to say"
+    return content
+
+
+def a_test_mail(renderer: Renderer, recipient: Recipient, now: datetime = FRIDAY_EIGHT) -> Rendered:
+    """The mail that proves that mail works."""
+    return renderer.render(TEST, recipient, None, at=now, now=now)
+
+
+def a_report(
+    renderer: Renderer, recipient: Recipient, figures: ReportFigures, now: datetime = FRIDAY_EIGHT
+) -> Rendered:
+    """The daily report."""
+    return renderer.render(REPORT, recipient, figures, at=now, now=now)
 
 
 def of_kind(
     renderer: Renderer,
-    kind: MailKind,
+    kind: Kind,
     locale: str = "en",
     *,
     title: str | None = None,
@@ -131,9 +151,9 @@ def of_kind(
 ) -> Rendered:
     """A mail of any kind; `count` tasks, all of that title where one is given."""
     changes: dict[str, object] = {} if title is None else {"title": title, "project": title}
-    if kind is MailKind.TEST:
-        return renderer.test(ana(locale, name="Ana" if title is None else title), now=FRIDAY_EIGHT)
-    if kind is MailKind.REPORT:
+    if kind is TEST:
+        return a_test_mail(renderer, ana(locale, name="Ana" if title is None else title))
+    if kind is REPORT:
         body = dict(REPORT_BODY)
         if title is not None:
             body["by_status"] = {title: 1}
@@ -143,13 +163,12 @@ def of_kind(
             body["oldest_overdue"] = [
                 {"id": 1, "title": title, "project": title, "due_date": "2026-10-02T10:00:00Z"}
             ] * 9
-        return renderer.report(
-            ana(locale, user_id=None, name=""), read_report(REPORT_DATE, FRIDAY_EIGHT, body), now=FRIDAY_EIGHT
-        )
-    make: dict[MailKind, Callable[[int], list[Task]]] = {
-        MailKind.REMINDER: lambda n: [due_in(0.5 + n % 20, n, **changes)],
-        MailKind.OVERDUE: lambda n: [due_in(-7.5 * n, n, **changes)],
-        MailKind.WEEKLY: lambda n: [
+        figures = read_report(REPORT_DATE, FRIDAY_EIGHT, body)
+        return a_report(renderer, ana(locale, user_id=None, name=""), figures)
+    make: dict[Callable[[int], list[Task]]] = {
+        REMINDER: lambda n: [due_in(0.5 + n % 20, n, **changes)],
+        OVERDUE: lambda n: [due_in(-7.5 * n, n, **changes)],
+        WEEKLY: lambda n: [
             due_in(7 * n, 3 * n, **changes),
             due_in(-30 * n, 3 * n + 1, **changes),
             done_before(n, 3 * n + 2, **changes),
@@ -160,7 +179,7 @@ def of_kind(
     return mailing(renderer, kind, tasks, person, unsubscribe_url=unsubscribe_url)
 
 
-def written(writer: MailWriter, kind: MailKind, rendered: Rendered, unsubscribe_url: str | None = None) -> bytes:
+def written(writer: MailWriter, kind: Kind, rendered: Rendered, unsubscribe_url: str | None = None) -> bytes:
     """The bytes of that mail to Ana."""
     return writer.write(
         kind,

@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.support.kinds import KINDS, OVERDUE, REMINDER, REPORT, TEST, WEEKLY, name
 from tests.unit.notifier.mail.samples import (
     FRIDAY_EIGHT,
     a_task,
+    a_test_mail,
     ana,
     done_before,
     due_in,
@@ -15,12 +17,10 @@ from tests.unit.notifier.mail.samples import (
     of_kind,
 )
 
-from taskbell.contracts import MailKind
-from taskbell_notifier.domain import Overdue, Reminder, Weekly, select_overdue
+from taskbell.kinds import Found, Kind, Listed
+from taskbell_notifier.kinds.table import OWN
 from taskbell_notifier.mail.links import Links
 from taskbell_notifier.mail.render import Renderer
-
-REMINDER, OVERDUE, WEEKLY = MailKind.REMINDER, MailKind.OVERDUE, MailKind.WEEKLY
 
 
 def titles(text: str) -> list[str]:
@@ -126,9 +126,7 @@ def test_a_date_at_the_edge_of_the_calendar_is_shown_in_utc(renderer: Renderer, 
 
 def test_what_is_not_due_yet_is_not_called_overdue_days(renderer: Renderer):
     ahead = FRIDAY_EIGHT + timedelta(days=2)  # an overdue mailing asked for with a time that lies ahead
-    selection = select_overdue([due_in(5)], ahead)
-    assert isinstance(selection, Overdue)
-    rendered = renderer.mailing(OVERDUE, ana(), selection, occurrence=ahead, now=FRIDAY_EIGHT)
+    rendered = mailing(renderer, OVERDUE, [due_in(5)], at=ahead, now=FRIDAY_EIGHT)
     assert "Fri, 20 Nov, 13:00 (in 5 hours)" in rendered.text
     assert "was due" not in rendered.text
 
@@ -136,7 +134,7 @@ def test_what_is_not_due_yet_is_not_called_overdue_days(renderer: Renderer):
 @pytest.mark.parametrize(("kind", "hours"), [(REMINDER, 0.5), (OVERDUE, -20)], ids=["reminder", "overdue"])
 @pytest.mark.parametrize(("count", "more"), [(25, None), (26, "and 1 more"), (37, "and 12 more")])
 def test_at_most_25_tasks_are_listed_and_the_others_counted_with_a_link(
-    renderer: Renderer, kind: MailKind, hours: float, count: int, more: str | None
+    renderer: Renderer, kind: Kind, hours: float, count: int, more: str | None
 ):
     rendered = mailing(renderer, kind, [due_in(hours, number) for number in range(1, count + 1)])
     assert rendered.subject.startswith(f"{count} ")
@@ -152,14 +150,15 @@ def test_at_most_25_tasks_are_listed_and_the_others_counted_with_a_link(
 
 def test_tasks_that_were_only_counted_are_counted(renderer: Renderer):
     task = due_in(-1, 1)
-    selections = {
-        REMINDER: Reminder((due_in(1, 1),), more=1_499),
-        OVERDUE: Overdue((task,), more=1_499),
-        WEEKLY: Weekly(3, 4, 5, (task,), (due_in(1, 2),), more_overdue=99, more_upcoming=199),
+    week = {"overdue": Listed((task,), 99), "upcoming": Listed((due_in(1, 2),), 199)}
+    contents = {
+        REMINDER: Found({"tasks": Listed((due_in(1, 1),), more=1_499)}, {}),
+        OVERDUE: Found({"tasks": Listed((task,), more=1_499)}, {}),
+        WEEKLY: Found(week, {"pending": 3, "in_progress": 4, "completed": 5}),
     }
     rendered = {
-        kind: renderer.mailing(kind, ana(), selection, occurrence=FRIDAY_EIGHT, now=FRIDAY_EIGHT)
-        for kind, selection in selections.items()
+        kind: renderer.render(kind, ana(), content, at=FRIDAY_EIGHT, now=FRIDAY_EIGHT)
+        for kind, content in contents.items()
     }
     assert rendered[REMINDER].subject == "1,500 tasks due in the next 24 hours"
     assert rendered[OVERDUE].subject == "1,500 overdue tasks"
@@ -214,25 +213,25 @@ def test_an_empty_week_says_that_nothing_is_due(renderer: Renderer):
     assert "Longest overdue" not in rendered.text
 
 
-@pytest.mark.parametrize("kind", MailKind)
+@pytest.mark.parametrize("kind", OWN, ids=name)
 @pytest.mark.parametrize(
-    ("zone", "name"),
+    ("zone", "words"),
     [
         ("Europe/Berlin", "Central European Standard Time (Europe/Berlin)"),
         ("Asia/Kolkata", "GMT+05:30 (Asia/Kolkata)"),
         ("UTC", "Coordinated Universal Time (UTC)"),
     ],
 )
-def test_the_zone_is_named_once(renderer: Renderer, kind: MailKind, zone: str, name: str):
+def test_the_zone_is_named_once(renderer: Renderer, kind: Kind, zone: str, words: str):
     person = ana(zone=ZoneInfo(zone))
-    if kind is MailKind.TEST:
-        rendered = renderer.test(person, now=FRIDAY_EIGHT)
-    elif kind is MailKind.REPORT:
+    if kind is TEST:
+        rendered = a_test_mail(renderer, person)
+    elif kind is REPORT:
         rendered = of_kind(renderer, kind)
-        name = "Central European Standard Time (Europe/Berlin)"
+        words = "Central European Standard Time (Europe/Berlin)"
     else:
         rendered = mailing(renderer, kind, [due_in(1), due_in(-1, 2)], person)
-    assert rendered.text.count(name) == rendered.html.count(name) == 1
+    assert rendered.text.count(words) == rendered.html.count(words) == 1
 
 
 def test_times_are_those_of_the_recipients_zone(renderer: Renderer):
@@ -253,7 +252,7 @@ def test_times_are_those_of_the_recipients_zone(renderer: Renderer):
         (WEEKLY, "Unsubscribe from weekly summaries"),
     ],
 )
-def test_the_footer_tells_why_how_to_stop_and_who_sends(renderer: Renderer, kind: MailKind, label: str):
+def test_the_footer_tells_why_how_to_stop_and_who_sends(renderer: Renderer, kind: Kind, label: str):
     rendered = of_kind(renderer, kind)
     footer = rendered.text.partition("\n-- \n")[2]
     assert footer.startswith("You get this mail ")
@@ -264,8 +263,8 @@ def test_the_footer_tells_why_how_to_stop_and_who_sends(renderer: Renderer, kind
     assert "nsubscribe" not in without.html
 
 
-@pytest.mark.parametrize("kind", MailKind)
-def test_without_the_apps_address_a_mail_has_no_links_and_reads_well(linkless: Renderer, kind: MailKind):
+@pytest.mark.parametrize("kind", OWN, ids=name)
+def test_without_the_apps_address_a_mail_has_no_links_and_reads_well(linkless: Renderer, kind: Kind):
     rendered = of_kind(linkless, kind, unsubscribe_url=None, count=30)
     assert "http" not in rendered.text
     assert "<a " not in rendered.html
@@ -274,11 +273,11 @@ def test_without_the_apps_address_a_mail_has_no_links_and_reads_well(linkless: R
 
 
 def test_the_pattern_of_task_links_can_be_changed():
-    renderer = Renderer(Links("https://app.example.com/", "{app_url}/t?open={id}&from=mail"))
+    renderer = Renderer(KINDS, Links("https://app.example.com/", "{app_url}/t?open={id}&from=mail"))
     rendered = mailing(renderer, OVERDUE, [due_in(-1, 5)])
     assert "https://app.example.com/t?open=5&from=mail" in rendered.text
     assert "https://app.example.com/t?open=5&amp;from=mail" in rendered.html
-    apart = Renderer(Links(None, "https://other.example/{id}"))
+    apart = Renderer(KINDS, Links(None, "https://other.example/{id}"))
     assert "https://other.example/5" in mailing(apart, OVERDUE, [due_in(-1, 5)]).text
 
 
@@ -300,16 +299,9 @@ def test_links_that_would_not_be_absolute_are_refused_at_start(app_url: str, pat
         Links(app_url, pattern)
 
 
-def test_a_mailing_of_one_kind_cannot_say_what_belongs_to_another(renderer: Renderer):
-    selection = select_overdue([due_in(-1)], FRIDAY_EIGHT)
-    assert selection is not None
-    with pytest.raises(TypeError, match="weekly does not say Overdue"):
-        renderer.mailing(WEEKLY, ana(), selection, occurrence=FRIDAY_EIGHT, now=FRIDAY_EIGHT)
-
-
 def test_a_product_may_carry_another_name():
-    renderer = Renderer(Links(), product="Tasks & <Co>")
-    rendered = renderer.test(ana(), now=FRIDAY_EIGHT)
+    renderer = Renderer(KINDS, Links(), product="Tasks & <Co>")
+    rendered = a_test_mail(renderer, ana())
     assert rendered.subject == "Test mail from Tasks & <Co>"
     assert "Tasks &amp; &lt;Co&gt;" in rendered.html
     assert "Written on Fri, 20 Nov 2026, 08:00." in rendered.text

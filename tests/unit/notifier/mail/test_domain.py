@@ -4,55 +4,53 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.support.kinds import KINDS, OVERDUE, REMINDER, REPORT, TEST, WEEKLY, name
 from tests.unit.notifier.mail.samples import BERLIN, FRIDAY_EIGHT, a_task, done_before, due_in
 
-from taskbell.contracts import MailKind
-from taskbell_notifier.domain import (
-    EXPIRY,
-    days_overdue,
-    expires_at,
-    period,
-    select_overdue,
-    select_reminder,
-    select_weekly,
-)
+from taskbell.kinds import AssignedTasks, Found, Kind, Task
+from taskbell_notifier.domain import calendar_period, days_overdue, found, has_to_be_told
+from taskbell_notifier.kinds.table import expires_at
 
 SECOND = timedelta(seconds=1) / timedelta(hours=1)
+
+
+def said(kind: Kind, tasks: list[Task]) -> Found | None:
+    assert isinstance(kind.what, AssignedTasks)
+    return found(kind.what, tasks, FRIDAY_EIGHT)
+
+
+def ids(content: Found | None, name: str = "tasks") -> list[int]:
+    assert content is not None
+    return [task.id for task in content.lists[name].tasks]
 
 
 def test_a_reminder_holds_open_tasks_from_t_to_just_before_a_day_later():
     inside = [due_in(0, 1), due_in(24 - SECOND, 2, status="in_progress")]
     outside = [due_in(-SECOND, 3), due_in(24, 4), a_task(5, due_date=None)]
-    selection = select_reminder([*outside, *inside], FRIDAY_EIGHT)
-    assert selection is not None
-    assert [task.id for task in selection.tasks] == [1, 2]
+    assert ids(said(REMINDER, [*outside, *inside])) == [1, 2]
 
 
 @pytest.mark.parametrize("status", ["done", "cancelled", "blocked", "PENDING", ""])
 def test_only_pending_and_in_progress_are_open(status: str):
-    assert select_reminder([due_in(1, status=status)], FRIDAY_EIGHT) is None
-    assert select_overdue([due_in(-1, status=status)], FRIDAY_EIGHT) is None
-    assert select_weekly([due_in(1, status=status)], FRIDAY_EIGHT) is None
+    assert said(REMINDER, [due_in(1, status=status)]) is None
+    assert said(OVERDUE, [due_in(-1, status=status)]) is None
+    assert said(WEEKLY, [due_in(1, status=status)]) is None
 
 
 def test_overdue_is_what_was_due_before_t_longest_first():
-    selection = select_overdue([due_in(-1, 1), due_in(-100, 2), due_in(0, 3), due_in(-SECOND, 4)], FRIDAY_EIGHT)
-    assert selection is not None
-    assert [task.id for task in selection.tasks] == [2, 1, 4]
+    assert ids(said(OVERDUE, [due_in(-1, 1), due_in(-100, 2), due_in(0, 3), due_in(-SECOND, 4)])) == [2, 1, 4]
 
 
 def test_tasks_due_at_the_same_moment_come_most_urgent_first_then_by_id():
     priorities = ["low", "someday", "urgent", None, "high", "urgent", "medium"]
     tasks = [due_in(1, number, priority=priority) for number, priority in enumerate(priorities, 1)]
-    selection = select_reminder(tasks, FRIDAY_EIGHT)
-    assert selection is not None
-    assert [task.id for task in selection.tasks] == [3, 6, 5, 7, 1, 2, 4]
+    assert ids(said(REMINDER, tasks)) == [3, 6, 5, 7, 1, 2, 4]
 
 
 def test_nothing_to_say_is_none():
-    assert select_reminder([], FRIDAY_EIGHT) is None
-    assert select_overdue([due_in(5)], FRIDAY_EIGHT) is None
-    assert select_weekly([done_before(24 * 7 + SECOND), a_task(2, status="cancelled")], FRIDAY_EIGHT) is None
+    assert said(REMINDER, []) is None
+    assert said(OVERDUE, [due_in(5)]) is None
+    assert said(WEEKLY, [done_before(24 * 7 + SECOND), a_task(2, status="cancelled")]) is None
 
 
 def test_a_week_counts_open_and_lately_completed_tasks_and_lists_by_date():
@@ -70,17 +68,33 @@ def test_a_week_counts_open_and_lately_completed_tasks_and_lists_by_date():
         a_task(10, status="done", completed_at=None),
         a_task(11, status="cancelled", completed_at=FRIDAY_EIGHT - timedelta(hours=1)),
     ]
-    week_of = select_weekly(tasks, FRIDAY_EIGHT)
-    assert week_of is not None
-    assert (week_of.pending, week_of.in_progress, week_of.completed) == (4, 1, 2)
-    assert [task.id for task in week_of.overdue] == [1]
-    assert [task.id for task in week_of.upcoming] == [2, 3]
+    week = said(WEEKLY, tasks)
+    assert week is not None
+    assert week.counts == {"pending": 4, "in_progress": 1, "completed": 2}
+    assert (ids(week, "overdue"), ids(week, "upcoming")) == ([1], [2, 3])
 
 
 def test_a_completed_task_alone_is_worth_a_weekly_mail():
-    week_of = select_weekly([done_before(5)], FRIDAY_EIGHT)
-    assert week_of is not None
-    assert (week_of.pending, week_of.completed, week_of.overdue, week_of.upcoming) == (0, 1, (), ())
+    week = said(WEEKLY, [done_before(5)])
+    assert week is not None
+    assert week.counts == {"pending": 0, "in_progress": 0, "completed": 1}
+    assert (ids(week, "overdue"), ids(week, "upcoming")) == ([], [])
+
+
+@pytest.mark.parametrize("kind", [REMINDER, OVERDUE, WEEKLY], ids=name)
+@pytest.mark.parametrize("hours", [-200, -1, 0, 23, 24, 200])
+@pytest.mark.parametrize("status", ["pending", "done", "blocked"])
+def test_somebody_is_planned_if_and_only_if_there_is_something_to_say(kind: Kind, hours: float, status: str):
+    completed = FRIDAY_EIGHT + timedelta(hours=hours) if status == "done" else None
+    tasks = [due_in(hours, status=status, completed_at=completed)]
+    assert isinstance(kind.who, tuple)
+    assert has_to_be_told(kind.who, tasks, FRIDAY_EIGHT) == (said(kind, tasks) is not None)
+
+
+def test_a_list_stops_at_its_limit_and_counts_the_others():
+    content = said(OVERDUE, [due_in(-n, n) for n in range(1, 31)])
+    assert content is not None
+    assert (len(content.lists["tasks"].tasks), content.lists["tasks"].more, content.lists["tasks"].total) == (25, 5, 30)
 
 
 @pytest.mark.parametrize(
@@ -118,21 +132,18 @@ def test_days_overdue_are_calendar_days_where_the_recipient_is(due: str, now: st
 )
 def test_a_period_is_the_local_date_or_the_monday_of_the_local_week(at: str, zone: str, day: str, week: str):
     moment = datetime.fromisoformat(at).replace(tzinfo=UTC)
-    assert period(MailKind.REMINDER, moment, ZoneInfo(zone)) == day
-    assert period(MailKind.OVERDUE, moment, ZoneInfo(zone)) == day
-    assert period(MailKind.WEEKLY, moment, ZoneInfo(zone)) == week
+    assert calendar_period(REMINDER, moment, ZoneInfo(zone)) == day
+    assert calendar_period(OVERDUE, moment, ZoneInfo(zone)) == day
+    assert calendar_period(WEEKLY, moment, ZoneInfo(zone)) == week
 
 
-@pytest.mark.parametrize("kind", [MailKind.REPORT, MailKind.TEST])
-def test_reports_and_test_mails_have_no_calendar_period(kind: MailKind):
+@pytest.mark.parametrize("kind", [REPORT, TEST], ids=name)
+def test_reports_and_test_mails_have_no_calendar_period(kind: Kind):
     with pytest.raises(ValueError, match="not planned by calendar"):
-        period(kind, FRIDAY_EIGHT, BERLIN)
+        calendar_period(kind, FRIDAY_EIGHT, BERLIN)
 
 
 def test_mails_expire_after_12_48_or_4_hours_unless_set_otherwise():
-    hours = {kind: (expires_at(kind, FRIDAY_EIGHT) - FRIDAY_EIGHT) / timedelta(hours=1) for kind in MailKind}
+    hours = {it.name: (expires_at(it, FRIDAY_EIGHT, {}) - FRIDAY_EIGHT) / timedelta(hours=1) for it in KINDS.values()}
     assert hours == {"reminder": 12, "overdue": 12, "weekly": 48, "report": 4, "test": 4}
-    assert expires_at(MailKind.WEEKLY, FRIDAY_EIGHT, {MailKind.WEEKLY: timedelta(hours=1)}) == datetime(
-        2026, 11, 20, 8, 0, tzinfo=UTC
-    )
-    assert set(EXPIRY) == set(MailKind)
+    assert expires_at(WEEKLY, FRIDAY_EIGHT, {"weekly": timedelta(hours=1)}) == datetime(2026, 11, 20, 8, 0, tzinfo=UTC)

@@ -5,6 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.kinds import MAILINGS, OVERDUE, TEST, name
 from tests.unit.notifier.mail import reading
 from tests.unit.notifier.mail.samples import (
     HOSTILE_TITLES,
@@ -17,19 +18,19 @@ from tests.unit.notifier.mail.samples import (
     written,
 )
 
-from taskbell.contracts import MailKind
-from taskbell_notifier.domain import MAILINGS
+from taskbell.kinds import Kind
+from taskbell_notifier.kinds.table import OWN
 from taskbell_notifier.mail.frame import preheader
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
 
 DARK = "prefers-color-scheme: dark"
-each_kind = pytest.mark.parametrize("kind", MailKind)
+each_kind = pytest.mark.parametrize("kind", OWN, ids=name)
 each_language = pytest.mark.parametrize("language", LANGUAGES)
 each_title = pytest.mark.parametrize("title", HOSTILE_TITLES, ids=ascii)
 
 
-def html_of(renderer: Renderer, writer: MailWriter, kind: MailKind, language: str = "en", **how: object) -> str:
+def html_of(renderer: Renderer, writer: MailWriter, kind: Kind, language: str = "en", **how: object) -> str:
     """The HTML part, as received."""
     return bodies(written(writer, kind, of_kind(renderer, kind, language, **how)))[1]  # type: ignore[arg-type]
 
@@ -46,7 +47,7 @@ def only(found: list[reading.Element]) -> reading.Element:
 @each_kind
 @each_language
 def test_the_document_names_language_direction_title_and_colour_schemes(
-    renderer: Renderer, writer: MailWriter, kind: MailKind, language: str
+    renderer: Renderer, writer: MailWriter, kind: Kind, language: str
 ):
     raw = written(writer, kind, of_kind(renderer, kind, language))
     html = bodies(raw)[1]
@@ -64,7 +65,7 @@ def test_the_document_names_language_direction_title_and_colour_schemes(
 @each_language
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_visible_text_has_a_contrast_of_at_least_4_5(
-    renderer: Renderer, writer: MailWriter, kind: MailKind, language: str, scheme: str
+    renderer: Renderer, writer: MailWriter, kind: Kind, language: str, scheme: str
 ):
     html = html_of(renderer, writer, kind, language, count=30)
     css = only(document(html).all("style")).text()
@@ -81,7 +82,7 @@ def test_every_visible_text_has_a_contrast_of_at_least_4_5(
 
 @pytest.mark.parametrize(("scheme", "red"), [("light", "#b42318"), ("dark", "#fda29b")])
 def test_overdue_is_red_and_says_so(renderer: Renderer, writer: MailWriter, scheme: str, red: str):
-    html = html_of(renderer, writer, MailKind.OVERDUE, count=3)
+    html = html_of(renderer, writer, OVERDUE, count=3)
     css = only(document(html).all("style")).text().replace("scheme:d", "scheme: d")
     overrides = reading.rules(reading.media_block(css, DARK)) if scheme == "dark" else []
     texts = reading.visible_texts(only(document(html).all("body")), overrides)
@@ -93,7 +94,7 @@ def test_overdue_is_red_and_says_so(renderer: Renderer, writer: MailWriter, sche
 @each_kind
 @each_language
 def test_every_link_is_absolute_and_nothing_is_loaded(
-    renderer: Renderer, writer: MailWriter, kind: MailKind, language: str
+    renderer: Renderer, writer: MailWriter, kind: Kind, language: str
 ):
     html = html_of(renderer, writer, kind, language, count=30)
     root = document(html)
@@ -107,7 +108,7 @@ def test_every_link_is_absolute_and_nothing_is_loaded(
 @each_kind
 @each_language
 def test_layout_tables_say_so_and_data_tables_have_scoped_headings(
-    renderer: Renderer, writer: MailWriter, kind: MailKind, language: str
+    renderer: Renderer, writer: MailWriter, kind: Kind, language: str
 ):
     root = document(html_of(renderer, writer, kind, language))
     layout = [table for table in root.all("table") if table.attributes.get("role") == "presentation"]
@@ -119,7 +120,7 @@ def test_layout_tables_say_so_and_data_tables_have_scoped_headings(
         assert headings
         assert all(heading.attributes["scope"] in {"col", "row", "rowgroup"} for heading in headings)
         assert all(row.all("th") for row in table.all("tr"))
-    assert bool(data) == (kind is not MailKind.TEST)
+    assert bool(data) == (kind is not TEST)
 
 
 def _owner(cell: reading.Element) -> reading.Element:
@@ -130,11 +131,9 @@ def _owner(cell: reading.Element) -> reading.Element:
     return element
 
 
-@pytest.mark.parametrize("kind", MAILINGS)
+@pytest.mark.parametrize("kind", MAILINGS, ids=name)
 @each_language
-def test_there_is_one_button_at_least_44_pixels_high(
-    renderer: Renderer, writer: MailWriter, kind: MailKind, language: str
-):
+def test_there_is_one_button_at_least_44_pixels_high(renderer: Renderer, writer: MailWriter, kind: Kind, language: str):
     root = document(html_of(renderer, writer, kind, language))
     style = only([link for link in root.all("a") if "press" in link.classes()]).style()
     above_and_below = int(style["padding"].split()[0].removesuffix("px"))
@@ -143,9 +142,7 @@ def test_there_is_one_button_at_least_44_pixels_high(
 
 
 @each_kind
-def test_body_text_is_16_pixels_in_a_column_of_600_that_can_shrink(
-    renderer: Renderer, writer: MailWriter, kind: MailKind
-):
+def test_body_text_is_16_pixels_in_a_column_of_600_that_can_shrink(renderer: Renderer, writer: MailWriter, kind: Kind):
     root = document(html_of(renderer, writer, kind))
     assert only(root.all("body")).style()["font-size"] == "16px"
     column = only([table for table in root.all("table") if "column" in table.classes()]).style()
@@ -157,7 +154,7 @@ def test_body_text_is_16_pixels_in_a_column_of_600_that_can_shrink(
 @each_kind
 @each_title
 def test_the_preheader_is_hidden_and_40_to_90_characters_long(
-    renderer: Renderer, writer: MailWriter, kind: MailKind, title: str
+    renderer: Renderer, writer: MailWriter, kind: Kind, title: str
 ):
     for language in LANGUAGES:
         root = document(html_of(renderer, writer, kind, language, title=title, count=2))
@@ -174,7 +171,7 @@ def test_any_teasers_make_a_preheader_of_40_to_90_characters(teasers: list[str])
 
 @each_kind
 @each_language
-def test_an_ordinary_mail_is_below_30_kb(renderer: Renderer, writer: MailWriter, kind: MailKind, language: str):
+def test_an_ordinary_mail_is_below_30_kb(renderer: Renderer, writer: MailWriter, kind: Kind, language: str):
     title = "Prepare the slides for the quarterly review with the sales team"
     people = (
         mailing(
@@ -192,14 +189,14 @@ def test_an_ordinary_mail_is_below_30_kb(renderer: Renderer, writer: MailWriter,
 
 @each_kind
 @each_title
-def test_no_titles_make_a_mail_larger_than_90_kb(renderer: Renderer, writer: MailWriter, kind: MailKind, title: str):
+def test_no_titles_make_a_mail_larger_than_90_kb(renderer: Renderer, writer: MailWriter, kind: Kind, title: str):
     for language in LANGUAGES:
         assert len(html_of(renderer, writer, kind, language, title=title, count=40).encode()) <= 90_000
 
 
 @each_kind
 @pytest.mark.parametrize("title", [title for title in HOSTILE_TITLES if title.strip()], ids=ascii)
-def test_a_title_never_becomes_markup(renderer: Renderer, writer: MailWriter, kind: MailKind, title: str):
+def test_a_title_never_becomes_markup(renderer: Renderer, writer: MailWriter, kind: Kind, title: str):
     html = html_of(renderer, writer, kind, title=title, count=2)
     harmless = html_of(renderer, writer, kind, title="harmless", count=2)
     assert _skeleton(document(html)) == _skeleton(document(harmless))
@@ -211,15 +208,15 @@ def _skeleton(root: reading.Element) -> list[tuple[str, list[str]]]:
 
 def test_a_hostile_title_is_shown_as_the_text_that_it_is(renderer: Renderer, writer: MailWriter):
     title = "<script>alert(\"1\" & '2')</script> {{ 7 * 7 }}"
-    root = document(html_of(renderer, writer, MailKind.OVERDUE, title=title, count=1))
+    root = document(html_of(renderer, writer, OVERDUE, title=title, count=1))
     assert [link.text() for link in root.all("a") if "task" in link.classes()] == [title]
-    assert title in bodies(written(writer, MailKind.OVERDUE, of_kind(renderer, MailKind.OVERDUE, title=title)))[0]
+    assert title in bodies(written(writer, OVERDUE, of_kind(renderer, OVERDUE, title=title)))[0]
 
 
 @each_kind
 @each_title
 def test_no_control_leaves_the_mail_and_every_title_is_isolated(
-    renderer: Renderer, writer: MailWriter, kind: MailKind, title: str
+    renderer: Renderer, writer: MailWriter, kind: Kind, title: str
 ):
     rendered = of_kind(renderer, kind, title=title, count=2)
     text, html = bodies(written(writer, kind, rendered))
@@ -233,14 +230,14 @@ def test_no_control_leaves_the_mail_and_every_title_is_isolated(
 
 
 def test_right_to_left_titles_are_isolated_in_both_parts(renderer: Renderer, writer: MailWriter):
-    text, html = bodies(written(writer, MailKind.OVERDUE, of_kind(renderer, MailKind.OVERDUE, title="عنوان", count=1)))
+    text, html = bodies(written(writer, OVERDUE, of_kind(renderer, OVERDUE, title="عنوان", count=1)))
     assert "\n* \u2068عنوان\u2069\n" in text
     assert "<bdi>عنوان</bdi>" in html
 
 
 def test_each_line_of_a_long_right_to_left_title_is_isolated(renderer: Renderer, writer: MailWriter):
-    rendered = mailing(renderer, MailKind.OVERDUE, [due_in(-1, title="كلمة" + " كلمة" * 15)])
-    text = bodies(written(writer, MailKind.OVERDUE, rendered))[0]
+    rendered = mailing(renderer, OVERDUE, [due_in(-1, title="كلمة" + " كلمة" * 15)])
+    text = bodies(written(writer, OVERDUE, rendered))[0]
     lines = [line.strip("* ") for line in text.split("\n") if "كلمة" in line]
     assert len(lines) == 2
     assert all(line.startswith("\u2068") and line.endswith("\u2069") for line in lines)
@@ -249,7 +246,7 @@ def test_each_line_of_a_long_right_to_left_title_is_isolated(renderer: Renderer,
 @each_kind
 @each_title
 def test_lines_of_the_text_part_have_at_most_78_characters_or_are_one_url(
-    renderer: Renderer, writer: MailWriter, kind: MailKind, title: str
+    renderer: Renderer, writer: MailWriter, kind: Kind, title: str
 ):
     url = "https://x.example/" + "y" * 90
     for language in LANGUAGES:
@@ -262,7 +259,7 @@ def test_lines_of_the_text_part_have_at_most_78_characters_or_are_one_url(
 @each_kind
 @each_language
 def test_ordinary_text_parts_keep_to_the_line_length_too(
-    renderer: Renderer, writer: MailWriter, kind: MailKind, language: str
+    renderer: Renderer, writer: MailWriter, kind: Kind, language: str
 ):
     text = bodies(written(writer, kind, of_kind(renderer, kind, language, count=40)))[0]
     assert max(map(len, text.split("\n"))) <= 78
@@ -271,7 +268,7 @@ def test_ordinary_text_parts_keep_to_the_line_length_too(
 
 
 def test_a_long_title_is_cut_at_80_graphemes_and_at_60_in_subjects(renderer: Renderer):
-    rendered = mailing(renderer, MailKind.OVERDUE, [due_in(-1, title="é" * 500)])
+    rendered = mailing(renderer, OVERDUE, [due_in(-1, title="é" * 500)])
     assert rendered.subject == "Overdue: " + "é" * 59 + "…"
     assert f"<bdi>{'é' * 79}…</bdi>" in rendered.html
     assert "é" * 79 + "…" in rendered.text.replace("\n  ", "")

@@ -6,9 +6,9 @@ from email.policy import default
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.kinds import OVERDUE
 from tests.unit.notifier.mail.samples import address
 
-from taskbell.contracts import MailKind
 from taskbell_notifier.mail import headers
 
 PIECES = (
@@ -78,7 +78,7 @@ def test_a_sender_without_a_valid_address_is_refused_with_an_example(text: str):
 
 
 def test_a_message_id_names_the_delivery_and_the_senders_domain():
-    assert headers.message_id(MailKind.OVERDUE.value, 4711, address("x@bücher.example")) == (
+    assert headers.message_id(OVERDUE.name, 4711, address("x@bücher.example")) == (
         "<overdue.4711@xn--bcher-kva.example>"
     )
 

@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.kinds import MAILINGS, OVERDUE, REPORT, TEST, WEEKLY, name
 from tests.unit.notifier.mail.samples import (
     FRIDAY_EIGHT,
     HOSTILE_TITLES,
@@ -20,8 +21,8 @@ from tests.unit.notifier.mail.samples import (
     written,
 )
 
-from taskbell.contracts import MailKind
-from taskbell_notifier.domain import MAILINGS
+from taskbell.kinds import Kind
+from taskbell_notifier.kinds.table import OWN
 from taskbell_notifier.mail import headers, mime
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Rendered, Renderer
@@ -53,7 +54,7 @@ def newlines(text: str) -> str:
 @given(st.text(max_size=200), body, st.lists(body, max_size=6))
 def test_what_the_standard_librarys_parser_reads_is_what_was_written(subject: str, text: str, html: list[str]):
     writer = MailWriter(address("bell@example.com", "Taskbell"))
-    raw = written(writer, MailKind.OVERDUE, Rendered(subject, text, tuple(html)))
+    raw = written(writer, OVERDUE, Rendered(subject, text, tuple(html)))
     message = parsed(raw)
     assert message["Subject"] == headers.subject_text(subject)
     assert message.get_content_type() == "multipart/alternative"
@@ -66,7 +67,7 @@ def test_what_the_standard_librarys_parser_reads_is_what_was_written(subject: st
 @pytest.mark.parametrize("letter", ["x", "=", "é", " "])
 def test_short_pieces_of_html_keep_to_the_line_length(writer: MailWriter, letter: str, length: int):
     html = (letter * length, "b", letter * length, "\n")
-    raw = written(writer, MailKind.OVERDUE, Rendered("s", "t\n", html))
+    raw = written(writer, OVERDUE, Rendered("s", "t\n", html))
     assert max(map(len, raw.split(b"\r\n"))) <= 78
     assert bodies(raw)[1] == "".join(html)
 
@@ -116,10 +117,10 @@ def test_pieces_encoded_apart_keep_to_the_line_length_together(pieces: list[str]
     assert encoded == b"" or encoded.endswith(b"\r\n")
 
 
-@pytest.mark.parametrize("kind", MailKind)
+@pytest.mark.parametrize("kind", OWN, ids=name)
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_mail_is_text_then_html_in_quoted_printable(
-    renderer: Renderer, writer: MailWriter, kind: MailKind, language: str
+    renderer: Renderer, writer: MailWriter, kind: Kind, language: str
 ):
     rendered = of_kind(renderer, kind, language)
     raw = written(writer, kind, rendered)
@@ -134,8 +135,8 @@ def test_every_mail_is_text_then_html_in_quoted_printable(
     assert max(map(len, raw.split(b"\r\n"))) <= 78 + len(UNSUBSCRIBE_URL)
 
 
-@pytest.mark.parametrize("kind", MailKind)
-def test_every_mail_carries_exactly_these_headers(renderer: Renderer, writer: MailWriter, kind: MailKind):
+@pytest.mark.parametrize("kind", OWN, ids=name)
+def test_every_mail_carries_exactly_these_headers(renderer: Renderer, writer: MailWriter, kind: Kind):
     url = UNSUBSCRIBE_URL if kind in MAILINGS else None
     message = parsed(written(writer, kind, of_kind(renderer, kind), url))
     unsubscription = ["List-Unsubscribe", "List-Unsubscribe-Post"] if url else []
@@ -148,18 +149,18 @@ def test_every_mail_carries_exactly_these_headers(renderer: Renderer, writer: Ma
     )
     assert message["From"] == "Taskbell <bell@example.com>"
     assert message["To"] == "Ana Müller <ana@example.com>"
-    assert message["Message-ID"] == f"<{kind.value}.4711@example.com>"
+    assert message["Message-ID"] == f"<{kind.name}.4711@example.com>"
     assert parsedate_to_datetime(message["Date"]) == FRIDAY_EIGHT
     assert message["Auto-Submitted"] == "auto-generated"
     assert message["X-Auto-Response-Suppress"] == "OOF, AutoReply"
-    assert message["List-Id"] == f"<{kind.value}.taskbell.example.com>"
+    assert message["List-Id"] == f"<{kind.name}.taskbell.example.com>"
     assert message["MIME-Version"] == "1.0"
 
 
 @pytest.mark.parametrize("length", [40, 75, 76, 77, 78, 200, 900])
 def test_a_list_unsubscribe_url_of_any_length_stays_one_plain_line(renderer: Renderer, writer: MailWriter, length: int):
     url = ("https://taskbell.example.com/u/" + "a" * 900)[:length]
-    raw = written(writer, MailKind.WEEKLY, of_kind(renderer, MailKind.WEEKLY), url)
+    raw = written(writer, WEEKLY, of_kind(renderer, WEEKLY), url)
     head = raw.partition(b"\r\n\r\n")[0].split(b"\r\n")
     assert f"List-Unsubscribe: <{url}>".encode() in head
     assert b"List-Unsubscribe-Post: List-Unsubscribe=One-Click" in head
@@ -170,19 +171,19 @@ def test_a_list_unsubscribe_url_of_any_length_stays_one_plain_line(renderer: Ren
 )
 def test_what_is_no_url_is_not_written_into_a_header(renderer: Renderer, writer: MailWriter, url: str):
     with pytest.raises(ValueError, match="the unsubscribe URL must"):
-        written(writer, MailKind.WEEKLY, of_kind(renderer, MailKind.WEEKLY), url)
+        written(writer, WEEKLY, of_kind(renderer, WEEKLY), url)
 
 
-@pytest.mark.parametrize("kind", [MailKind.REPORT, MailKind.TEST])
-def test_reports_and_test_mails_have_no_unsubscription(renderer: Renderer, writer: MailWriter, kind: MailKind):
+@pytest.mark.parametrize("kind", [REPORT, TEST], ids=name)
+def test_reports_and_test_mails_have_no_unsubscription(renderer: Renderer, writer: MailWriter, kind: Kind):
     with pytest.raises(ValueError, match="no unsubscription"):
         written(writer, kind, of_kind(renderer, kind), UNSUBSCRIBE_URL)
 
 
 @pytest.mark.parametrize("title", HOSTILE_TITLES, ids=ascii)
-@pytest.mark.parametrize("kind", MailKind)
+@pytest.mark.parametrize("kind", OWN, ids=name)
 def test_no_title_or_name_adds_a_header_a_part_or_a_recipient(
-    renderer: Renderer, writer: MailWriter, kind: MailKind, title: str
+    renderer: Renderer, writer: MailWriter, kind: Kind, title: str
 ):
     rendered = of_kind(renderer, kind, title=title, count=1)
     raw = writer.write(
@@ -202,10 +203,8 @@ def test_no_title_or_name_adds_a_header_a_part_or_a_recipient(
 
 
 def test_the_date_is_that_of_the_try_to_the_second(renderer: Renderer, writer: MailWriter):
-    rendered = of_kind(renderer, MailKind.TEST)
+    rendered = of_kind(renderer, TEST)
     moment = (FRIDAY_EIGHT + timedelta(seconds=5, microseconds=999_999)).astimezone(timezone(timedelta(hours=1)))
     for _ in range(2):
-        raw = writer.write(
-            MailKind.TEST, rendered, to=address("a@example.com"), message_id="<test.1@example.com>", date=moment
-        )
+        raw = writer.write(TEST, rendered, to=address("a@example.com"), message_id="<test.1@example.com>", date=moment)
         assert b"\r\nDate: Fri, 20 Nov 2026 08:00:05 +0100\r\n" in raw

@@ -3,11 +3,11 @@ from datetime import date
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.notifier.mail.samples import FRIDAY_EIGHT, REPORT_BODY, REPORT_DATE, ana, of_kind
+from tests.support.kinds import REPORT
+from tests.unit.notifier.mail.samples import FRIDAY_EIGHT, REPORT_BODY, REPORT_DATE, a_report, ana, of_kind
 
-from taskbell.contracts import MailKind
+from taskbell_notifier.mail.figures import read_report
 from taskbell_notifier.mail.render import Renderer
-from taskbell_notifier.mail.report import read_report
 
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -18,7 +18,7 @@ ops = ana("en", user_id=None, name="", address="ops@example.com")
 
 
 def report(renderer: Renderer, body: dict, day: date = REPORT_DATE):
-    return renderer.report(ops, read_report(day, FRIDAY_EIGHT, body), now=FRIDAY_EIGHT)
+    return a_report(renderer, ops, read_report(day, FRIDAY_EIGHT, body))
 
 
 def test_the_report_shows_every_figure(renderer: Renderer):
@@ -99,6 +99,6 @@ def test_whatever_the_row_holds_a_mail_comes_of_it(renderer: Renderer, body: dic
 
 
 def test_the_report_speaks_languages_too(renderer: Renderer):
-    assert of_kind(renderer, MailKind.REPORT, "de").subject == (
+    assert of_kind(renderer, REPORT, "de").subject == (
         "Tagesbericht, 22. Nov.: 192 offene Aufgaben, 23 überfällig, 9 erledigt"
     )

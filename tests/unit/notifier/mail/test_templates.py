@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from markupsafe import Markup, escape
+from tests.support.kinds import OVERDUE, name
 from tests.unit.notifier.mail import reading
-from tests.unit.notifier.mail.samples import FRIDAY_EIGHT, ana, due_in
+from tests.unit.notifier.mail.samples import BERLIN, FRIDAY_EIGHT, ana, content_of, due_in
 
-from taskbell.contracts import MailKind
-from taskbell_notifier.domain import select_overdue
-from taskbell_notifier.mail import content, frame, sources
+from taskbell.kinds import Button, Kind
+from taskbell_notifier.kinds.table import OWN
+from taskbell_notifier.mail import frame, sources, tasks
+from taskbell_notifier.mail.context import Installation, WritingContext
 from taskbell_notifier.mail.links import Links
 from taskbell_notifier.mail.sources import Compiler
 from taskbell_notifier.mail.words import Languages
@@ -22,13 +24,17 @@ from taskbell_notifier.mail.words import Languages
 ENGLISH = gettext.NullTranslations()
 
 
-def an_overdue_mail(rows: int) -> content.TaskListMail:
-    house = frame.House("Taskbell", Links("https://app.example.com"))
-    at = frame.scene(house, Languages().voice("en"), ana(), FRIDAY_EIGHT, "https://x.example/u/y")
-    selection = select_overdue([due_in(-n, n, title=f"<i>{n}</i>") for n in range(1, rows + 2)], FRIDAY_EIGHT)
-    assert selection is not None
-    mail = content.overdue_mail(at, selection)
-    return mail._replace(tasks=mail.tasks[:rows])
+def an_overdue_mail(rows: int) -> dict[str, object]:
+    """What its templates see, with that many tasks."""
+    installation = Installation("Taskbell", Links("https://app.example.com"), tasks.entry)
+    voice = Languages(OWN, "Taskbell").voice("en")
+    local = FRIDAY_EIGHT.astimezone(BERLIN)
+    context = WritingContext(installation, voice, ana(), FRIDAY_EIGHT, FRIDAY_EIGHT, local, "https://x.example/u/y")
+    content = content_of(OVERDUE, [due_in(-n, n, title=f"<i>{n}</i>") for n in range(1, rows + 2)])
+    text = OVERDUE.compose(context, content)
+    assert isinstance(text.props, tasks.TaskListProps)
+    props = text.props._replace(tasks=text.props.tasks[:rows])
+    return {"frame": frame.frame(context, voice.kinds["overdue"], text), "mail": props}
 
 
 def tree(html: str) -> list[tuple[str, dict[str, object], str]]:
@@ -47,23 +53,23 @@ def tree(html: str) -> list[tuple[str, dict[str, object], str]]:
 def test_inlining_the_template_gives_what_inlining_the_mail_gives(rows: int):
     mail = an_overdue_mail(rows)
     compiler = Compiler("en", ENGLISH)
-    ours = compiler.html(sources.html_source(MailKind.OVERDUE)).render(frame=mail.frame, mail=mail)
-    rendered_first = compiler.html(sources.page_source(MailKind.OVERDUE)).render(frame=mail.frame, mail=mail)
+    ours = compiler.html(sources.html_source(OVERDUE)).render(**mail)
+    rendered_first = compiler.html(sources.page_source(OVERDUE)).render(**mail)
     inliner = css_inline.CSSInliner(keep_at_rules=True, minify_css=True, load_remote_stylesheets=False)
     assert tree(ours) == tree(inliner.inline(rendered_first))
     assert ours.count("<bdi>&lt;i&gt;") == rows
 
 
-@pytest.mark.parametrize("kind", MailKind)
-def test_no_template_logic_is_moved_or_escaped_by_the_inliner(kind: MailKind):
+@pytest.mark.parametrize("kind", OWN, ids=name)
+def test_no_template_logic_is_moved_or_escaped_by_the_inliner(kind: Kind):
     logic = re.compile(r"<!--% .*? %-->|\{\{ .*? \}\}")
     found = logic.findall(sources.html_source(kind))
     assert len(found) > 20
     assert found == logic.findall(sources.page_source(kind))
 
 
-@pytest.mark.parametrize("kind", MailKind)
-def test_every_class_stands_in_the_style_sheet_and_none_depends_on_data(kind: MailKind):
+@pytest.mark.parametrize("kind", OWN, ids=name)
+def test_every_class_stands_in_the_style_sheet_and_none_depends_on_data(kind: Kind):
     known = set(re.findall(r"\.([a-z]+)\b", re.sub(r"/\*.*?\*/", "", sources.read("mail.css"), flags=re.DOTALL)))
     used = re.findall(r'class="([^"]*)"', sources.page_source(kind))
     assert used
@@ -73,7 +79,7 @@ def test_every_class_stands_in_the_style_sheet_and_none_depends_on_data(kind: Ma
 def test_a_missing_value_is_an_error_and_not_an_empty_place():
     template = Compiler("en", ENGLISH).html("<p>{{ mail.nothing }}</p>")
     with pytest.raises(UndefinedError):
-        template.render(mail=frame.Button("a", None))
+        template.render(mail=Button("a", None))
 
 
 def test_html_templates_escape_whatever_they_are_called():
@@ -98,13 +104,9 @@ def test_words_become_constants_and_are_escaped():
     assert template.render(mail={"_": "x"}) == "&lt;OPEN&gt; x"
 
 
-@pytest.mark.parametrize("kind", [MailKind.OVERDUE])
-def test_a_right_to_left_language_is_laid_out_from_the_right(kind: MailKind):
-    html = (
-        Compiler("ar", ENGLISH)
-        .html(sources.html_source(kind))
-        .render(frame=(mail := an_overdue_mail(1)).frame, mail=mail)
-    )
+@pytest.mark.parametrize("kind", [OVERDUE], ids=name)
+def test_a_right_to_left_language_is_laid_out_from_the_right(kind: Kind):
+    html = Compiler("ar", ENGLISH).html(sources.html_source(kind)).render(**an_overdue_mail(1))
     page = reading.read(html)
     assert page.all("html")[0].attributes["dir"] == "rtl"
     assert {cell.attributes["align"] for cell in page.all("th") if cell.attributes["scope"] == "row"} == {"right"}

@@ -10,6 +10,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.frontend import parse_mapping_cfg
 from babel.messages.pofile import read_po
 
+from taskbell_notifier.kinds.table import OWN
 from taskbell_notifier.mail.dates import Dates
 from taskbell_notifier.mail.words import TRANSLATED, Languages, catalogue
 
@@ -88,12 +89,12 @@ def test_languages_really_differ():
     ],
 )
 def test_a_locale_finds_its_voice_and_english_falls_in(name: str | None, language: str, tag: str):
-    voice = Languages().voice(name)
+    voice = Languages(OWN, "Taskbell").voice(name)
     assert (voice.language, voice.tag) == (language, tag)
 
 
 def test_one_and_many_differ_where_the_language_says_so():
-    languages = Languages()
+    languages = Languages(OWN, "Taskbell")
     for name, none, one, many in [
         ("en", "0 overdue tasks", "1 overdue task", "12,000 overdue tasks"),
         ("de", "0 überfällige Aufgaben", "1 überfällige Aufgabe", "12.000 überfällige Aufgaben"),
@@ -106,7 +107,7 @@ def test_one_and_many_differ_where_the_language_says_so():
 
 
 def dates_of(name: str) -> Dates:
-    return Languages().voice(name).dates
+    return Languages(OWN, "Taskbell").voice(name).dates
 
 
 @pytest.mark.parametrize(

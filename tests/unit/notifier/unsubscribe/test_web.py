@@ -6,29 +6,30 @@ import hashlib
 import pytest
 from httpx import ASGITransport, AsyncClient
 from starlette.applications import Starlette
+from tests.support.kinds import KINDS, MAILINGS, OVERDUE, WEEKLY, name
 from tests.unit.notifier.mail import reading
 
-from taskbell.contracts import MailKind
 from taskbell.errors import DatabaseUnavailable
-from taskbell_notifier.domain import MAILINGS
+from taskbell.kinds import Kind
+from taskbell_notifier.kinds.table import OWN
 from taskbell_notifier.mail.words import Languages
 from taskbell_notifier.unsubscribe.pages import Pages
 from taskbell_notifier.unsubscribe.tokens import Unsubscriber
 from taskbell_notifier.unsubscribe.web import UnsubscribePages
 
-unsubscriber = Unsubscriber("a secret key of some length")
-PAGES = Pages(Languages(), "Tasks & Co")
+unsubscriber = Unsubscriber(KINDS, "a secret key of some length")
+PAGES = Pages(Languages(OWN, "Taskbell"), "Tasks & Co")
 
 
 class Preferences:
     """People's preferences, in memory; can be made to fail."""
 
     def __init__(self) -> None:
-        self.opted_out: list[tuple[int, MailKind]] = []
+        self.opted_out: list[tuple[int, str]] = []
         self.locales: dict[int, str | None] = {7: "de-AT", 8: None, 9: "ja"}
         self.away = False
 
-    async def opt_out(self, user_id: int, kind: MailKind) -> None:
+    async def opt_out(self, user_id: int, kind: str) -> None:
         if self.away:
             raise DatabaseUnavailable
         self.opted_out.append((user_id, kind))
@@ -52,7 +53,7 @@ async def client(preferences: Preferences):
         yield client
 
 
-def path(user_id: int = 8, kind: MailKind = MailKind.OVERDUE) -> str:
+def path(user_id: int = 8, kind: Kind = OVERDUE) -> str:
     return f"/u/{unsubscriber.token(user_id, kind)}"
 
 
@@ -63,8 +64,8 @@ async def test_looking_changes_nothing(client: AsyncClient, preferences: Prefere
     assert preferences.opted_out == []
 
 
-@pytest.mark.parametrize("kind", MAILINGS)
-async def test_the_page_has_one_button_that_posts_to_itself(client: AsyncClient, kind: MailKind):
+@pytest.mark.parametrize("kind", MAILINGS, ids=name)
+async def test_the_page_has_one_button_that_posts_to_itself(client: AsyncClient, kind: Kind):
     root = reading.read((await client.get(path(8, kind))).text)
     (form,) = root.all("form")
     assert form.attributes == {"method": "post"}
@@ -92,9 +93,9 @@ async def test_the_page_has_one_button_that_posts_to_itself(client: AsyncClient,
 async def test_one_click_and_the_button_unsubscribe_alike(
     client: AsyncClient, preferences: Preferences, content: bytes, content_type: str
 ):
-    response = await client.post(path(8, MailKind.WEEKLY), content=content, headers={"Content-Type": content_type})
+    response = await client.post(path(8, WEEKLY), content=content, headers={"Content-Type": content_type})
     assert response.status_code == 200
-    assert preferences.opted_out == [(8, MailKind.WEEKLY)]
+    assert preferences.opted_out == [(8, "weekly")]
     assert "sends you no more weekly summaries" in response.text
     assert "location" not in response.headers
     assert "set-cookie" not in response.headers
@@ -103,11 +104,11 @@ async def test_one_click_and_the_button_unsubscribe_alike(
 async def test_posting_again_is_answered_alike(client: AsyncClient, preferences: Preferences):
     answers = [await client.post(path()) for _ in range(3)]
     assert {(answer.status_code, answer.text) for answer in answers} == {(200, answers[0].text)}
-    assert set(preferences.opted_out) == {(8, MailKind.OVERDUE)}
+    assert set(preferences.opted_out) == {(8, "overdue")}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("token", ["x", "A" * 26, "%00", "..%2f..", "é", unsubscriber.token(8, MailKind.OVERDUE)[:-1]])
+@pytest.mark.parametrize("token", ["x", "A" * 26, "%00", "..%2f..", "é", unsubscriber.token(8, OVERDUE)[:-1]])
 async def test_a_link_that_is_none_of_ours_is_not_found(
     client: AsyncClient, preferences: Preferences, method: str, token: str
 ):
