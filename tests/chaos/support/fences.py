@@ -34,6 +34,7 @@ async def take_out_unique_key(database: Database, patch: Patch) -> None:
         return _without(page(app, due, run), "ON CONFLICT ON CONSTRAINT delivery_once_key DO NOTHING")
 
     patch.setattr(planning, "_page", without)
+    patch.setattr(planning, "page_statement", planning.page_statement.__wrapped__)
 
 
 def take_out_data_marker(patch: Patch) -> None:

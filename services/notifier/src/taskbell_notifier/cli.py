@@ -28,6 +28,7 @@ from taskbell_notifier.repository.history import (
     is_found,
     kinds_in_ledger,
     newest_mailings,
+    now,
     person,
     recipients_at,
     schedules_in,
@@ -58,21 +59,21 @@ def preview(
     show: Annotated[bool, typer.Option("--open", help="Show the HTML part in a browser.")] = False,
 ) -> None:
     """Show a mail without sending it."""
-    now = datetime.now(UTC)
+    moment = datetime.now(UTC)
     wanted = _kind(kind)
     appearance = load(Preview)
     renderer = Renderer(installed_kinds(), appearance.links, appearance.product_name)
     if user is None:
-        recipient, content = Recipient(None, "Ada", "ada@example.com", _utc()), wanted.sample(now)
+        recipient, content = Recipient(None, "Ada", "ada@example.com", _utc()), wanted.sample(moment)
     elif wanted.is_planned:
-        recipient, content = asyncio.run(_addressed(wanted, user, now, appearance.zone))
+        recipient, content = asyncio.run(_addressed(wanted, user, moment, appearance.zone))
     elif wanted.is_instant:
         msg = f"what a {wanted.name} mail says comes with its event: leave out --user to see a sample"
         raise Mistake(msg)
     else:
         msg = f"a {wanted.name} mail does not go to a user: leave out --user"
         raise Mistake(msg)
-    rendered = renderer.render(wanted, recipient, content, at=now, now=now)
+    rendered = renderer.render(wanted, recipient, content, at=moment, now=moment)
     if show:
         page = Path(tempfile.mkdtemp(prefix="taskbell-mail-")) / f"{wanted.name}.html"
         page.write_text(rendered.html, encoding="utf-8")
@@ -105,7 +106,9 @@ def why(
             )
             kinds = await kinds_in_ledger(transaction) if wanted is None else [wanted]
             rows = [dict(row) for row in await deliveries_to(transaction, recipients, kinds, limit=limit)]
-            return rows, None if user is None else await standing(transaction, connected.app, user, _by_conditions())
+            return rows, None if user is None else await standing(
+                transaction, connected.app, user, _by_conditions(), await now(transaction)
+            )
 
     rows, stands = asyncio.run(ask())
     if as_json:
@@ -212,7 +215,7 @@ def _stands(user: int, row: Row[Any] | None) -> str:
         return f"User {user} is inactive: nobody inactive is mailed."
     tasks = [f"{kind.name} {count}" for kind, count in zip(_by_conditions(), row.found, strict=True)]
     said = (
-        f"Now, user {user} has {row.open} open tasks. Tasks of theirs for which a mailing of this moment would write: "
+        f"Now, user {user} has {row.open} open tasks. So many tasks would put them into a mailing of this moment: "
         f"{', '.join(tasks)}."
     )
     return f"{said} They opted out of: {', '.join(row.opted_out)}." if row.opted_out else said
@@ -225,7 +228,7 @@ async def _tell_statements(user: int) -> None:
             continue
         async with database() as connected, connected.transaction() as transaction:
             try:
-                found = await is_found(transaction, connected.app, user, kind)
+                found = await is_found(transaction, connected.app, user, kind, await now(transaction))
             except DBAPIError as error:
                 if sqlstate(error) != INSUFFICIENT_PRIVILEGE:
                     raise
@@ -253,13 +256,13 @@ def _named(name: str) -> str:
     return name if asyncio.run(ask()) else _kind(name).name
 
 
-async def _addressed(kind: Kind, user: int, now: datetime, zone: ZoneInfo) -> tuple[Recipient, object]:
+async def _addressed(kind: Kind, user: int, at: datetime, zone: ZoneInfo) -> tuple[Recipient, object]:
     async with database() as connected, connected.transaction() as transaction:
         row = await person(transaction, connected.app, user)
         if row is None:
             msg = f"there is no user {user}"
             raise TaskbellError(msg)
-        content = (await of_users(transaction, connected.app, kind, now, [user])).get(user)
+        content = (await of_users(transaction, connected.app, kind, at, [user])).get(user)
     if content is None:
         msg = f"user {user} has nothing to be told: there would be no {kind.name} mail"
         raise TaskbellError(msg)

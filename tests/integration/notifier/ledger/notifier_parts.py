@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.integration.notifier.ledger.support import SENDER, NotifierTables, received, settings_for
+from tests.support.kinds import KINDS
 from tests.support.scripted_smtp import ScriptedSmtp
 
 from taskbell.clock import SystemClock
@@ -17,7 +18,7 @@ from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.metrics import Metrics
 from taskbell.outbox import Outbox
-from taskbell_notifier.delivery.compose import Letters
+from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.delivery.sweeper import Sweeper
@@ -28,8 +29,6 @@ from taskbell_notifier.metrics import Measures
 from taskbell_notifier.planning.completion import Completion
 from taskbell_notifier.planning.mailings import Mailings
 from taskbell_notifier.planning.planner import Planner
-from taskbell_notifier.repository.contents import Material
-from taskbell_notifier.repository.planning import Planning
 from taskbell_notifier.smtp.breaker import Waits
 from taskbell_notifier.smtp.pool import SmtpPool
 from taskbell_notifier.smtp.settings import SmtpSettings
@@ -51,16 +50,21 @@ class NotifierParts:
         self.completion = Completion(database, gate=self.gate, outbox=self.outbox)
         self.wanted = asyncio.Event()
         self.mailings = Mailings(
-            database, expiry=self.settings.expiry, planning=self.wanted, completion=self.completion.wanted
+            database,
+            self.outbox,
+            KINDS,
+            expiry=self.settings.expiry(KINDS),
+            planning=self.wanted,
+            completion=self.completion.wanted,
         )
         self.planner = Planner(
             database,
-            Planning(database.app),
+            KINDS,
             gate=self.gate,
             outbox=self.outbox,
             measures=self.measures,
             zone=self.settings.timezone,
-            expiry=self.settings.expiry,
+            expiry=self.settings.expiry(KINDS),
             on_planned=self.completion.wanted.set,
         )
         self._renderer = renderer
@@ -97,9 +101,9 @@ class NotifierParts:
         )
         self.sender = Sender(
             self.database,
-            Material(self.database.app),
+            KINDS,
             self.ledger,
-            Letters(self._renderer, MailWriter(parse_sender(SENDER)), None, ZoneInfo("UTC")),
+            Composer(KINDS, self._renderer, MailWriter(parse_sender(SENDER)), None, ZoneInfo("UTC")),
             self.pool,
             SystemClock(),
             Random(1),

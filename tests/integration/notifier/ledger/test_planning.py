@@ -15,9 +15,12 @@ from tests.support.waiting import eventually
 
 from taskbell import gate as gate_module
 from taskbell.contracts import MailingDue, OverdueDue, ReminderDue, SendBatch, WeeklyDue
-from taskbell.kinds import Kind
-from taskbell_notifier.domain import SELECT, Task
+from taskbell.kinds import AssignedTasks, Found, Kind, Task
+from taskbell_notifier.domain import found, has_to_be_told
 from taskbell_notifier.planning import planner as planner_module
+from taskbell_notifier.repository import planning
+from taskbell_notifier.repository.contents import of_users
+from taskbell_notifier.repository.history import standing
 
 BASE = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 
@@ -68,15 +71,16 @@ async def test_a_killed_planner_leaves_whole_pages_and_the_next_one_goes_on(
     assert await killed.planner.plan_page()
     assert await tables.value("SELECT count(*) FROM taskbell.delivery") == planner_module.FIRST_PAGE
 
-    real = killed.planner._planning.plan
+    real = planning.plan
 
     async def dies(*args: Any, **kwargs: Any) -> int:
         await real(*args, **kwargs)
         raise KeyboardInterrupt  # as good as a kill: the transaction never ends
 
-    monkeypatch.setattr(killed.planner._planning, "plan", dies)
-    with pytest.raises(KeyboardInterrupt):
-        await killed.planner.plan_page()
+    with monkeypatch.context() as patched:
+        patched.setattr(planning, "plan", dies)
+        with pytest.raises(KeyboardInterrupt):
+            await killed.planner.plan_page()
     assert await tables.value("SELECT count(*) FROM taskbell.delivery") == planner_module.FIRST_PAGE
     assert await tables.value("SELECT cursor FROM taskbell.mailing") == planner_module.FIRST_PAGE
 
@@ -206,15 +210,16 @@ async def test_two_forced_mailings_at_once_each_have_their_run(
     slow, other = make_parts(), make_parts()
     for number, parts in enumerate((slow, other)):
         await parts.start(OverdueDue(force=True), f"m{number}")
-    real, planned, commit = slow.planner._planning.plan, asyncio.Event(), asyncio.Event()
+    real, planned, commit = planning.plan, asyncio.Event(), asyncio.Event()
 
     async def lingers(*args: Any, **kwargs: Any) -> int:
         rows = await real(*args, **kwargs)
-        planned.set()
-        await commit.wait()
+        if not planned.is_set():  # the first of the two
+            planned.set()
+            await commit.wait()
         return rows
 
-    monkeypatch.setattr(slow.planner._planning, "plan", lingers)
+    monkeypatch.setattr(planning, "plan", lingers)
     first = asyncio.create_task(slow.planner.plan_page())
     await planned.wait()
     second = asyncio.create_task(other.planner.plan_page())
@@ -325,20 +330,30 @@ def random_task(rng: random.Random, number: int) -> dict[str, Any]:
     }
 
 
+def plain(content: Found) -> dict[str, Any]:
+    """The content by ids and numbers."""
+    lists = {name: ([task.id for task in it.tasks], it.more) for name, it in content.lists.items()}
+    return {**lists, **content.counts}
+
+
 @pytest.mark.parametrize(
     ("kind", "event"),
     [(REMINDER, ReminderDue), (OVERDUE, OverdueDue), (WEEKLY, WeeklyDue)],
 )
 @pytest.mark.parametrize("listed", [False, True])
-async def test_the_statement_plans_exactly_whom_the_domain_has_something_to_say_to(
+async def test_the_statements_plan_and_say_and_explain_exactly_what_the_domain_does(
     tables: NotifierTables,
     make_parts: Callable[..., NotifierParts],
     kind: Kind,
     event: type[MailingDue],
     listed: bool,
 ) -> None:
-    rng = random.Random(f"{kind} {listed}")
+    rng = random.Random(f"{kind.name} {listed}")
+    assert isinstance(kind.who, tuple)
+    assert isinstance(kind.what, AssignedTasks)
     expected = []
+    said = {}
+    counted = {}
     number = 0
     for user in range(1, 121):
         active = rng.random() < 0.9
@@ -349,8 +364,13 @@ async def test_the_statement_plans_exactly_whom_the_domain_has_something_to_say_
             row = random_task(rng, number)
             await tables._insert("tasks", row | {"assignee_id": user})
             tasks.append(Task(project=None, **row))
-        if active and SELECT[kind](tasks, BASE) is not None:
+        content = found(kind.what, tasks, BASE)
+        assert (content is not None) == has_to_be_told(kind.who, tasks, BASE)
+        if active and content is not None:
             expected.append(user)
+        if content is not None:
+            said[user] = plain(content)
+        counted[user] = sum(has_to_be_told(kind.who, [task], BASE) for task in tasks)
     parts = make_parts(mail_expiry_hours_reminder=700, mail_expiry_hours_overdue=700, mail_expiry_hours_weekly=700)
     await parts.start(event(user_ids=tuple(range(1, 121))) if listed else event())
     await tables.execute("UPDATE taskbell.mailing SET at = :at", at=BASE)
@@ -359,6 +379,12 @@ async def test_the_statement_plans_exactly_whom_the_domain_has_something_to_say_
     rows = await tables.rows("SELECT user_id FROM taskbell.delivery ORDER BY user_id")
     assert [row["user_id"] for row in rows] == expected
     assert 5 < len(expected) < 115  # the sample has both
+    app = tables.database.app
+    async with tables.database.transaction() as transaction:
+        loaded = await of_users(transaction, app, kind, BASE, range(1, 121))
+        explained = {user: await standing(transaction, app, user, [kind], BASE) for user in range(1, 121)}
+    assert {user: plain(content) for user, content in loaded.items() if isinstance(content, Found)} == said
+    assert {user: row.found[0] for user, row in explained.items() if row is not None} == counted
 
 
 async def test_a_page_that_postgresql_refuses_is_told_of_and_planned_once_it_can_be(

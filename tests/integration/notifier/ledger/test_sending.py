@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from tests.integration.notifier.ledger.notifier_parts import NotifierParts, planned
 from tests.integration.notifier.ledger.support import DAY, HOUR, NotifierTables, received
-from tests.support.kinds import OVERDUE, WEEKLY
+from tests.support.kinds import MAILINGS, OVERDUE, WEEKLY
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
 from taskbell.contracts import OverdueDue, ReminderDue, SendBatch, WeeklyDue
 from taskbell.errors import DatabaseUnavailable
-from taskbell_notifier.domain import Overdue, Weekly
-from taskbell_notifier.repository import deliveries
-from taskbell_notifier.repository.contents import Material
-from taskbell_notifier.repository.history import standing
+from taskbell.kinds import Found
+from taskbell_notifier.repository import contents, deliveries
+from taskbell_notifier.repository.contents import of_users
+from taskbell_notifier.repository.history import now, standing
 
 
 def body_of(server: ScriptedSmtp) -> str:
@@ -188,14 +188,15 @@ async def test_what_is_loaded_for_one_person_does_not_grow_with_that_persons_tas
         "INSERT INTO tasks (id, title, status, priority, due_date, assignee_id)"
         " SELECT i, 'Many', 'pending', 'low', now() - make_interval(mins => i), 1 FROM generate_series(1, 2000) AS i"
     )
-    material = Material(tables.database.app)
+    app = tables.database.app
     async with tables.database.transaction() as tx:
-        overdue = (await material.selections(tx, OVERDUE, tables.now, [1]))[1]
-        weekly = (await material.selections(tx, WEEKLY, tables.now, [1]))[1]
-    assert isinstance(overdue, Overdue)
-    assert (len(overdue.tasks), overdue.more) == (25, 1975)
-    assert isinstance(weekly, Weekly)
-    assert (len(weekly.overdue), weekly.more_overdue, weekly.pending) == (5, 1995, 2000)
+        overdue = (await of_users(tx, app, OVERDUE, tables.now, [1]))[1]
+        weekly = (await of_users(tx, app, WEEKLY, tables.now, [1]))[1]
+    assert isinstance(overdue, Found)
+    assert (len(overdue.lists["tasks"].tasks), overdue.lists["tasks"].more) == (25, 1975)
+    assert isinstance(weekly, Found)
+    assert (len(weekly.lists["overdue"].tasks), weekly.lists["overdue"].more) == (5, 1995)
+    assert weekly.counts == {"pending": 2000, "in_progress": 0, "completed": 0}
 
 
 async def test_a_weekly_mail_counts_all_and_lists_the_first(
@@ -266,14 +267,14 @@ async def test_one_mail_that_cannot_be_made_leaves_the_others_sent(
     tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await planned(tables, parts, server, 1, 2, 3)
-    real = parts.sender._letters.write
+    real = parts.sender._composer.write
 
-    def breaks(letter: Any, now: Any) -> Any:
-        if letter.row.user_id == 2:
+    def breaks(draft: Any, now: Any) -> Any:
+        if draft.row.user_id == 2:
             raise ZeroDivisionError
-        return real(letter, now)
+        return real(draft, now)
 
-    monkeypatch.setattr(parts.sender._letters, "write", breaks)
+    monkeypatch.setattr(parts.sender._composer, "write", breaks)
     await parts.send()
     rows = await tables.deliveries()
     assert {name: row["state"] for name, row in rows.items()} == {
@@ -294,7 +295,7 @@ async def test_rows_that_could_not_be_loaded_are_given_back_and_the_message_is_n
         raise DatabaseUnavailable("gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(parts.sender._material, "people", away)
+        patched.setattr(contents, "people", away)
         with pytest.raises(DatabaseUnavailable):
             await parts.send()
 
@@ -381,9 +382,9 @@ async def test_an_apps_own_enums_need_not_have_all_of_our_words(
         ("weekly", "sent"),
     ]
     async with tables.database.transaction() as tx:
-        row = await standing(tx, tables.database.app, 1)
+        row = await standing(tx, tables.database.app, 1, MAILINGS, await now(tx))
     assert row is not None
-    assert (row.open, row.overdue, row.reminder) == (2, 1, 1)
+    assert (row.open, row.found) == (2, [1, 1, 2])
 
 
 @pytest.mark.parametrize("due", ["-infinity", "4000-01-01 BC", "0001-01-01Z"])
@@ -405,14 +406,14 @@ async def test_what_cannot_be_read_of_one_person_leaves_the_others_of_the_batch_
     tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await planned(tables, parts, server, 1, 2, 3, 4, 5)
-    real = parts.sender._material.selections
+    real = contents.of_users
 
-    async def breaks(tx: Any, kind: Any, at: Any, users: Any) -> Any:
+    async def breaks(tx: Any, app: Any, kind: Any, at: Any, users: Any) -> Any:
         if 4 in users:
             raise OverflowError("date value out of range")
-        return await real(tx, kind, at, users)
+        return await real(tx, app, kind, at, users)
 
-    monkeypatch.setattr(parts.sender._material, "selections", breaks)
+    monkeypatch.setattr(contents, "of_users", breaks)
     await parts.send()
 
     async def given_up_for_now() -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, RowMapping
@@ -71,8 +72,16 @@ MAILINGS = """
 """
 
 
-async def standing(transaction: Transaction, app: str, user: int, kinds: Sequence[Kind]) -> Row[Any] | None:
-    """What a mailing would find of a user at this moment.
+async def now(transaction: Transaction) -> datetime:
+    """The database's clock."""
+    moment: datetime = await transaction.value("SELECT now()")
+    return moment
+
+
+async def standing(
+    transaction: Transaction, app: str, user: int, kinds: Sequence[Kind], at: datetime
+) -> Row[Any] | None:
+    """What a mailing of that moment would find of a user.
 
     Args:
         kinds: of those whose `who` is conditions.
@@ -82,22 +91,22 @@ async def standing(transaction: Transaction, app: str, user: int, kinds: Sequenc
         would put them into its mailing; None: there is no such user.
     """
     found = ", ".join(_found(kind) for kind in kinds)
-    return await transaction.row(STANDING.format(app=app, open=OPEN, found=found), {"id": user})
+    statement = STANDING.format(app=app, open=OPEN, found=found)
+    return await transaction.row(statement, {"id": user, "at": at} if kinds else {"id": user})
 
 
-async def is_found(transaction: Transaction, app: str, user: int, kind: Kind) -> bool:
-    """Whether the statement of a package's kind selects this user at this moment."""
+async def is_found(transaction: Transaction, app: str, user: int, kind: Kind, at: datetime) -> bool:
+    """Whether the statement of a package's kind selects this user at that moment."""
     assert isinstance(kind.who, Statement), f"who gets {kind.name} is not a statement"
     sql = f"SELECT CAST(:user AS bigint) IN ({who_statement(kind.who, app)})"
-    now = await transaction.value("SELECT now()")
-    parameters = {"user": user, "at": now, "cursor": user - 1, "last": user}
+    parameters = {"user": user, "at": at, "cursor": user - 1, "last": user}
     named = {name: value for name, value in parameters.items() if re.search(rf"(?<!:):{name}\b", sql)}
     return bool(await transaction.value(sql, named))
 
 
 def _found(kind: Kind) -> str:
     assert isinstance(kind.who, tuple), f"who gets {kind.name} is not said by conditions"
-    conditions = " OR ".join(f"({predicate(condition, 'now()')})" for condition in kind.who)
+    conditions = " OR ".join(f"({predicate(condition)})" for condition in kind.who)
     return f"count(t.id) FILTER (WHERE {conditions})"
 
 
