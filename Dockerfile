@@ -1,6 +1,6 @@
 # One image a service:  docker build --build-arg SERVICE=notifier -t taskbell-notifier .
 # SERVICE is scheduler, notifier or maintenance; operator has all commands of `taskbell`, devstack is the demo's.
-# Any Python 3.11 to 3.13 base does, such as an internal mirror's: --build-arg BASE_IMAGE=…; all stages need the same one.
+# Any Python 3.11 to 3.14 base does, such as an internal mirror's: --build-arg BASE_IMAGE=…; all stages need the same one.
 ARG BASE_IMAGE=python
 
 FROM python:3.13-slim-trixie AS python

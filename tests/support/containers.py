@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from testcontainers.core.container import DockerContainer
 
-POSTGRESQL = "postgres:17"
-RABBITMQ = "rabbitmq:4-management"
+POSTGRESQL = os.environ.get("TEST_POSTGRES_IMAGE") or "postgres:17"
+RABBITMQ = os.environ.get("TEST_RABBITMQ_IMAGE") or "rabbitmq:4-management"
 IMAGES = (POSTGRESQL, RABBITMQ)
 LABEL = "taskbell.tests"  # its value is the run's name
 OWNER = "taskbell.tests.owner"

@@ -2,7 +2,7 @@
 
 In this order: the servers that TEST_DATABASE_URL and TEST_BROKER_URL name; containers, where a Docker engine answers
 and has the images or can pull them; private servers on this machine. TEST_SERVERS=containers or local picks one of the
-latter two. There is no way to run without servers.
+latter two; TEST_POSTGRES_IMAGE and TEST_RABBITMQ_IMAGE name other images. There is no way to run without servers.
 
 One run of pytest has one folder. Whoever needs the servers first starts them under the folder's lock and writes their
 URLs there: with pytest-xdist that is one of the workers. A guard process stops them and removes the folder when pytest

@@ -132,12 +132,12 @@ async def test_a_server_of_another_version_is_read_to_its_end() -> None:
 @pytest.mark.parametrize(
     ("properties", "reason"),
     [
-        ({"timestamp": struct.pack(">Q", 1_763_800_000_000_000_000)}, "year 55894"),
+        ({"timestamp": struct.pack(">Q", 1_763_800_000_000_000_000)}, "55894"),
         ({"timestamp": struct.pack(">Q", 2**64 - 1)}, ""),
         ({"message_id": short(b"\xff\xfe")}, "codec can't decode byte 0xff"),
         ({"type": short(b"\x80")}, "codec can't decode byte 0x80"),
         ({"headers": table(b"\xc3", b"V")}, "codec can't decode"),
-        ({"headers": table(b"a", b"T" + struct.pack(">Q", 2**63))}, "year 292278994"),
+        ({"headers": table(b"a", b"T" + struct.pack(">Q", 2**63))}, "292278994"),
         ({"headers": table(b"a", b"?")}, "Unknown type"),
         ({"headers": table(b"a", nested(3000))}, "recursion"),
         ({"headers": long(b"\xff")}, ""),

@@ -1,6 +1,6 @@
 """One mail over an open connection: MAIL, RCPT and DATA, the marker, the message (RFC 5321 §3.3, RFC 2920).
 
-Why this is ours and not aiosmtplib's: docs/decisions/smtp-transaction.md.
+Why this is ours and not aiosmtplib's: docs/decisions/0004-smtp-transaction.md.
 """
 
 from collections.abc import Awaitable, Callable
