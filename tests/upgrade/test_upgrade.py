@@ -275,11 +275,10 @@ async def test_the_unsubscribe_link_of_a_former_mail_ends_the_subscription(upgra
     async with httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(notifier.url + path)).status_code == 200
         assert (await client.post(notifier.url + path)).status_code == 200
+    before = len(place.server.accepted)
     await place.publish(EVENTS, "overdue.due", {"user_ids": [person, person + 1], "force": True}, "after unsubscribing")
-    counts = await place.mailing("after unsubscribing")
-    assert (counts["sent"], counts["already"]) == (1, 0)
-    last = place.server.accepted[-1].recipients
-    assert last == (f"person{person + 1}@example.org",)
+    await place.mailing("after unsubscribing")
+    assert [mail.recipients for mail in place.server.accepted[before:]] == [(f"person{person + 1}@example.org",)]
 
 
 @pytest.mark.parametrize(
