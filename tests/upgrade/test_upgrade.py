@@ -124,7 +124,8 @@ async def all_is_done(place: Place) -> bool:
     assert mailings >= set(MAILINGS), mailings
     assert set(await place.commands()) >= LATER.keys()
     assert await place.value("SELECT count(*) FROM taskbell.mailing WHERE kind = 'report'") == 1
-    assert await place.value("SELECT count(*) FROM taskbell.occurrence WHERE status = 'published'") >= 2
+    position = "SELECT position FROM taskbell.schedule_state WHERE schedule = $1"
+    assert await place.value(position, RUNNING) >= MORNING + AWAY
     assert not await place.unpublished()
     for message in CATALOGUE.values():
         assert message.queue is None or not await place.ready(message.queue), message.queue
