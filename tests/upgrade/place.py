@@ -40,7 +40,7 @@ class Place:
 
     def add(self, version: Version, service: str) -> Member:
         """A process of that version, not started yet."""
-        (member,) = self.crew.add(service, **version.environment)
+        (member,) = self.crew.add(service, PYTHONPATH=version.path)
         return member
 
     async def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:

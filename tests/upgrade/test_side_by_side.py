@@ -36,6 +36,7 @@ async def test_two_notifiers_of_two_versions_share_their_work_and_mail_nobody_tw
         await place.server.until(lambda: len(place.server.accepted) > 0)
 
         await place.taskbell(present, "setup")
+        await place.taskbell(former, "setup")  # that of an older version leaves everything as it is
         await new.start()
         await place.publish(EVENTS, "reminder.due", {}, "reminder")
         await place.publish(EVENTS, "weekly.due", {}, "weekly")
