@@ -94,6 +94,11 @@ class ServiceProcess:
         """The id of the process on record."""
         return self._stack.state.processes[self.name].pid
 
+    @property
+    def url(self) -> str:
+        """Where its HTTP server is."""
+        return self._stack.state.services[self.name].url
+
     def runs(self) -> bool:
         """Whether its process is alive."""
         return self._stack.runs(self.name)
@@ -125,9 +130,8 @@ class ServiceProcess:
         return tail(self.log)
 
     async def _get(self, path: str) -> httpx.Response:
-        url = self._stack.state.services[self.name].url
         async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
-            return await client.get(url + path)
+            return await client.get(self.url + path)
 
 
 async def exit_status(pid: int) -> int:
