@@ -200,7 +200,7 @@ def test_nobody_takes_a_name_of_ours(packages: Packages, offered: str, claim: st
     [
         ('messages=(message("a.b"),)', "message a.b"),
         ('messages=(message(f"{letter}.b", consumer="sheets"),)', "service sheets"),
-        ('listens=(Listen("sheets", "task.status_changed"),)', "queue sheets.task_status_changed"),
+        ('listens=(Listen("sheets", "task.status_changed"),)', "service sheets"),
         ('kinds=(kind("digest"),)', "kind of mail digest"),
     ],
 )

@@ -144,10 +144,11 @@ def _of_grant(grant: Grant, services: Sequence[str]) -> Iterator[str]:
 def _clashes(found: Sequence[Installed]) -> Iterator[str]:
     claims = dict.fromkeys(_our_claims(), OURS)
     for it in found:
-        counted = Counter(_claims_of(it))
-        for (what, name), count in counted.items():
+        told_of: set[str] = set()
+        for (what, name), count in Counter(_claims_of(it)).items():
             other = claims.setdefault((what, name), it.package)
-            if other != it.package:
+            if other != it.package and not (what == "queue" and other in told_of):
+                told_of.add(other)
                 yield f"packages {other} and {it.package} both claim the {what} {name}: remove one of them"
             if count > 1:
                 yield f"package {it.package} claims the {what} {name} {count} times"
@@ -155,29 +156,31 @@ def _clashes(found: Sequence[Installed]) -> Iterator[str]:
 
 def _our_claims() -> Iterator[Claim]:
     yield from _claims(CATALOGUE.values())
-    yield from (("queue", f"{service}.dead") for service in SERVICES)
+    yield from _queues(CATALOGUE.values(), (), SERVICES)
     # The notifier's own kinds; their names are in the ledger, so they are known here without it.
     yield from (("kind of mail", name) for name in ("reminder", "overdue", "weekly", "report", "test"))
 
 
 def _claims_of(it: Installed) -> Iterator[Claim]:
+    yield from (("service", service) for service in it.services)
     yield from _claims(it.extension.messages)
-    yield from (("queue", listen.queue) for listen in it.extension.listens)
     for kind in it.extension.kinds:
         yield "kind of mail", kind.name
         yield "event of a kind of mail", _path(kind.event)
-    for service in it.services:
-        yield "service", service
-        yield "queue", f"{service}.dead"
     yield from (("handler of", _path(handler.contract)) for handler in it.extension.handlers)
+    # Last: two services or messages of one name have queues of one name, too, which need not be told as well.
+    yield from _queues(it.extension.messages, it.extension.listens, it.services)
 
 
 def _claims(messages: Iterable[Message]) -> Iterator[Claim]:
     for message in messages:
         yield "message", message.routing_key
         yield "contract", _path(message.contract)
-        if message.queue is not None:
-            yield "queue", message.queue
+
+
+def _queues(messages: Iterable[Message], listens: Iterable[Listen], services: Iterable[str]) -> Iterator[Claim]:
+    named = [*(it.queue for it in messages), *(it.queue for it in listens), *(f"{it}.dead" for it in services)]
+    yield from (("queue", queue) for queue in named if queue is not None)
 
 
 def _path(contract: type[Contract]) -> str:
