@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
+from tests.support.packages import TIMESHEETS, packages_in
 
 from taskbell.contracts import CATALOGUE
 from taskbell.errors import SettingsError
@@ -129,7 +131,13 @@ def test_all_mistakes_are_named_at_once_with_entry_field_and_line() -> None:
     assert mistakes(TEN_KINDS) == [
         (1, "#1", "name", "is missing"),
         (5, '"daily"', "cron", "never comes: no date has day of month 30 in month 2"),
-        (5, '"daily"', "publish", "'reminder.du' is no message; did you mean 'reminder.due'?"),
+        (
+            5,
+            '"daily"',
+            "publish",
+            "'reminder.du' is not a message; did you mean 'reminder.due'? If a package brings it, install that package "
+            "beside the scheduler, or take the schedule out",
+        ),
         (10, '"daily"', "cron", "@daily is not supported; write '0 0 * * *'"),
         (10, '"daily"', "timezone", "'Europe/Berln' is no IANA zone; did you mean 'Europe/Berlin'?"),
         (10, '"daily"', "name", "is taken by the entry at line 5"),
@@ -145,6 +153,23 @@ def test_all_mistakes_are_named_at_once_with_entry_field_and_line() -> None:
         (26, '"fifth"', "payload", "maintenance.update_task_status has no field 'ocurrence'"),
         (26, '"fifth"', "payload", "task_id: Input should be a valid integer"),
     ]
+
+
+OF_A_PACKAGE = WHOLE.replace("reminder.due", "timesheets.approve").replace("{ force = true }", "{ entry_id = 7 }")
+
+
+def test_a_schedule_may_publish_a_packages_message(tmp_path: Path) -> None:
+    with packages_in(tmp_path) as packages:
+        packages.install("acme-timesheets", TIMESHEETS)
+        (schedule,) = read(OF_A_PACKAGE.replace('"recipient"', '"UTC"'))
+        assert schedule.body(datetime(2026, 1, 1, tzinfo=UTC), "UTC") == {"entry_id": 7}
+
+
+def test_of_a_package_that_was_removed_it_is_told_what_to_do() -> None:
+    assert mistakes(OF_A_PACKAGE)[0][-1] == (
+        "'timesheets.approve' is not a message. If a package brings it, install that package beside the scheduler, or "
+        "take the schedule out"
+    )
 
 
 def test_the_error_reads_as_a_list_for_people() -> None:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from taskbell import extensions
 from taskbell.contracts import CATALOGUE, Contract, Message
+from taskbell.contracts.catalogue import OUR_ROWS
 
 
 @lru_cache(maxsize=1)
@@ -27,10 +28,26 @@ def _by_contract() -> Mapping[type[Contract], Message]:
 
 
 def row_of(contract: type[Contract]) -> Message:
-    """The catalogue's row of a contract. Raises KeyError if it is not a message's."""
-    return _by_contract()[contract]
+    """The catalogue's row of a contract. Raises KeyError if it is not a message's.
+
+    Packages are not loaded for a message of ours: a web app publishes those whatever else is installed beside it.
+    """
+    return OUR_ROWS.get(contract) or _by_contract()[contract]
 
 
 def message_of(body: Contract) -> Message:
     """The catalogue's row of a body. Raises KeyError if its class is not a message's contract."""
-    return _by_contract()[type(body)]
+    return row_of(type(body))
+
+
+def package_of(routing_key: str) -> str:
+    """The package that brings a message; OURS for one of ours. Raises KeyError if it is not a message."""
+    return _packages()[routing_key]
+
+
+@lru_cache(maxsize=1)
+def _packages() -> Mapping[str, str]:
+    found = dict.fromkeys(CATALOGUE, extensions.OURS)
+    for package in extensions.installed():
+        found |= {message.routing_key: package.package for message in package.extension.messages}
+    return found

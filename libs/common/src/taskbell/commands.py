@@ -7,48 +7,26 @@ dead-lettered after its retries, and delivered again, it runs again.
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row
 
-from taskbell.contracts import REPLY_TYPE, State
+from taskbell.contracts import REPLY_TYPE
 from taskbell.database import Database, Transaction
 from taskbell.errors import BrokerUnavailable, Retry, Unroutable
 from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import Body, Envelope, Received
 from taskbell.messaging.publishing.publisher import Outgoing, Publisher
 from taskbell.messaging.wire.properties import text_of
+from taskbell.outcomes import Outcome
+
+__all__ = ["CommandLog", "Outcome", "Replies"]
 
 REPLY_QUEUES = ("amq.rabbitmq.reply-to.", "amq.gen-", "reply.")
 """Only to queues of these names: nobody can have us write to a queue of ours, or of another service."""
 
 MAX_REPLIES = 1000
 """Replies under way; more are dropped with a log line, they are a courtesy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a command ended."""
-
-    state: State
-    result: Mapping[str, Any] | None = None
-    reason: str | None = None
-
-    @classmethod
-    def done(cls, **result: Any) -> "Outcome":
-        """It took effect."""
-        return cls("done", result)
-
-    @classmethod
-    def unchanged(cls, **result: Any) -> "Outcome":
-        """There was nothing to do."""
-        return cls("unchanged", result)
-
-    @classmethod
-    def rejected(cls, reason: str, **result: Any) -> "Outcome":
-        """It validates but is refused; the reason is for whoever asked."""
-        return cls("rejected", result or None, reason)
 
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id"

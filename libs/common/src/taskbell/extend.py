@@ -4,10 +4,11 @@ A package offers one `Extension` by the entry point group `taskbell.extensions`.
 versioning; everything else in Taskbell may change with any version.
 """
 
-from taskbell.commands import Outcome
 from taskbell.contracts import Contract, MailingDue, Message, UserEvent
 from taskbell.contracts.base import Id, Moment, Text, ZoneName
+from taskbell.errors import Never
 from taskbell.extensions import Extension, ExtensionError, Grant, Handler, Listen
+from taskbell.handling import HandlerTransaction
 from taskbell.kinds import (
     DAY,
     NOW,
@@ -34,6 +35,8 @@ from taskbell.kinds import (
     Task,
     TaskList,
 )
+from taskbell.messaging.consuming.delivery import Envelope, Received
+from taskbell.outcomes import Outcome
 
 __all__ = [
     "DAY",
@@ -45,12 +48,14 @@ __all__ = [
     "Condition",
     "Contract",
     "Due",
+    "Envelope",
     "Extension",
     "ExtensionError",
     "Found",
     "Gettext",
     "Grant",
     "Handler",
+    "HandlerTransaction",
     "Id",
     "Kind",
     "KindWords",
@@ -63,9 +68,11 @@ __all__ = [
     "Moment",
     "NamedTask",
     "NamedUser",
+    "Never",
     "Open",
     "Outcome",
     "Period",
+    "Received",
     "Recipient",
     "Rows",
     "Statement",

@@ -12,10 +12,11 @@ from uuid import uuid4
 
 from sqlalchemy import Row
 
+from taskbell.catalogue import catalogue, message_of
 from taskbell.concurrency import first_of
-from taskbell.contracts import CATALOGUE, Contract, message_of
+from taskbell.contracts import Contract
 from taskbell.database import Database, Transaction
-from taskbell.errors import BrokerUnavailable, TopologyMissing, Unroutable
+from taskbell.errors import BrokerUnavailable, TopologyMissing
 from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.logs import logger
@@ -102,15 +103,21 @@ _PUBLISHED = """
 
 _FAILED = """
     UPDATE taskbell.outbox AS o
-    SET attempts = attempts + 1, last_error = f.error, not_before = now() + make_interval(secs => :pause)
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:errors AS text[])) AS f (id, error)
+    SET attempts = attempts + 1, last_error = f.error,
+        not_before = now() + make_interval(secs => f.pause * (0.5 + random()))
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:errors AS text[]), CAST(:pauses AS float8[])) AS f (id, error, pause)
     WHERE o.id = f.id
 """
+# Each at a moment of its own. RabbitMQ closes the channel because of one message that this user may not publish, and
+# all that went out with it fail: tried again together they would fail together for ever.
 
 _WAITING = """
-    SELECT count(*) AS rows, max(last_error) AS stuck
+    SELECT count(*) AS rows,
+        max(last_error) FILTER (WHERE routing_key = ANY(:known)) AS stuck,
+        count(*) FILTER (WHERE routing_key <> ALL(:known)) AS unknown,
+        min(routing_key) FILTER (WHERE routing_key <> ALL(:known)) AS unknown_key
     FROM (
-        SELECT last_error FROM taskbell.outbox
+        SELECT routing_key, last_error FROM taskbell.outbox
         WHERE owner = :owner AND published_at IS NULL
         LIMIT 100000
     ) AS waiting
@@ -118,6 +125,9 @@ _WAITING = """
 
 LOOK = 5.0
 """Seconds between counts of what waits."""
+
+UNKNOWN_PAUSE = 60.0
+"""Seconds until a message that is not in the catalogue is looked at again: by a process that has its package."""
 
 
 class Relay:
@@ -142,6 +152,7 @@ class Relay:
         self._gate = gate
         self._health = health
         self._metrics = metrics
+        self._told_of: set[str] = set()
         self._log = logger("relay")
         health.expect(self.name)
 
@@ -181,6 +192,7 @@ class Relay:
         failure: BrokerUnavailable | None = None
         confirmed: list[int] = []
         stuck: dict[int, str] = {}
+        unknown: dict[int, str] = {}
         async with self._database.transaction() as transaction:
             rows = await transaction.rows(_TAKE, {"owner": owner, "limit": limit})
             if not rows:
@@ -190,6 +202,10 @@ class Relay:
                     confirmed.append(row.id)
                     self._metrics.published.labels(row.routing_key).inc()
                     continue
+                if isinstance(error, _Unknown):
+                    unknown[row.id] = str(error)
+                    self._tell_of(row.routing_key, error)
+                    continue
                 self._metrics.publish_failures.labels(type(error).__name__).inc()
                 if isinstance(error, BrokerUnavailable) and not isinstance(error, TopologyMissing):
                     failure = error
@@ -197,9 +213,10 @@ class Relay:
                     stuck[row.id] = str(error)
             if confirmed:
                 await transaction.execute(_PUBLISHED, {"ids": confirmed})
-            if stuck:
+            if failed := stuck | unknown:
+                pauses = [SLOWEST] * len(stuck) + [UNKNOWN_PAUSE] * len(unknown)
                 await transaction.execute(
-                    _FAILED, {"ids": list(stuck), "errors": list(stuck.values()), "pause": SLOWEST}
+                    _FAILED, {"ids": list(failed), "errors": list(failed.values()), "pauses": pauses}
                 )
         if failure is not None:
             raise failure
@@ -214,31 +231,56 @@ class Relay:
         errors: dict[int, Exception | None] = {}
         messages: dict[int, Outgoing] = {}
         for row in rows:
-            if row.routing_key in CATALOGUE:
+            if row.routing_key in catalogue():
                 messages[row.id] = _outgoing(row)
             else:
-                errors[row.id] = Unroutable(f"{row.routing_key!r} is no message of this version")
+                errors[row.id] = _Unknown(
+                    f"{row.routing_key!r} is not a message of this version or of an installed package: install its "
+                    "package, or delete the row"
+                )
         errors |= zip(messages, await self._publisher.publish_all(list(messages.values())), strict=True)
         return [errors[row.id] for row in rows]
 
     async def _look(self) -> None:
         """Counts what waits, and sees whether the broker would take it: with nothing to publish, nothing else tells."""
         stuck: str | None = None
+        unknown, key = 0, ""
         async with self._database.transaction() as transaction:
             for owner in self._owners:
-                found = await transaction.row(_WAITING, {"owner": owner})
+                found = await transaction.row(_WAITING, {"owner": owner, "known": list(catalogue())})
                 assert found is not None  # an aggregate always has its row
                 self._metrics.outbox_waiting.labels(owner).set(found.rows)
                 stuck = stuck or found.stuck
+                unknown, key = unknown + found.unknown, key or found.unknown_key
         await self._publisher.connect()
-        if stuck is None:
-            self._health.set(self.name, "ready")
-        else:
+        if stuck is not None:
             self._health.set(self.name, "waiting", stuck)
+        elif unknown:
+            self._health.set(self.name, "degraded", _told(unknown, key))
+        else:
+            self._health.set(self.name, "ready")
+
+    def _tell_of(self, routing_key: str, error: Exception) -> None:
+        """Logs a message that is not in the catalogue, once for its key: nothing of it changes in this process."""
+        if routing_key not in self._told_of:
+            self._told_of.add(routing_key)
+            self._log.error("outbox.unknown", routing_key=routing_key, reason=str(error))
+
+
+class _Unknown(Exception):
+    """A row whose routing key is not in the catalogue, such as one of a package that was removed."""
+
+
+def _told(unknown: int, key: str) -> str:
+    rows = "1 message" if unknown == 1 else f"{unknown} messages"
+    return (
+        f"{rows} in the outbox, such as {key}, cannot be published: the package is not installed here. Install it, or "
+        "delete the rows"
+    )
 
 
 def _outgoing(row: Row[Any]) -> Outgoing:
-    message = CATALOGUE[row.routing_key]
+    message = catalogue()[row.routing_key]
     return Outgoing(
         exchange=message.exchange,
         routing_key=row.routing_key,

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 
 from taskbell.clock import Clock, SystemClock
 from taskbell.errors import SettingsError
+from taskbell.extensions import installed
 from taskbell.health import Health
 from taskbell.http import HttpServer, operations
 from taskbell.logs import configure, logger
@@ -81,8 +82,10 @@ def run(chosen: Sequence[Service[Any]]) -> int:
     0: stopped as told, everything drained. 1: a part ended by itself, so a supervisor should start us again.
 
     Raises:
-        SettingsError: a setting is missing or wrong; nothing was started.
+        SettingsError: a setting is missing or wrong, or an installed package offers what cannot be used; nothing was
+            started.
     """
+    installed()
     settings = list(zip(chosen, _load_all(chosen), strict=True))
     _, common = settings[0]
     configure(common.log_level, common.log_format, service="+".join(service.name for service in chosen))

@@ -5,7 +5,7 @@ import asyncio
 import aio_pika
 
 from taskbell.messaging.publishing.publisher import connection_url
-from taskbell.messaging.topology import CONSUMERS, dead_queue
+from taskbell.messaging.topology import consumers, dead_queue
 from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named
 from taskbell_maintenance.figures import DeadLetters
 
@@ -41,7 +41,7 @@ class DeadLetterQueues:
             opened = await connection.channel()
             channel = await opened.get_underlay_channel()
             found = {}
-            for queue in map(dead_queue, CONSUMERS):
+            for queue in map(dead_queue, consumers()):
                 answer = await channel.queue_declare(queue, passive=True)
                 found[queue] = answer.message_count or 0
             return found

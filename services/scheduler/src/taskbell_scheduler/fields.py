@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from taskbell.contracts import CATALOGUE
+from taskbell.catalogue import catalogue
 from taskbell.zones import resolve_zone
 
 RECIPIENT = "recipient"
@@ -19,6 +19,7 @@ LONGEST_CATCH_UP = timedelta(days=60)
 """What became of an occurrence is remembered for 90 days; catching up must stay well inside that."""
 
 _LONGEST_DESCRIPTION = 300
+_OF_A_PACKAGE = "If a package brings it, install that package beside the scheduler, or take the schedule out"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _DURATION = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _LOOSE_DURATION = re.compile(r"(\d{1,9})\s*([smhdw])[a-z]*", re.ASCII | re.IGNORECASE)
@@ -67,8 +68,10 @@ def zone(value: object) -> ZoneInfo | None:
 def routing_key(value: object) -> str:
     """A message of the catalogue."""
     given = text(value)
-    if given not in CATALOGUE:
-        raise ValueError(f"{shortened(given)} is no message{did_you_mean(given, CATALOGUE)}")
+    known = catalogue()
+    if given not in known:
+        near = did_you_mean(given, known) or "."
+        raise ValueError(f"{shortened(given)} is not a message{near} {_OF_A_PACKAGE}")
     return given
 
 

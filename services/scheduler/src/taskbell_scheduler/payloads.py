@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from taskbell.contracts import CATALOGUE
+from taskbell.catalogue import catalogue
 from taskbell.errors import InvalidMessage
 from taskbell_scheduler.fields import did_you_mean
 
@@ -20,7 +20,7 @@ def with_occurrence(routing_key: str, payload: Mapping[str, Any], at: datetime, 
 
 def takes(routing_key: str, field: str) -> bool:
     """Whether that message's contract has that field."""
-    return field in CATALOGUE[routing_key].contract.model_fields
+    return field in catalogue()[routing_key].contract.model_fields
 
 
 def rfc3339(at: datetime) -> str:
@@ -30,7 +30,7 @@ def rfc3339(at: datetime) -> str:
 
 def mistakes(routing_key: str, payload: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with a payload for that message, as its consumer would see it."""
-    known = CATALOGUE[routing_key].contract.model_fields
+    known = catalogue()[routing_key].contract.model_fields
     for field in payload:
         if field in _OURS:
             yield f"{field!r} is filled in by the scheduler; leave it out"
@@ -39,6 +39,6 @@ def mistakes(routing_key: str, payload: Mapping[str, Any]) -> Iterator[str]:
             yield f"{routing_key} has no field {field!r}{did_you_mean(field, others)}"
     body = with_occurrence(routing_key, payload, datetime(2026, 1, 1, tzinfo=UTC), "UTC")
     try:
-        CATALOGUE[routing_key].contract.parse(json.dumps(body).encode())
+        catalogue()[routing_key].contract.parse(json.dumps(body).encode())
     except InvalidMessage as error:
         yield from str(error).split("; ")

@@ -57,6 +57,8 @@ async def test_a_body_may_come_on_standard_input_or_be_left_out(
         "message_id": event.properties["message_id"],
         "exchange": "taskbell.events",
         "routing_key": "weekly.due",
+        "consumer": "notifier",
+        "package": "taskbell",
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 from tests.integration.common.messaging.harness import QUEUE
 from tests.support.management import Message
 from tests.support.proxy import Proxy
@@ -24,6 +25,7 @@ from taskbell.outbox import Outbox, OutboxMessage, Owner, Relay
 from taskbell.setup.broker import declare
 
 WEEKLY = "notifier.weekly_due"
+_INSERT = "INSERT INTO taskbell.outbox (owner, routing_key, body, message_id) VALUES ('maintenance', :k, '{}', :m)"
 
 
 class RelayHarness:
@@ -301,20 +303,17 @@ async def test_a_missing_exchange_stops_only_what_goes_there(
 
 
 @pytest.mark.parametrize(
-    ("key", "message_id", "error"),
+    ("key", "message_id", "error", "state"),
     [
-        ("tasks.burnt", "x", "'tasks.burnt' is no message of this version"),
-        ("weekly.due", "x" * 300, "a message that AMQP cannot carry"),
+        ("tasks.burnt", "x", "'tasks.burnt' is not a message of this version or of an installed package", "degraded"),
+        ("weekly.due", "x" * 300, "a message that AMQP cannot carry", "waiting"),
     ],
 )
 async def test_a_row_that_can_never_be_published_holds_up_nobody(
-    harness: RelayHarness, vhost: Vhost, key: str, message_id: str, error: str
+    harness: RelayHarness, vhost: Vhost, key: str, message_id: str, error: str, state: str
 ) -> None:
     async with harness.database.transaction() as transaction:
-        await transaction.execute(
-            "INSERT INTO taskbell.outbox (owner, routing_key, body, message_id) VALUES ('maintenance', :k, '{}', :m)",
-            {"k": key, "m": message_id},
-        )
+        await transaction.execute(_INSERT, {"k": key, "m": message_id})
         await harness.outbox.add(transaction, [command(1)])
     harness.start()
     await eventually(lambda: _count(vhost, QUEUE))
@@ -325,7 +324,38 @@ async def test_a_row_that_can_never_be_published_holds_up_nobody(
         return str(stuck.last_error).startswith(error)
 
     await eventually(told)
-    await eventually(lambda: harness.state["state"] == "waiting")
+    await eventually(lambda: harness.state["state"] == state)
+
+
+async def test_rows_of_a_package_that_was_removed_stay_and_are_told_of_in_one_sentence(
+    harness: RelayHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK", 0.05)
+    monkeypatch.setattr(module, "UNKNOWN_PAUSE", 0.2)
+    async with harness.database.transaction() as transaction:
+        for number in range(3):
+            await transaction.execute(_INSERT, {"k": "timesheets.approve", "m": f"t-{number}"})
+    harness.start()
+
+    async def tried_again() -> bool:
+        found = await rows(harness.database, "attempts, published_at")
+        return all(row.attempts >= 3 and row.published_at is None for row in found)
+
+    with capture_logs() as logged:
+        await eventually(tried_again)
+    assert [line["routing_key"] for line in logged if line["event"] == "outbox.unknown"] == ["timesheets.approve"]
+    assert harness.state == {
+        "state": "degraded",
+        "detail": "3 messages in the outbox, such as timesheets.approve, cannot be published: the package is not "
+        "installed here. Install it, or delete the rows",
+    }
+    assert harness.health.ready, "everything else goes on"
+    await harness.write(1)
+    await eventually(lambda: _count(vhost, QUEUE))
+
+    async with harness.database.transaction() as transaction:
+        await transaction.execute("DELETE FROM taskbell.outbox WHERE routing_key = 'timesheets.approve'")
+    await eventually(lambda: harness.state == {"state": "ready"})
 
 
 async def _count(vhost: Vhost, queue: str) -> int:

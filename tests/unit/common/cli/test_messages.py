@@ -53,6 +53,8 @@ def test_programs_get_the_same_with_schemas(capsys: pytest.CaptureFixture[str]) 
         "kind": "command",
         "exchange": "taskbell.commands",
         "queue": "maintenance.update_task_status",
+        "consumer": "maintenance",
+        "package": "taskbell",
         "mandatory": True,
         "has_outcome": True,
         "published_by": "web app, anyone",

@@ -36,10 +36,13 @@ def _words(field: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
     if "anyOf" in field:
         return " or ".join(_words(choice, shared) for choice in field["anyOf"])
     if "enum" in field:
-        return " | ".join(field["enum"])
+        return " | ".join(map(str, field["enum"]))
+    if "const" in field:
+        return str(field["const"])
     if field.get("type") == "array":
         most = f", at most {field['maxItems']}" if "maxItems" in field else ""
-        return f"list of {_words(field['items'], shared)}{most}"
+        return f"list of {_words(field.get('items', {}), shared)}{most}"
     if field.get("type") == "object":
-        return f"object of {_words(field['additionalProperties'], shared)}"
-    return _FORMATS.get(field.get("format", "")) or _TYPES[field["type"]]
+        values = field.get("additionalProperties")
+        return f"object of {_words(values, shared)}" if isinstance(values, Mapping) else "object"
+    return _FORMATS.get(field.get("format", "")) or _TYPES.get(field.get("type", ""), "any")

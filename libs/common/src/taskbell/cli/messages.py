@@ -14,23 +14,28 @@ def all_messages(
     as_json: Annotated[bool, typer.Option("--json", help="For programs, with each body's JSON Schema.")] = False,
 ) -> None:
     """List every message and the fields of its body."""
+    from taskbell.catalogue import catalogue, package_of
     from taskbell.cli.bodies import fields_of
-    from taskbell.contracts import CATALOGUE
+    from taskbell.extensions import installed
 
+    messages = catalogue().values()
     if as_json:
-        print_json([_described(message) for message in CATALOGUE.values()])
+        print_json([_described(message) for message in messages])
         return
-    print_table(
-        ("routing key", "exchange", "queue", "by", "meaning"),
-        [(it.routing_key, it.exchange, it.queue, it.publishers, it.meaning) for it in CATALOGUE.values()],
-    )
-    for message in CATALOGUE.values():
+    columns = ["routing key", "exchange", "queue", "by", "meaning"]
+    rows = [[it.routing_key, it.exchange, it.queue, it.publishers, it.meaning] for it in messages]
+    if installed():
+        columns.append("package")
+        rows = [[*row, package_of(it.routing_key)] for row, it in zip(rows, messages, strict=True)]
+    print_table(columns, rows)
+    for message in messages:
         print(f"\n{message.routing_key}")
         for field in fields_of(message.contract):
             print(f"  {field.name:16} {'required' if field.required else 'optional'}  {field.type}")
 
 
 def _described(message: Any) -> dict[str, Any]:
+    from taskbell.catalogue import package_of
     from taskbell.cli.bodies import fields_of
 
     fields = fields_of(message.contract)
@@ -39,6 +44,8 @@ def _described(message: Any) -> dict[str, Any]:
         "kind": message.kind,
         "exchange": message.exchange,
         "queue": message.queue,
+        "consumer": message.consumer,
+        "package": package_of(message.routing_key),
         "mandatory": message.mandatory,
         "has_outcome": message.has_outcome,
         "published_by": message.publishers,

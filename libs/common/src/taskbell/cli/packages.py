@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from taskbell.errors import TaskbellError
+from taskbell.errors import SettingsError, TaskbellError
 
 COMMANDS = "taskbell.commands"
 SERVICES = "taskbell.services"
@@ -14,23 +14,34 @@ class CannotLoad(TaskbellError):
     """An installed package offers something that cannot be loaded."""
 
 
+class OfferedTwice(SettingsError):
+    """Two installed packages offer something under one name; names both."""
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """Something that an installed package offers."""
 
     entry: EntryPoint
+    rivals: tuple[EntryPoint, ...] = ()
+    """What other packages offer under the same name."""
 
     @property
     def package(self) -> str:
         """The distribution that offers it."""
-        return self.entry.dist.name if self.entry.dist else "an unknown package"
+        return _package(self.entry)
 
     def load(self) -> Any:
         """Imports it.
 
         Raises:
+            OfferedTwice: another package offers the same name.
             CannotLoad: whatever went wrong in that package, named.
         """
+        if self.rivals:
+            packages = " and ".join(sorted(map(_package, (self.entry, *self.rivals))))
+            msg = f"packages {packages} both offer {self.entry.name} ({self.entry.group}): remove one of them"
+            raise OfferedTwice(msg)
         try:
             return self.entry.load()
         except Exception as error:
@@ -40,5 +51,11 @@ class Offer:
 
 def offers(group: str) -> dict[str, Offer]:
     """What is offered there, by name."""
-    found = {entry.name: Offer(entry) for entry in entry_points(group=group)}
-    return dict(sorted(found.items()))
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in entry_points(group=group):
+        found.setdefault(entry.name, []).append(entry)
+    return {name: Offer(first, tuple(others)) for name, (first, *others) in sorted(found.items())}
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "an unknown package"

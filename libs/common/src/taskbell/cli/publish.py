@@ -4,12 +4,16 @@ import asyncio
 import json
 import re
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from taskbell.cli.console import Mistake, did_you_mean, print_json, shown
 from taskbell.errors import InvalidMessage
+
+if TYPE_CHECKING:
+    from taskbell.client import Outcome
+    from taskbell.contracts import Message
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -40,13 +44,14 @@ def publish_by_hand(
 
     It is checked first. Prints its message_id once RabbitMQ has confirmed it.
     """
+    from taskbell.catalogue import catalogue
     from taskbell.client import AsyncClient
-    from taskbell.contracts import CATALOGUE
     from taskbell.settings import BrokerAccess, load
 
-    message = CATALOGUE.get(routing_key)
+    known = catalogue()
+    message = known.get(routing_key)
     if message is None:
-        msg = f"there is no message {routing_key!r}{did_you_mean(routing_key, CATALOGUE)} `taskbell messages` lists all"
+        msg = f"there is no message {routing_key!r}{did_you_mean(routing_key, known)} `taskbell messages` lists all"
         raise Mistake(msg)
     if wait is not None and not message.has_outcome:
         msg = f"{routing_key} has no outcome that could be waited for: leave --wait out"
@@ -61,7 +66,7 @@ def publish_by_hand(
     given = _properties(properties or [])
     url = load(BrokerAccess).broker_url.get_secret_value()
 
-    async def send() -> tuple[str, Any]:
+    async def send() -> "tuple[str, Outcome | None]":
         async with AsyncClient(url, name="taskbell publish") as client:
             if wait is None:
                 return await client.publish(contract, message_id=message_id, **given), None
@@ -72,17 +77,35 @@ def publish_by_hand(
         known_as, outcome = asyncio.run(send())
     except ValueError as error:  # an id that AMQP does not carry
         raise Mistake(str(error)) from None
+    _tell(message, known_as, outcome, as_json=as_json)
+    if outcome and not outcome.ok:
+        raise typer.Exit(1)
+
+
+def _tell(message: "Message", known_as: str, outcome: "Outcome | None", *, as_json: bool) -> None:
+    from taskbell.catalogue import package_of
+    from taskbell.extensions import OURS
+
+    package = package_of(message.routing_key)
     if as_json:
-        told: dict[str, Any] = {"message_id": known_as, "exchange": message.exchange, "routing_key": routing_key}
+        told: dict[str, Any] = {
+            "message_id": known_as,
+            "exchange": message.exchange,
+            "routing_key": message.routing_key,
+            "consumer": message.consumer,
+            "package": package,
+        }
         if outcome:
             told["outcome"] = {"state": outcome.state, "result": outcome.result, "reason": outcome.reason}
         print_json(told)
-    else:
-        print(known_as)
-        if outcome:
-            print(": ".join(shown(it) for it in (outcome.state, outcome.reason, outcome.result) if it is not None))
-    if outcome and not outcome.ok:
-        raise typer.Exit(1)
+        return
+    print(known_as)
+    if package != OURS:
+        goes_to = f"the service {message.consumer}" if message.consumer else "whoever has bound a queue to it"
+        # Not on standard output, where scripts read the message_id.
+        print(f"{message.routing_key} is of package {package} and goes to {goes_to}", file=sys.stderr)
+    if outcome:
+        print(": ".join(shown(it) for it in (outcome.state, outcome.reason, outcome.result) if it is not None))
 
 
 def _read() -> str:

@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
 from taskbell.cli.console import Mistake, did_you_mean
-from taskbell.cli.packages import COMMANDS, CannotLoad, offers
+from taskbell.cli.packages import COMMANDS, CannotLoad, OfferedTwice, offers
 from taskbell.errors import SettingsError, TaskbellError
 
 OWN = ("commands", "messages", "publish", "run", "setup", "version")
@@ -28,7 +28,7 @@ class Root(TyperGroup):
         return sorted({*OWN, *offers(COMMANDS)})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Loaded | None:
-        """Loads one. A package that cannot be loaded has a command that says so."""
+        """Loads one. What cannot be loaded, or is offered twice, is a command that says so."""
         if cmd_name in OWN:
             return _named(cmd_name, import_module(f"taskbell.cli.{cmd_name}").app)
         offer = offers(COMMANDS).get(cmd_name)
@@ -36,7 +36,7 @@ class Root(TyperGroup):
             return None
         try:
             return _named(cmd_name, offer.load())
-        except CannotLoad as error:
+        except (CannotLoad, OfferedTwice) as error:
             return _broken(cmd_name, error)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -95,7 +95,7 @@ def _named(name: str, offered: typer.Typer) -> Loaded:
     return command
 
 
-def _broken(name: str, error: CannotLoad) -> Loaded:
+def _broken(name: str, error: TaskbellError) -> Loaded:
     app = typer.Typer(rich_markup_mode=None)
 
     @app.command(

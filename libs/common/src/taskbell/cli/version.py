@@ -16,9 +16,11 @@ app = typer.Typer(rich_markup_mode=None)
 def show(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Print the versions of Taskbell's installed packages."""
+    """Print the versions of Taskbell, its installed packages and those that extend it."""
+    from taskbell.extensions import GROUP
+
     versions = {"taskbell": version("taskbell")}
-    offered = [entry.dist for group in (SERVICES, COMMANDS) for entry in entry_points(group=group)]
+    offered = [entry.dist for group in (SERVICES, COMMANDS, GROUP) for entry in entry_points(group=group)]
     versions |= sorted({dist.name: dist.version for dist in offered if dist}.items())
     versions["python"] = platform.python_version()
     if as_json:

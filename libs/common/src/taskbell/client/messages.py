@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from taskbell.contracts import Contract, Message, message_of
+from taskbell.catalogue import message_of
+from taskbell.contracts import Contract, Message
 from taskbell.messaging.publishing.publisher import Outgoing
 from taskbell.messaging.wire.properties import TRACEPARENT
 

@@ -14,9 +14,10 @@ __all__ = ["CATALOGUE", "COMMANDS", "EVENTS", "Message", "message_of"]
 CATALOGUE: Mapping[str, Message] = MappingProxyType({message.routing_key: message for message in _MESSAGES})
 """Every message by its routing key."""
 
-_BY_CONTRACT: Mapping[type[Contract], Message] = MappingProxyType({message.contract: message for message in _MESSAGES})
+OUR_ROWS: Mapping[type[Contract], Message] = MappingProxyType({message.contract: message for message in _MESSAGES})
+"""Every message by its contract."""
 
 
 def message_of(body: Contract) -> Message:
-    """The catalogue's row of a body. Raises KeyError where it is no message's contract."""
-    return _BY_CONTRACT[type(body)]
+    """The catalogue's row of a body. Raises KeyError if its class is not a message's contract."""
+    return OUR_ROWS[type(body)]

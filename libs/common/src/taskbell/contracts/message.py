@@ -9,6 +9,11 @@ EVENTS = "taskbell.events"
 COMMANDS = "taskbell.commands"
 
 
+def queue_of(consumer: str, routing_key: str) -> str:
+    """The name of that service's queue for that message: `maintenance.update_task_status`, `notifier.weekly_due`."""
+    return f"{consumer}.{routing_key.removeprefix(f'{consumer}.').replace('.', '_')}"
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One row of the table of messages."""
@@ -33,16 +38,13 @@ class Message:
 
     @property
     def queue(self) -> str | None:
-        """Its queue, named `service.message`, or None where this page names none."""
-        if self.consumer is None:
-            return None
-        name = self.routing_key.removeprefix(f"{self.consumer}.").replace(".", "_")
-        return f"{self.consumer}.{name}"
+        """Its queue, named `service.message`; None if no service consumes it."""
+        return None if self.consumer is None else queue_of(self.consumer, self.routing_key)
 
     @property
     def has_outcome(self) -> bool:
-        """A command whose outcome is kept and sent to whoever asks; the notifier's own batches have none."""
-        return self.kind == "command" and self.by_anyone
+        """A command whose outcome is kept and sent to whoever asks. One that a service sends to itself has none."""
+        return self.kind == "command" and (self.by_anyone or self.published_by != (self.consumer,))
 
     @property
     def mandatory(self) -> bool:

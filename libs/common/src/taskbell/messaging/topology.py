@@ -1,13 +1,16 @@
-"""Exchanges, queues and bindings as data, made from the catalogue of messages.
+"""Exchanges, queues and bindings as data, made from the catalogue of messages and from what packages listen to.
 
 `taskbell setup` declares them; a running service never does. Every argument is written out, because RabbitMQ 3.10 and
 4.x differ in their defaults, and arguments of an existing queue cannot be changed.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from taskbell.contracts import CATALOGUE, COMMANDS, EVENTS
+from taskbell.catalogue import catalogue
+from taskbell.contracts import COMMANDS, EVENTS
+from taskbell.extensions import installed
 
 DEAD = "taskbell.dead"
 """Direct exchange of the dead letters; the key is the dead queue's name."""
@@ -22,6 +25,7 @@ DEAD_DELIVERY_LIMIT = 1_000_000
 """Looking at dead letters returns them; RabbitMQ 4 would drop them after 20 looks, 3.10 knows no -1."""
 
 CONSUMERS = ("notifier", "maintenance")
+"""Our services that consume."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,11 @@ def service_of(queue: str) -> str:
     return queue.partition(".")[0]
 
 
+def consumers() -> tuple[str, ...]:
+    """Every service that consumes: ours, and those of installed packages."""
+    return (*CONSUMERS, *(service for package in installed() for service in package.services))
+
+
 def _quorum(limit: int) -> dict[str, Any]:
     return {"x-queue-type": "quorum", "x-delivery-limit": limit, "x-overflow": "reject-publish"}
 
@@ -81,21 +90,19 @@ def _dead_letters_to(exchange: str) -> dict[str, Any]:
 
 
 def topology() -> Topology:
-    """The topology of this version."""
-    queues = [Queue(dead_queue(service), _quorum(DEAD_DELIVERY_LIMIT)) for service in CONSUMERS]
+    """The topology of this version and of the packages that are installed."""
+    queues = [Queue(dead_queue(service), _quorum(DEAD_DELIVERY_LIMIT)) for service in consumers()]
     bindings = [Binding(DEAD, queue.name, queue.name) for queue in queues]
     for name, seconds in RETRIES:
         # To the default exchange, without a key: the message's own key, the origin queue's name, leads it home.
         arguments = _quorum(DEAD_DELIVERY_LIMIT) | _dead_letters_to("") | {"x-message-ttl": seconds * 1000}
         queues.append(Queue(name, arguments))
         bindings.append(Binding(name, name, ""))
-    for message in CATALOGUE.values():
-        if message.queue is None:
-            continue
+    for binding in _consumed():
         arguments = _quorum(DELIVERY_LIMIT) | _dead_letters_to(DEAD)
-        arguments["x-dead-letter-routing-key"] = dead_queue(service_of(message.queue))
-        queues.append(Queue(message.queue, arguments))
-        bindings.append(Binding(message.exchange, message.queue, message.routing_key))
+        arguments["x-dead-letter-routing-key"] = dead_queue(service_of(binding.queue))
+        queues.append(Queue(binding.queue, arguments))
+        bindings.append(binding)
     exchanges = (
         Exchange(DEAD, "direct"),
         *(Exchange(name, "fanout") for name, _ in RETRIES),
@@ -103,3 +110,14 @@ def topology() -> Topology:
         Exchange(COMMANDS, "topic"),
     )
     return Topology(exchanges, tuple(queues), tuple(bindings))
+
+
+def _consumed() -> Iterator[Binding]:
+    """The queue of each message that is consumed, and of each event that a package listens to."""
+    messages = catalogue()
+    for message in messages.values():
+        if message.queue is not None:
+            yield Binding(message.exchange, message.queue, message.routing_key)
+    for package in installed():
+        for listen in package.extension.listens:
+            yield Binding(messages[listen.routing_key].exchange, listen.queue, listen.routing_key)

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import typer
 
+from taskbell.catalogue import catalogue
 from taskbell.cli.console import Mistake, print_json, print_table
-from taskbell.contracts import CATALOGUE
 from taskbell_scheduler.cli.named import AsJson, all_schedules, known_zone, named
 from taskbell_scheduler.domain import EVERY_ZONE
 from taskbell_scheduler.payloads import rfc3339, takes
@@ -118,7 +118,7 @@ def run(
             msg = f"{schedule.publish} has no timezone; leave --zone out"
             raise Mistake(msg)
         body["timezone"] = known_zone(zone).key
-    message = CATALOGUE[schedule.publish]
+    message = catalogue()[schedule.publish]
     outgoing = Outgoing(
         exchange=message.exchange,
         routing_key=schedule.publish,

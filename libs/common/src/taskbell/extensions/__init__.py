@@ -1,0 +1,61 @@
+"""What installed packages add to Taskbell: messages, kinds of mail, handlers, and the rights that these need.
+
+A package offers one `Extension` by the entry point group `taskbell.extensions`. All are loaded once, when the first is
+asked for, and checked against ours and against each other: two that claim one name are refused, both named.
+"""
+
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+
+from taskbell.errors import SettingsError
+from taskbell.extensions.checks import mistakes_in
+from taskbell.extensions.parts import OURS, SERVICES, USERS, Extension, Grant, Handler, Installed, Listen
+
+__all__ = [
+    "GROUP",
+    "OURS",
+    "SERVICES",
+    "USERS",
+    "Extension",
+    "ExtensionError",
+    "Grant",
+    "Handler",
+    "Installed",
+    "Listen",
+    "installed",
+    "mistakes_in",
+]
+
+GROUP = "taskbell.extensions"
+
+
+class ExtensionError(SettingsError):
+    """An installed package offers something that cannot be used; names the package and what it offers."""
+
+
+@lru_cache(maxsize=1)
+def installed() -> tuple[Installed, ...]:
+    """Every installed package's extension, in the order of the packages' names.
+
+    Raises:
+        ExtensionError: one cannot be loaded or is wrong, or two claim one name.
+    """
+    loaded = [_load(entry) for entry in entry_points(group=GROUP)]
+    found = tuple(sorted(loaded, key=lambda it: it.package))
+    mistakes = list(mistakes_in(found))
+    if mistakes:
+        raise ExtensionError("\n".join(mistakes))
+    return found
+
+
+def _load(entry: EntryPoint) -> Installed:
+    package = entry.dist.name if entry.dist else "an unknown package"
+    try:
+        extension = entry.load()
+    except Exception as error:
+        msg = f"the extension {entry.name} of package {package} cannot be loaded: {type(error).__name__}: {error}"
+        raise ExtensionError(msg) from error
+    if not isinstance(extension, Extension):
+        msg = f"{entry.value} of package {package} is not a taskbell.extend.Extension but a {type(extension).__name__}"
+        raise ExtensionError(msg)
+    return Installed(package, extension, entry.dist.version if entry.dist else "")
