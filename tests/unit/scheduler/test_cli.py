@@ -185,7 +185,7 @@ def test_next_is_right_over_every_clock_change_of_2026(command: Command, zone: s
     ("arguments", "expected"),
     [
         (("reminder",), "there is no schedule 'reminder'; did you mean reminders?"),
-        (("reminders", "--zone", "Mars/Base"), "'Mars/Base' is no IANA time zone"),
+        (("reminders", "--zone", "Mars/Base"), "'Mars/Base' is not an IANA time zone"),
         (("reminders", "--from", "tomorrow"), "--from 'tomorrow' is no date and time"),
         (("reminders", "--from", "0001-01-01T00:00+14:00"), "--from '0001-01-01T00:00+14:00'"),
         (("reminders", "--from", "9999-12-31"), "is out of range"),
@@ -210,4 +210,4 @@ def test_a_wrong_timezone_setting_is_named(command: Command, monkeypatch: pytest
     monkeypatch.setenv("TIMEZONE", "Mars/Base")
     result = command("list")
     assert result.exit_code == 2
-    assert "TIMEZONE: 'Mars/Base' is no IANA time zone" in result.stderr
+    assert "TIMEZONE: 'Mars/Base' is not an IANA time zone" in result.stderr

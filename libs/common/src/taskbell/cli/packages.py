@@ -1,4 +1,4 @@
-"""What installed packages offer by entry points: groups of this command, and services."""
+"""Finds what installed packages offer as entry points: groups of commands, and services."""
 
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -22,14 +22,14 @@ class Offer:
 
     @property
     def package(self) -> str:
-        """The distribution that offers it."""
+        """The name of the distribution that offers it."""
         return self.entry.dist.name if self.entry.dist else "an unknown package"
 
     def load(self) -> Any:
         """Imports it.
 
         Raises:
-            CannotLoad: whatever went wrong in that package, named.
+            CannotLoad: whatever went wrong in that package; the error names the package and the cause.
         """
         try:
             return self.entry.load()
@@ -39,6 +39,6 @@ class Offer:
 
 
 def offers(group: str) -> dict[str, Offer]:
-    """What is offered there, by name."""
+    """What is offered in that group, by name."""
     found = {entry.name: Offer(entry) for entry in entry_points(group=group)}
     return dict(sorted(found.items()))

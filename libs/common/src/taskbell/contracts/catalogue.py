@@ -18,5 +18,5 @@ _BY_CONTRACT: Mapping[type[Contract], Message] = MappingProxyType({message.contr
 
 
 def message_of(body: Contract) -> Message:
-    """The catalogue's row of a body. Raises KeyError where it is no message's contract."""
+    """The catalogue's row of a body. Raises KeyError if its class is not the contract of any message."""
     return _BY_CONTRACT[type(body)]

@@ -1,4 +1,4 @@
-"""A row of the table of messages."""
+"""What the table of messages says of each message."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,11 +20,11 @@ class Message:
     """Who publishes it, in words."""
     meaning: str
     consumer: str | None
-    """The service that has a queue for it; None: an outcome to which anybody may bind a queue."""
+    """The service that has a queue for it; None: it reports what happened, and anybody may bind a queue to it."""
     by_anyone: bool
-    """Whether a web app, a person and every schedule may publish it."""
+    """Whether web apps, people and all schedules may publish it."""
     published_by: tuple[str, ...] = ()
-    """Services that may publish it besides: of ours, notifier and maintenance; of a package, its own."""
+    """Services that may publish it besides these: of ours, notifier and maintenance; of a package, its own."""
 
     @property
     def exchange(self) -> str:
@@ -33,7 +33,7 @@ class Message:
 
     @property
     def queue(self) -> str | None:
-        """Its queue, named `service.message`, or None where this page names none."""
+        """Its queue, named `service.message`; None if no service consumes it."""
         if self.consumer is None:
             return None
         name = self.routing_key.removeprefix(f"{self.consumer}.").replace(".", "_")
@@ -41,10 +41,10 @@ class Message:
 
     @property
     def has_outcome(self) -> bool:
-        """A command whose outcome is kept and sent to whoever asks; the notifier's own batches have none."""
+        """Whether its outcome is stored and sent to whoever asks: a command, except the notifier's own batches."""
         return self.kind == "command" and self.by_anyone
 
     @property
     def mandatory(self) -> bool:
-        """A message for which a queue is named must be routed; returned, it stays in the outbox."""
+        """Whether it must reach a queue, because a service consumes it. If RabbitMQ returns it, publishing failed."""
         return self.consumer is not None
