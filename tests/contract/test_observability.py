@@ -15,7 +15,7 @@ from taskbell.metrics import Metrics
 from taskbell.service import services
 from taskbell_notifier.lifecycle import DeliveryState
 from taskbell_notifier.metrics import Measures
-from taskbell_scheduler.domain import Status
+from taskbell_scheduler.domain import OccurrenceStatus
 from taskbell_scheduler.metrics import SchedulerMetrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -98,7 +98,7 @@ def test_every_value_of_a_label_can_occur(where: str, expression: str) -> None:
     queues = {queue.name for queue in topology().queues}
     can_be = {
         "state": set(DeliveryState),
-        "status": set(get_args(Status)),
+        "status": set(get_args(OccurrenceStatus)),
         "job": {job["job_name"] for job in PROMETHEUS["scrape_configs"]},
         "queue": queues,
     }

@@ -88,11 +88,11 @@ async def test_a_single_zone(harness: SchedulerHarness, command: Command) -> Non
 async def test_names_and_zones_are_checked(command: Command) -> None:
     assert "did you mean hourly?" in await command("pause", "hourli", status=2)
     assert "did you mean hourly?" in await command("status", "hourli", status=2)
-    assert "no IANA time zone" in await command("history", "hourly", "--zone", "Europe/Berln", status=2)
-    assert "nothing is known of a schedule 'hourli'" in await command("resume", "hourli", status=2)
-    assert "no IANA time zone" in await command("pause", "hourly", "--zone", "Mars/Base", status=2)
-    assert "runs in UTC only" in await command("pause", "report", "--zone", "Asia/Tokyo", status=2)
-    assert "Nothing is recorded of hourly" in await command("history", "hourly")
+    assert "is not an IANA time zone" in await command("history", "hourly", "--zone", "Europe/Berln", status=2)
+    assert "no schedule 'hourli' is recorded" in await command("resume", "hourli", status=2)
+    assert "is not an IANA time zone" in await command("pause", "hourly", "--zone", "Mars/Base", status=2)
+    assert "runs only in UTC, not in Asia/Tokyo" in await command("pause", "report", "--zone", "Asia/Tokyo", status=2)
+    assert "No occurrence of hourly is recorded" in await command("history", "hourly")
 
 
 async def test_run_publishes_by_hand(command: Command, management: Management) -> None:
@@ -104,7 +104,7 @@ async def test_run_publishes_by_hand(command: Command, management: Management) -
     await command("run", "report")
     (message,) = await management.take("maintenance.generate_task_report")
     assert message.json() == {"date": "2026-01-01"}
-    assert "has no timezone" in await command("run", "report", "--zone", "UTC", status=2)
+    assert "has no field timezone" in await command("run", "report", "--zone", "UTC", status=2)
 
 
 async def test_run_says_when_nobody_would_get_it(command: Command, management: Management) -> None:

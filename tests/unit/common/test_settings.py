@@ -69,12 +69,15 @@ def test_every_mistake_is_named_at_once_with_its_variable_and_what_to_do(environ
         "DATABASE_URL": "DATABASE_URL is not set: PostgreSQL, postgresql://user:password@host:5432/database",
         "BROKER_URL": "BROKER_URL: must look like amqp://user:password@host:5672/"
         " (a virtual host follows the last slash); in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25",
-        "TIMEZONE": "TIMEZONE: 'Berlin' is no IANA time zone; give one such as Europe/Berlin or UTC",
-        "HTTP_PORT": "HTTP_PORT: Input should be less than or equal to 65535 (0: any free one, printed at start)",
+        "TIMEZONE": "TIMEZONE: 'Berlin' is not an IANA time zone; give one such as Europe/Berlin or UTC",
+        "HTTP_PORT": (
+            "HTTP_PORT: Input should be less than or equal to 65535 (Port for them; 0 takes any free one and logs it)"
+        ),
         "RETENTION_DAYS": "RETENTION_DAYS: Input should be a valid integer, unable to parse string as an integer"
         " (Days until completed tasks are archived)",
         "APP_URL": "APP_URL: must look like https://host",
-        "LOG_LEVEL": "LOG_LEVEL: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR' (What is logged)",
+        "LOG_LEVEL": "LOG_LEVEL: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"
+        " (Least severe level that is logged)",
         "SECRET_KEY_FILE": "SECRET_KEY_FILE names '/nonexistent/key', which cannot be read: No such file or directory",
         "APP_SCHEMA": "APP_SCHEMA: String should have at most 63 characters (Schema of the web app's tables)",
     }
@@ -135,7 +138,7 @@ def test_what_is_no_database_url_is_told_with_an_example(environment: pytest.Mon
     ("query", "mistake"),
     [
         ("sslmode=maybe", "sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full"),
-        ("sslrootcert=/ca.pem", "parameter sslrootcert is not known here: take it out"),
+        ("sslrootcert=/ca.pem", "parameter sslrootcert is not supported: take it out"),
     ],
 )
 def test_parameters_that_cannot_be_kept_are_told_before_anything_starts(

@@ -105,14 +105,17 @@ def test_check_names_every_mistake_and_fails(command: Command, tmp_path: Path) -
     assert result.stderr.splitlines() == [
         "bad.toml has 2 mistakes:",
         '  line 8: schedule "report": cron: hour: 25 is out of range, 0 to 23',
-        "  line 8: schedule \"report\": catch_up: '90 minutes' is no duration: a whole number and s, m, h or d;"
-        " did you mean '90m'?",
+        "  line 8: schedule \"report\": catch_up: '90 minutes' is not a duration: write a whole number"
+        " and s, m, h or d; did you mean '90m'?",
     ]
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(None, "cannot be read: No such file or directory"), (b"\xff\xfe", "line 1: is not UTF-8")],
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"\xff\xfe", "line 1: is not UTF-8; save the file as UTF-8"),
+    ],
 )
 def test_a_file_that_cannot_be_read(command: Command, tmp_path: Path, content: bytes | None, expected: str) -> None:
     if content is not None:
@@ -184,9 +187,9 @@ def test_next_is_right_over_every_clock_change_of_2026(command: Command, zone: s
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("reminder",), "there is no schedule 'reminder'; did you mean reminders?"),
-        (("reminders", "--zone", "Mars/Base"), "'Mars/Base' is no IANA time zone"),
-        (("reminders", "--from", "tomorrow"), "--from 'tomorrow' is no date and time"),
+        (("reminder",), "unknown schedule 'reminder'; did you mean reminders?"),
+        (("reminders", "--zone", "Mars/Base"), "'Mars/Base' is not an IANA time zone"),
+        (("reminders", "--from", "tomorrow"), "--from 'tomorrow' is not a date and time"),
         (("reminders", "--from", "0001-01-01T00:00+14:00"), "--from '0001-01-01T00:00+14:00'"),
         (("reminders", "--from", "9999-12-31"), "is out of range"),
     ],
@@ -210,4 +213,4 @@ def test_a_wrong_timezone_setting_is_named(command: Command, monkeypatch: pytest
     monkeypatch.setenv("TIMEZONE", "Mars/Base")
     result = command("list")
     assert result.exit_code == 2
-    assert "TIMEZONE: 'Mars/Base' is no IANA time zone" in result.stderr
+    assert "TIMEZONE: 'Mars/Base' is not an IANA time zone" in result.stderr

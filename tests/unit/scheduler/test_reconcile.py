@@ -7,7 +7,7 @@ from tests.support.cron_oracle import rules
 
 from taskbell_scheduler.cron import parse_cron
 from taskbell_scheduler.domain import EVERY_ZONE, Pair, PairState
-from taskbell_scheduler.reconcile import ANY, GONE, Changes, Roster, call_roster
+from taskbell_scheduler.reconcile import ANY, GONE, Changes, Reconciliation, reconcile
 from taskbell_scheduler.schedules import Schedule
 
 EIGHT, NINE = "0 8 * * *", "0 9 * * *"
@@ -27,9 +27,9 @@ def reconciled(
     rows: tuple[PairState, ...] = (),
     zones: set[str] | None = frozenset(),
     generation: int = 1,  # type: ignore[assignment]
-) -> Roster:
+) -> Reconciliation:
     states: dict[Pair, PairState] = {state.pair: state for state in rows}
-    return call_roster(schedules, zones, states, generation)
+    return reconcile(schedules, zones, states, generation)
 
 
 def test_what_is_seen_for_the_first_time_starts() -> None:

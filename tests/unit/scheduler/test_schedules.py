@@ -139,16 +139,21 @@ def test_all_mistakes_are_named_at_once_with_entry_field_and_line() -> None:
             "beside the scheduler, or take the schedule out",
         ),
         (10, '"daily"', "cron", "@daily is not supported; write '0 0 * * *'"),
-        (10, '"daily"', "timezone", "'Europe/Berln' is no IANA zone; did you mean 'Europe/Berlin'?"),
-        (10, '"daily"', "name", "is taken by the entry at line 5"),
+        (10, '"daily"', "timezone", "'Europe/Berln' is not an IANA time zone; did you mean 'Europe/Berlin'?"),
+        (10, '"daily"', "name", "is already the name of the entry at line 5"),
         (19, '"report"', "crom", "is unknown; did you mean 'cron'?"),
         (19, '"report"', "cron", "is missing"),
-        (19, '"report"', "catch_up", "'6 hours' is no duration: a whole number and s, m, h or d; did you mean '6h'?"),
+        (
+            19,
+            '"report"',
+            "catch_up",
+            "'6 hours' is not a duration: write a whole number and s, m, h or d; did you mean '6h'?",
+        ),
         (
             19,
             '"report"',
             "timezone",
-            "'recipient' is for messages with a timezone; maintenance.generate_task_report has none",
+            "'recipient' needs a message with a field timezone; maintenance.generate_task_report has none",
         ),
         (26, '"fifth"', "payload", "maintenance.update_task_status has no field 'ocurrence'"),
         (26, '"fifth"', "payload", "task_id: Input should be a valid integer"),
@@ -193,26 +198,26 @@ def test_the_error_reads_as_a_list_for_people() -> None:
         (
             'timezone = "berlin"',
             'timezone = "recipient"',
-            "timezone: 'berlin' is no IANA zone; did you mean 'Europe/Berlin'?",
+            "timezone: 'berlin' is not an IANA time zone; did you mean 'Europe/Berlin'?",
         ),
         ('timezone = "New York"', 'timezone = "recipient"', "did you mean 'America/New_York'?"),
         ('timezone = "Recipients"', 'timezone = "recipient"', "did you mean 'recipient'?"),
-        ('timezone = "localtime"', 'timezone = "recipient"', "timezone: 'localtime' is no IANA zone"),
-        ('timezone = ""', 'timezone = "recipient"', "timezone: '' is no IANA zone"),
+        ('timezone = "localtime"', 'timezone = "recipient"', "timezone: 'localtime' is not an IANA time zone"),
+        ('timezone = ""', 'timezone = "recipient"', "timezone: '' is not an IANA time zone"),
         ("publish = []", 'publish = "reminder.due"', "publish: must be a text in quotes, not a list"),
         ("payload = 3", "payload = { force = true }", "payload: must be a table"),
         ("payload = { force = 1 }", "payload = { force = true }", "payload: force: Input should be a valid boolean"),
         ("payload = { force = nan }", "payload = { force = true }", "payload: nan cannot be sent"),
-        ('payload = { timezone = "UTC" }', "payload = { force = true }", "payload: 'timezone' is filled in"),
+        ('payload = { timezone = "UTC" }', "payload = { force = true }", "payload: the scheduler fills in 'timezone'"),
         ("payload = { user_id = [1] }", "payload = { force = true }", "did you mean 'user_ids'?"),
         ("payload = { user_ids = [0] }", "payload = { force = true }", "payload: user_ids.0: "),
         (
             "catch_up = 6",
             'catch_up = "6h"',
-            "catch_up: 6 is no duration: a whole number and s, m, h or d; did you mean '6s'?",
+            "catch_up: 6 is not a duration: write a whole number and s, m, h or d; did you mean '6s'?",
         ),
         ('catch_up = "2 weeks"', 'catch_up = "6h"', "did you mean '14d'?"),
-        ('catch_up = "-1h"', 'catch_up = "6h"', "catch_up: '-1h' is no duration"),
+        ('catch_up = "-1h"', 'catch_up = "6h"', "catch_up: '-1h' is not a duration"),
         ('catch_up = "61d"', 'catch_up = "6h"', "catch_up: '61d' is longer than 60d"),
         ('catch_up = "999999999d"', 'catch_up = "6h"', "catch_up: '999999999d' is longer than 60d"),
         (f'description = "{"x" * 301}"', 'description = "Mail everyone"', "description: is longer than 300"),
@@ -249,7 +254,7 @@ def test_a_file_that_is_no_list_of_schedules(text: str, expected: list[tuple[int
 def test_broken_toml_is_named_with_its_line(text: str, line: int) -> None:
     ((found, entry, field, words),) = mistakes(text)
     assert (found, entry, field) == (line, "", "")
-    assert words.startswith("is no TOML: ")
+    assert words.startswith("is not TOML: ")
     assert "at line" not in words
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells what time it is."""
+    """Gives the time."""
 
     def now(self) -> datetime:
         """The present moment, aware, in UTC."""

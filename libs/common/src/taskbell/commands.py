@@ -1,7 +1,7 @@
-"""Commands take effect once: their outcomes, kept by message_id, and the replies to whoever asked.
+"""Commands take effect once: their outcomes are stored by message_id, and replies go to whoever asked.
 
-States: done, unchanged and rejected are final, a repeated message_id is answered with the stored outcome; failed means
-dead-lettered after its retries, and delivered again, it runs again.
+States: done, unchanged and rejected are final; a repeated message_id is answered with the stored outcome. failed means
+that the command was dead-lettered after its retries; if it is delivered again, it runs again.
 """
 
 import asyncio
@@ -23,14 +23,15 @@ from taskbell.outcomes import Outcome
 __all__ = ["CommandLog", "Outcome", "Replies"]
 
 REPLY_QUEUES = ("amq.rabbitmq.reply-to.", "amq.gen-", "reply.")
-"""Only to queues of these names: nobody can have us write to a queue of ours, or of another service."""
+"""Replies go only to queues whose names begin so: nobody can make us write to a queue of a service."""
 
 MAX_REPLIES = 1000
-"""Replies under way; more are dropped with a log line, they are a courtesy."""
+"""Replies under way at once. Further ones are dropped with a log line: no command depends on its reply."""
 
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id"
 # Two deliveries of one message_id wait for each other here; the second then finds the first one's row.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id"
 
 _STORED = """
     SELECT message_id, state, result, reason FROM taskbell.command
@@ -60,7 +61,7 @@ _REFUSE = f"""
     SELECT message_id, state, result, reason FROM taskbell.command AS c
     WHERE message_id = ANY(CAST(:ids AS text[])) AND state <> 'failed'
         AND message_id NOT IN (SELECT message_id FROM written)
-"""  # noqa: S608 - all of it is ours
+"""  # noqa: S608 - built from our own constants
 
 
 class CommandLog:
@@ -73,7 +74,7 @@ class CommandLog:
     async def begin(
         self, transaction: Transaction, commands: Sequence[Received[Body]]
     ) -> tuple[list[Received[Body]], dict[str, Outcome]]:
-        """Locks these commands' ids and tells which must run, and the outcomes of those that already did.
+        """Locks these commands' ids; returns the commands that must run, and the outcomes of those that already ran.
 
         The lock lasts as long as the transaction. Of several with one message_id only the first must run.
         """
@@ -90,14 +91,14 @@ class CommandLog:
         """Stores outcomes, in the transaction in which the commands took effect.
 
         Raises:
-            Retry: one of them has a final outcome already; nothing of this transaction may be committed.
+            Retry: one of them already has a final outcome; nothing of this transaction may be committed.
         """
         stored = await self._store(
             transaction,
             [(command.envelope, command.body.to_bytes().decode(), outcome) for command, outcome in outcomes],
         )
         if stored != len(outcomes):
-            # `begin` keeps others away; the key keeps an effect from happening twice even where it did not.
+            # `begin` keeps others away. If it did not, the table's key still keeps an effect from happening twice.
             msg = "a command was carried out by somebody else at the same time"
             raise Retry(msg)
 
@@ -121,11 +122,11 @@ class CommandLog:
             self.reply(command.envelope, outcomes[command.message_id])
 
     async def refuse(self, refused: Sequence[tuple[Envelope, str]]) -> None:
-        """Stores and answers `rejected` for commands that did not validate, each with what is wrong with it."""
+        """Stores and answers `rejected` for commands that did not validate, each with the reason."""
         first: dict[str, tuple[Envelope, None, Outcome]] = {}
         for envelope, reason in sorted(refused, key=lambda it: it[0].message_id):
             first.setdefault(envelope.message_id, (envelope, None, Outcome.rejected(reason)))
-        # A command that ended before under one of these message_ids keeps its outcome, and that is the answer.
+        # If a command ended before under one of these message_ids, it keeps its outcome, and that is the answer.
         async with self._database.statement() as transaction:
             rows = await transaction.rows(_REFUSE, _columns(list(first.values())))
             stored = _by_id(rows)
@@ -151,16 +152,16 @@ class CommandLog:
         return _by_id(await transaction.rows(_STORED, {"ids": list(ids)}))
 
     async def _store(self, transaction: Transaction, ended: Sequence[tuple[Envelope, str | None, Outcome]]) -> int:
-        """Writes rows, but over none whose outcome is final; returns how many."""
+        """Writes rows, except over those whose outcome is final; returns how many it wrote."""
         result = await transaction.execute(_STORE, _columns(ended))
         return result.rowcount
 
 
 class Replies:
-    """Sends outcomes, best effort: the command's effect and its ack never depend on them.
+    """Sends outcomes, best effort: a command's effect and its ack never depend on them.
 
     Args:
-        publisher: one of its own, so that a refused reply closes nobody else's channel.
+        publisher: used for replies alone, so that a refused reply does not close a channel that others use.
     """
 
     def __init__(self, publisher: Publisher) -> None:
@@ -180,7 +181,7 @@ class Replies:
         task.add_done_callback(self._sending.discard)
 
     async def close(self) -> None:
-        """Waits for what is under way, and closes the connection."""
+        """Waits up to 5 s for replies under way, and closes the connection."""
         if self._sending:
             await asyncio.wait(self._sending, timeout=5)
         await self._publisher.close()

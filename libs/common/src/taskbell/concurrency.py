@@ -5,13 +5,13 @@ from collections.abc import Awaitable
 
 
 async def first_of(*work: Awaitable[object], timeout: float | None = None) -> None:
-    """Waits until one of them is done, or the time is up; cancels the others and waits until they have ended.
+    """Waits until one of them is done or the time is up; then cancels the others and waits until they have ended.
 
     Args:
         timeout: seconds; None waits for ever.
 
     Raises:
-        Exception: what one of those that were done first raised.
+        Exception: whatever the awaitable that was done first raised.
     """
     tasks = {asyncio.ensure_future(item) for item in work}
     try:

@@ -18,23 +18,23 @@ from taskbell.models import APP
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 STATEMENT_TIMEOUT = 60.0
-"""Seconds after which PostgreSQL gives up a statement: an error like any other, of a server that is there."""
+"""Seconds after which PostgreSQL cancels a statement. The server is there, so this is an error of the statement."""
 
 SILENCE = 5.0
-"""Seconds after that until we give up a server that does not say so: it is away."""
+"""Further seconds after which a server that has not even reported the timeout counts as unavailable."""
 
-_UNAVAILABLE_CLASSES = ("08", "53", "57")
 # SQLSTATE classes: connection exception, insufficient resources, operator intervention (shutdown, starting up).
-# 57014, query_canceled, is in the last one too, but is an answer of a healthy server.
+_UNAVAILABLE_CLASSES = ("08", "53", "57")
+# query_canceled belongs to class 57 too, but it is an answer of a healthy server.
 _ANSWERS = frozenset({"57014"})
-_PASSING = frozenset({"40001", "40P01", "55P03", "57014"})
 # serialization_failure, deadlock_detected, lock_not_available, query_canceled
+_PASSING = frozenset({"40001", "40P01", "55P03", "57014"})
+# read_only_sql_transaction: what a former primary answers after a failover. For us it is unavailable.
 _READ_ONLY = "25006"
-# What a former primary answers after a failover: as good as away.
 
 
 IDLE_IN_TRANSACTION = 60.0
-"""Seconds after which PostgreSQL ends the session of a process that stopped in the middle of a transaction."""
+"""Seconds after which PostgreSQL ends the session of a process that stands still in the middle of a transaction."""
 
 
 class DatabaseSettings(Protocol):
@@ -56,12 +56,12 @@ def _prepared(sql: str) -> TextClause:
 
 
 def quoted(identifier: str) -> str:
-    """That name as an SQL identifier, always quoted."""
+    """The name as an SQL identifier, always quoted."""
     return '"' + identifier.replace('"', '""') + '"'
 
 
 class Transaction:
-    """An open transaction: statements in, rows out. It is committed by whoever opened it, when its block ends."""
+    """An open transaction, in which statements are executed. `Database.transaction` commits it when its block ends."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
@@ -83,7 +83,7 @@ class Transaction:
         return (await self.execute(statement, parameters)).mappings().all()
 
     async def row(self, statement: str | Executable, parameters: Parameters | None = None) -> Row[Any] | None:
-        """The one row, or None. Raises sqlalchemy's MultipleResultsFound where there are more."""
+        """The one row, or None. Raises sqlalchemy's MultipleResultsFound if there are several."""
         return (await self.execute(statement, parameters)).one_or_none()
 
     async def value(self, statement: str | Executable, parameters: Parameters | None = None) -> Any:
@@ -91,12 +91,12 @@ class Transaction:
         return (await self.execute(statement, parameters)).scalar()
 
     def after_commit(self, callback: Callable[[], None]) -> None:
-        """Calls back once this transaction is committed; never where it is rolled back."""
+        """Calls `callback` once this transaction is committed, and never if it is rolled back."""
         self.callbacks.append(callback)
 
 
 class _Statement(Transaction):
-    """One whose only statement commits itself."""
+    """A transaction of one statement, which commits itself."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         super().__init__(connection)
@@ -127,7 +127,7 @@ class Database:
 
         Args:
             name: application_name, as pg_stat_activity shows it.
-            statement_timeout: seconds that a statement may take; None: as long as it needs, for migrations.
+            statement_timeout: seconds that a statement may take; None: no limit, for migrations.
         """
         arguments: dict[str, Any] = {
             "timeout": 5.0,
@@ -135,18 +135,19 @@ class Database:
             "server_settings": {
                 "application_name": name,
                 "timezone": "UTC",
-                "jit": "off",  # it costs more than it brings to statements of milliseconds
+                "jit": "off",  # it costs more than it saves for statements that take milliseconds
                 "statement_timeout": str(round((statement_timeout or 0) * 1000)),
-                # A process that is frozen between two statements must not keep its locks from the others.
+                # A process that is frozen between two statements must not hold its locks for ever.
                 "idle_in_transaction_session_timeout": str(round(IDLE_IN_TRANSACTION * 1000)),
             },
         }
         if not settings.database_prepared_statements:
             arguments["statement_cache_size"] = 0
             arguments["prepared_statement_cache_size"] = 0
-            # asyncpg sends a statement without a name once more with its arguments: PgBouncer gives each statement that
-            # stands alone another connection, where one with a name was never prepared. One in a transaction would be
-            # closed in the next, again elsewhere, and stay.
+            # Unnamed statements: asyncpg sends those again together with their arguments. PgBouncer may give each
+            # statement outside a transaction another server connection, on which a named one was never prepared. A
+            # named one that was prepared in a transaction would be closed in the next one, on another connection, and
+            # so would stay.
             arguments["prepared_statement_name_func"] = str
             arguments["server_settings"] = {"application_name": name}  # PgBouncer refuses the others
         engine = create_async_engine(
@@ -156,7 +157,7 @@ class Database:
             pool_timeout=30,
             pool_recycle=1800,
             connect_args=arguments,
-            hide_parameters=True,  # errors go into logs and dead letters; addresses and titles do not
+            hide_parameters=True,  # errors go into logs and dead letters, and must hold no address and no title
             execution_options={"schema_translate_map": {APP: settings.app_schema}},
         )
         return cls(engine, settings.app_schema)
@@ -166,8 +167,8 @@ class Database:
         """One transaction: committed when the block ends, rolled back when it raises.
 
         Raises:
-            DatabaseUnavailable: PostgreSQL does not answer or refuses; nothing of the block has taken effect, unless
-                the commit itself was under way.
+            DatabaseUnavailable: PostgreSQL does not answer or refuses us. Nothing of the block has taken effect, unless
+                the commit was already under way.
         """
         async with self._on(self.engine, Transaction) as transaction:
             yield transaction
@@ -178,19 +179,19 @@ class Database:
     async def statement(self) -> AsyncIterator[Transaction]:
         """A transaction of one statement, which PostgreSQL commits with it: one round trip instead of three.
 
-        What the block raises after its statement takes nothing back.
+        An error that the block raises after its statement does not roll the statement back.
 
         Raises:
-            DatabaseUnavailable: PostgreSQL does not answer or refuses; unless the statement was under way, it has not
-                taken effect.
-            RuntimeError: a second statement, which would be a transaction of its own.
+            DatabaseUnavailable: PostgreSQL does not answer or refuses us. The statement has not taken effect, unless it
+                was already under way.
+            RuntimeError: the block executes a second statement, which would be a transaction of its own.
         """
         async with self._on(self._committing, _Statement) as transaction:
             yield transaction
 
     @asynccontextmanager
     async def _on(self, engine: AsyncEngine, kind: type[Transaction]) -> AsyncIterator[Transaction]:
-        """A connection for one transaction; its callbacks are called where the block does not raise."""
+        """Opens a connection for one transaction; calls the transaction's callbacks if the block does not raise."""
         connection = await self._open(engine)
         transaction = kind(connection)
         try:
@@ -205,8 +206,8 @@ class Database:
         try:
             return await engine.connect()
         except (OSError, TimeoutError, PoolTimeoutError, PostgresError, InterfaceError, DBAPIError) as error:
-            # Whatever it says: without a connection there is nothing to be done. A wrong password, too many clients, a
-            # database that is not there yet are mended from outside, while we wait and say so.
+            # Whatever the error, nothing can be done without a connection. An operator has to fix a wrong password, too
+            # many clients or a missing database; until then we wait and report it.
             words = _words(error)
             if isinstance(error, socket.gaierror):
                 # Most often a password with a character that ends it, so that its rest is taken for the host.
@@ -214,7 +215,7 @@ class Database:
             raise DatabaseUnavailable(words) from error
 
     async def ping(self) -> None:
-        """Raises DatabaseUnavailable where PostgreSQL does not answer, refuses us, or takes no changes."""
+        """Raises DatabaseUnavailable if PostgreSQL does not answer, refuses us, or takes no changes."""
         async with self.transaction() as transaction:
             await check_writable(transaction)
 
@@ -224,7 +225,7 @@ class Database:
 
 
 async def check_writable(transaction: Transaction) -> None:
-    """Raises DatabaseUnavailable where the server takes no changes: a standby, or a former primary."""
+    """Raises DatabaseUnavailable if the server takes no changes: it is a standby, or a former primary."""
     if await transaction.value("SELECT current_setting('transaction_read_only')") == "on":
         msg = "PostgreSQL takes no changes: it is read-only"
         raise DatabaseUnavailable(msg)
@@ -232,17 +233,17 @@ async def check_writable(transaction: Transaction) -> None:
 
 @asynccontextmanager
 async def _answered(connection: AsyncConnection) -> AsyncIterator[None]:
-    """Turns a silent server into DatabaseUnavailable."""
+    """Raises DatabaseUnavailable if the server does not answer in time."""
     try:
         yield
     except TimeoutError as error:
-        await connection.invalidate()  # its farewell would wait for an answer as long again
+        await connection.invalidate()  # closing it properly would wait for the silent server again
         msg = "PostgreSQL does not answer"
         raise DatabaseUnavailable(msg) from error
 
 
 class _translated:
-    """Turns the driver's words for "away" into DatabaseUnavailable."""
+    """Raises DatabaseUnavailable for the driver's errors that mean so."""
 
     def __enter__(self) -> None:
         return None
@@ -253,7 +254,7 @@ class _translated:
 
 
 def _is_unavailable(error: DBAPIError) -> bool:
-    # Not InterfaceError as such: that is also what asyncpg calls an argument that does not fit its column.
+    # InterfaceError alone does not count: asyncpg also raises it for an argument that does not fit its column.
     if error.connection_invalidated:
         return True
     state = sqlstate(error)
@@ -263,12 +264,12 @@ def _is_unavailable(error: DBAPIError) -> bool:
 
 
 def is_passing(error: DBAPIError) -> bool:
-    """Is it no fault of the statement, which will do once others have let go of their locks?"""
+    """Whether the same statement may succeed on another try: it conflicted with others, or took too long."""
     return sqlstate(error) in _PASSING
 
 
 def sqlstate(error: DBAPIError) -> str | None:
-    """The five characters with which PostgreSQL names an error, where it answered at all."""
+    """PostgreSQL's five-character code of the error; None: PostgreSQL did not answer."""
     return getattr(error.orig, "sqlstate", None)
 
 

@@ -4,8 +4,8 @@ TaskbellError
 ├── SettingsError            a setting is missing or wrong; names it and the remedy
 ├── Never                    this message can never take effect: it goes to the dead letters
 │   └── InvalidMessage       it does not validate against its contract
-├── Retry                    something went wrong that may pass: the message takes the retry ladder
-├── Unavailable              a server that we need does not answer: pause, and count nothing
+├── Retry                    something failed that may work later: the message waits in the retry queues
+├── Unavailable              a server that we need does not answer: work pauses, and no try is counted
 │   ├── DatabaseUnavailable
 │   └── BrokerUnavailable
 │       ├── PublishTimeout   the broker did not confirm in time; the message may still arrive
@@ -29,7 +29,7 @@ class SettingsError(TaskbellError):
 
 
 class Never(TaskbellError):
-    """This message can never take effect; its text is the reason that its dead letter carries."""
+    """This message can never take effect; the error's text is the reason that the dead letter carries."""
 
 
 class InvalidMessage(Never):
@@ -37,11 +37,11 @@ class InvalidMessage(Never):
 
 
 class Retry(TaskbellError):
-    """Something went wrong that may pass; the message is tried again after 10 s, 1 min and 10 min."""
+    """Something failed that may work later; the message is tried again after 10 s, 1 min and 10 min."""
 
 
 class Unavailable(TaskbellError):
-    """A server that we need does not answer; work pauses and nothing is counted as a try."""
+    """A server that we need does not answer; work pauses, and no try is counted."""
 
 
 class DatabaseUnavailable(Unavailable):
@@ -49,7 +49,7 @@ class DatabaseUnavailable(Unavailable):
 
 
 class BrokerUnavailable(Unavailable):
-    """RabbitMQ does not answer, or closed the connection."""
+    """RabbitMQ does not answer, or has closed the connection."""
 
 
 class PublishTimeout(BrokerUnavailable):

@@ -1,4 +1,4 @@
-"""A gate stands before work that needs a server: closed while it does not answer, and nothing counts as a try.
+"""A gate holds back work that needs a server while that server does not answer; no try is counted.
 
 Whoever meets `Unavailable` trips the gate and waits; one prober opens it again. So a server that is away for two
 minutes costs no retries, no dead letters and no hot loop, and all parts of a process go on together when it is back.
@@ -12,19 +12,18 @@ from sqlalchemy.exc import DBAPIError
 
 from taskbell.concurrency import first_of
 from taskbell.errors import DatabaseUnavailable, Unavailable
-from taskbell.health import Health, State
+from taskbell.health import Health, Readiness
 
 FIRST_PROBE = 0.2
 SLOWEST_PROBE = 2.0
 """Seconds between probes: doubling from the first to the slowest, so that work resumes within seconds."""
 
 CALM = 10.0
-"""Seconds that a gate must have been open until a closing counts as the first again. A server that answers the probe
-but not the work behind it, such as one that only reads, is met at the slowest pace and not in a hot loop."""
-
+"""Seconds that a gate must have been open before its next closing counts as the first again. Without that, a server
+that answers the probe but not the work, such as one that is read-only, would be probed in a hot loop."""
 
 REFUSED = 5.0
-"""Seconds until a loop whose statement PostgreSQL refused tries again: whatever is wrong, people mend it."""
+"""Seconds until a loop whose statement PostgreSQL refused tries again: an operator has to fix the cause."""
 
 
 class Gate:
@@ -35,7 +34,7 @@ class Gate:
         probe: raises Unavailable while the server does not answer.
         health: where the state is reported.
         unavailable: the error that says that this server is away.
-        closed: what readiness shows while it is closed; degraded where only a part of the work needs this server.
+        closed: what readiness shows while the gate is closed; "degraded" if only a part of the work needs this server.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class Gate:
         health: Health,
         unavailable: type[Unavailable] = DatabaseUnavailable,
         *,
-        closed: State = "waiting",
+        closed: Readiness = "waiting",
     ) -> None:
         self.name = name
         self.closed = closed
@@ -57,12 +56,12 @@ class Gate:
         self._tripped.set()
         self._opened_at = -CALM
         self.closed_since: float | None = None
-        """The loop's time since when it is closed, None while it is open."""
+        """The event loop's time at which it closed; None while it is open."""
         health.expect(name)
 
     @property
     def is_open(self) -> bool:
-        """May work that needs this server go on?"""
+        """Whether work that needs this server may go on."""
         return self._open.is_set()
 
     def trip(self, reason: object) -> None:
@@ -74,7 +73,7 @@ class Gate:
         self._tripped.set()
 
     def concerns(self, error: Unavailable) -> bool:
-        """Is that error about this gate's server?"""
+        """Whether that error is about this gate's server."""
         return isinstance(error, self._unavailable)
 
     async def wait_open(self) -> None:
@@ -86,23 +85,23 @@ class Gate:
         await self._tripped.wait()
 
     @asynccontextmanager
-    async def attempt(self, part: str, stop: asyncio.Event, *, refused: State = "degraded") -> AsyncIterator[None]:
-        """One round of a loop that must outlive what its statements meet.
+    async def attempt(self, part: str, stop: asyncio.Event, *, refused: Readiness = "degraded") -> AsyncIterator[None]:
+        """Runs one round of a loop that must survive the errors of its statements.
 
-        A server that is away closes the gate. A statement that the server refuses, or that takes too long, is told as
-        the state of that part, and the loop may try again when this block ends: to end the process over it would only
-        make its supervisor start it again, for the same.
+        If the server is away, the gate closes. If the server refuses a statement, or a statement takes too long, the
+        part's state says so, and the loop may try again when this block ends. Ending the process would not help: its
+        supervisor would start it again, and it would meet the same.
 
         Args:
             part: the loop's name, as readiness shows it.
-            refused: what readiness shows after a refusal; waiting where the process's main work depends on it.
+            refused: what readiness shows after a refusal; "waiting" if the process's main work depends on this loop.
         """
         try:
             yield
         except DatabaseUnavailable as error:
             self.trip(error)
         except DBAPIError as error:
-            # Its first line only: the others repeat rows, and so addresses.
+            # Only the first line: the others repeat rows, and with them addresses.
             said = str(error.orig).partition("\n")[0][:300]
             self._health.set(part, refused, f"PostgreSQL refuses a statement: {said}")
             await first_of(stop.wait(), timeout=REFUSED)

@@ -1,19 +1,19 @@
-"""What a process says of itself: `/readyz` shows it, logs tell each change."""
+"""The state of a process and its parts: `/readyz` shows it, and each change is logged."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from taskbell.logs import logger
 
-State = Literal["ready", "waiting", "degraded"]
-"""waiting: cannot work, readiness is red. degraded: works in part, readiness stays green."""
+Readiness = Literal["ready", "waiting", "degraded"]
+"""waiting: cannot work, `/readyz` answers 503. degraded: works in part, `/readyz` still answers 200."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
     """The state of one part of a process, and why."""
 
-    state: State
+    state: Readiness
     detail: str = ""
 
 
@@ -21,7 +21,7 @@ class Health:
     """The conditions of a process's parts.
 
     Args:
-        owner: whose parts these are, where several services share a process; their names then begin with it.
+        owner: the service whose parts these are, if several share a process; the parts' names then begin with it.
     """
 
     def __init__(self, owner: str = "") -> None:
@@ -30,7 +30,7 @@ class Health:
         self._log = logger("health")
 
     def of(self, owner: str) -> "Health":
-        """The same conditions, for the parts of one service of several."""
+        """The same conditions, for the parts of one service in a process of several."""
         part = Health(owner)
         part._conditions = self._conditions
         return part
@@ -40,7 +40,7 @@ class Health:
         for part in parts:
             self._conditions.setdefault(self._prefix + part, Condition("waiting", "starting"))
 
-    def set(self, part: str, state: State, detail: str = "") -> None:
+    def set(self, part: str, state: Readiness, detail: str = "") -> None:
         """Reports the state of a part; a change is logged."""
         part = self._prefix + part
         before = self._conditions.get(part)
@@ -54,7 +54,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Can the process do its work?"""
+        """Whether the process can do its work: no part is waiting."""
         return all(condition.state != "waiting" for condition in self._conditions.values())
 
     def report(self) -> dict[str, Any]:

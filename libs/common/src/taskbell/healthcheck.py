@@ -1,15 +1,15 @@
-"""What a container's health check runs: asks this container's own `/readyz`, with nothing but the standard library."""
+"""A container's health check: asks the container's own `/readyz`, using the standard library only."""
 
 import http.client
 import os
 import sys
 
 TIMEOUT = 3.0
-"""Seconds."""
+"""Seconds to wait for the answer."""
 
 
 def main() -> int:
-    """0 when the process in this container is ready, else 1 with the reason on standard error."""
+    """Returns 0 if the process in this container is ready, else 1, with the reason on standard error."""
     port = int(os.environ.get("HTTP_PORT", "8080"))
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
@@ -17,7 +17,7 @@ def main() -> int:
         response = connection.getresponse()
         body = response.read(2000).decode("utf-8", "replace")
     except OSError as error:
-        print(f"no answer on port {port}: {error}", file=sys.stderr)
+        print(f"no answer from http://127.0.0.1:{port}/readyz: {error}", file=sys.stderr)
         return 1
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""Each process's HTTP server: `/livez`, `/readyz`, `/metrics`, and what a service adds."""
+"""The HTTP server of each process: `/livez`, `/readyz`, `/metrics`, and the routes that a service adds."""
 
 import asyncio
 import socket
@@ -19,10 +19,10 @@ from taskbell.metrics import Metrics
 
 
 def operations(health: Health, metrics: Metrics) -> list[BaseRoute]:
-    """The routes that orchestrators and Prometheus ask.
+    """The routes that orchestrators and Prometheus use.
 
-    `/livez` answers 200 while the event loop turns. `/readyz` answers 503 while a part waits for something that it
-    cannot work without, 200 when it is ready or degraded; the body names every part.
+    `/livez` answers 200 while the event loop runs. `/readyz` answers 503 while a part waits for something that it
+    cannot work without, and 200 if all parts are ready or degraded; the body names every part.
     """
 
     async def livez(_: Request) -> Response:
@@ -38,7 +38,7 @@ def operations(health: Health, metrics: Metrics) -> list[BaseRoute]:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the process, which also has consumers to drain."""
+    """Installs no signal handlers: the process has its own, because it must also drain consumers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -49,8 +49,8 @@ class HttpServer:
     """Serves some routes on one address.
 
     Args:
-        port: 0 takes any free one; `port` tells which after `bind()`.
-        setting: the one that gives the port.
+        port: 0 takes any free one; the attribute `port` holds it after `bind()`.
+        setting: the name of the setting that gives the port, for error messages.
     """
 
     def __init__(
@@ -74,7 +74,8 @@ class HttpServer:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((self._host, self.port))
-            bound.listen(socket.SOMAXCONN)  # two processes can both bind an address; only one of them can listen there
+            # Two processes can both bind an address; only one of them can listen on it.
+            bound.listen(socket.SOMAXCONN)
         except OSError as error:
             bound.close()
             msg = f"cannot listen on {self._host}:{self.port} ({error.strerror}): change HTTP_HOST or {self._setting}"
@@ -84,7 +85,7 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL on which it listens."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self.port}"
 
@@ -97,7 +98,7 @@ class HttpServer:
             access_log=False,
             lifespan="off",
             server_header=False,
-            timeout_graceful_shutdown=1,  # probes are short, and the supervisor waits for us
+            timeout_graceful_shutdown=1,  # requests are short, and the process's supervisor waits for its end
             timeout_keep_alive=5,
             limit_concurrency=200,
         )

@@ -1,4 +1,4 @@
-"""Logs: an event slug plus fields, as JSON lines or for a terminal. Never a body, an address or a token."""
+"""Logs: an event slug and fields, as JSON lines or for a terminal. They never hold a body, an address or a token."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ import structlog
 def configure(level: str, form: Literal["auto", "json", "console"], *, service: str) -> None:
     """Sets up structlog and the standard library's logging for this process, to standard error.
 
-    Called once by `__main__`; libraries' own records of WARNING and above come out in the same form.
+    To be called once in a process. Libraries' own records of WARNING and above get the same form.
     """
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
@@ -45,21 +45,21 @@ def configure(level: str, form: Literal["auto", "json", "console"], *, service: 
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("taskbell").setLevel(level)
-    # aio-pika and aiormq report each lost connection at ERROR with a traceback; our own events say it in a line.
+    # aio-pika and aiormq report each lost connection at ERROR with a traceback; our own events report it in one line.
     for noisy in ("aio_pika", "aiormq", "faststream"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
 
 def _tracebacks() -> structlog.typing.Processor:
-    # Without local variables, and of each error the first line: in what follows stand bodies, addresses and passwords.
+    # No local variables, and only the first line of each error: the rest may hold bodies, addresses and passwords.
     transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
 
     def first_lines(exc_info: structlog.typing.ExcInfo) -> list[dict[str, Any]]:
-        told = transformer(exc_info)
-        for each in told:
+        errors = transformer(exc_info)
+        for each in errors:
             each["exc_value"] = each["exc_value"].partition("\n")[0]
             each["exc_notes"] = []
-        return told
+        return errors
 
     return structlog.processors.ExceptionRenderer(first_lines)
 
@@ -73,6 +73,6 @@ def _with_service(service: str) -> structlog.typing.Processor:
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger of Taskbell's; `name` is the part that speaks, such as `relay`."""
+    """A logger of Taskbell; `name` is the part that logs, such as `relay`."""
     bound: structlog.stdlib.BoundLogger = structlog.get_logger(f"taskbell.{name}")
     return bound

@@ -1,8 +1,9 @@
-"""Prometheus metrics that every process of Taskbell has. Constructed once a process, never at import."""
+"""Prometheus metrics that every process of Taskbell has. Each process constructs them once, and not at import."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 LATENCY = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+"""Bounds of histogram buckets, in seconds."""
 
 
 class Metrics:
@@ -31,13 +32,13 @@ class Metrics:
         )
         self.publish_failures = Counter(
             "taskbell_publish_failures",
-            "Publishes that failed, by kind of error; their outbox rows stay",
+            "Publishes that failed, by kind of error; the outbox rows stay and are published later",
             ["error"],
             registry=self.registry,
         )
         self.outbox_waiting = Gauge(
             "taskbell_outbox_waiting",
-            "Rows of the outbox without a confirm, as the relay last saw them",
+            "Rows of the outbox without a confirm, as the relay last counted them",
             ["owner"],
             registry=self.registry,
         )

@@ -1,7 +1,7 @@
-"""The outbox: messages committed together with the change that they tell of, and the relay that publishes them.
+"""The outbox: messages committed together with the change that they report, and the relay that publishes them.
 
-A row is written in the same transaction as its cause, and marked published only after the broker's confirm. A crash in
-between publishes it again, under the same message_id, which every consumer knows.
+A row is written in the same transaction as its cause, and marked published only after the broker's confirm. After a
+crash in between it is published again, under the same message_id, by which every consumer recognises it.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from taskbell.metrics import Metrics
 Owner = Literal["scheduler", "notifier", "maintenance", "app"]
 
 BATCH = 200
-"""Rows published together: few enough that a blocked broker holds their locks no longer than one publish may take."""
+"""Rows published together: so few that their locks are held no longer than one publish may take."""
 
 POLL = 0.5
-"""Seconds between looks at the outbox when nobody wakes the relay: web apps write rows that we do not hear of."""
+"""Seconds between looks at the outbox if nobody wakes the relay: a web app writes rows without waking it."""
 
 SLOWEST = 5.0
-"""Seconds between tries while the broker is away; a row that it does not take is tried again after as long."""
+"""Seconds between tries while the broker is away, at most; also until a row that it refused is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Outbox:
         self.written = asyncio.Event()
 
     async def add(self, transaction: Transaction, messages: Sequence[OutboxMessage]) -> None:
-        """Adds messages; one whose message_id is already there is left out, it is the same message."""
+        """Adds messages. One whose message_id is already in the outbox is the same message, and is left out."""
         if not messages:
             return
         await transaction.execute(
@@ -81,10 +81,12 @@ class Outbox:
         self.wake_after(transaction)
 
     def wake_after(self, transaction: Transaction) -> None:
-        """Wakes the relay when that transaction is committed; for rows written by SQL of one's own."""
+        """Wakes the relay once that transaction is committed; for callers that write rows with their own SQL."""
         transaction.after_commit(self.written.set)
 
 
+# Never "id > last seen": sequences commit out of order, so such a reader would lose rows. One owner at a time, so that
+# the index gives the order, however many rows wait.
 _TAKE = """
     SELECT id, routing_key, body::text AS body, message_id, correlation_id, traceparent, created_at
     FROM taskbell.outbox
@@ -93,8 +95,6 @@ _TAKE = """
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
 """
-# Never "id > last seen": sequences commit out of order, and such a reader loses rows. One owner at a time, so that the
-# index has the order, however many rows wait.
 
 _PUBLISHED = """
     UPDATE taskbell.outbox SET published_at = now(), attempts = attempts + 1, last_error = NULL, not_before = NULL
@@ -123,15 +123,15 @@ _WAITING = """
     ) AS waiting
 """
 
-LOOK = 5.0
-"""Seconds between counts of what waits."""
+COUNT_EVERY = 5.0
+"""Seconds between counts of the rows that wait."""
 
 UNKNOWN_PAUSE = 60.0
 """Seconds until a message that is not in the catalogue is looked at again: by a process that has its package."""
 
 
 class Relay:
-    """Publishes the outbox of some owners. Any number of relays may run: each row is locked by one."""
+    """Publishes the outbox of some owners. Any number of relays may run: a row is locked by one at a time."""
 
     def __init__(
         self,
@@ -157,9 +157,9 @@ class Relay:
         health.expect(self.name)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Publishes until `stop`; rows that are left stay for the next process."""
+        """Publishes until `stop`; rows that are left stay in the table for the next process."""
         loop = asyncio.get_running_loop()
-        pause, limit, look_at = POLL, BATCH, 0.0
+        pause, limit, count_at = POLL, BATCH, 0.0
         while not stop.is_set():
             await first_of(self._gate.wait_open(), stop.wait())
             if stop.is_set():
@@ -169,14 +169,14 @@ class Relay:
                 taken = [0]
                 async with self._gate.attempt(f"{self.name} table", stop, refused="waiting"):
                     taken = [await self._publish_some(owner, limit) for owner in self._owners]
-                    if loop.time() >= look_at:
-                        look_at = loop.time() + LOOK
-                        await self._look()
+                    if loop.time() >= count_at:
+                        count_at = loop.time() + COUNT_EVERY
+                        await self._count_waiting()
             except BrokerUnavailable as error:
                 self._health.set(self.name, "waiting", str(error))
                 await first_of(stop.wait(), timeout=pause)
-                # One message at a time feels its way back: a blocked broker is not fed a batch every few seconds.
-                pause, limit, look_at = min(pause * 2, SLOWEST), 1, 0.0
+                # Then try with one message: a blocked broker must not get a whole batch every few seconds.
+                pause, limit, count_at = min(pause * 2, SLOWEST), 1, 0.0
                 continue
             full = limit in taken
             pause, limit = POLL, BATCH
@@ -184,10 +184,10 @@ class Relay:
                 await first_of(self._wake.wait(), stop.wait(), timeout=POLL)
 
     async def _publish_some(self, owner: Owner, limit: int) -> int:
-        """Publishes at most `limit` rows; returns how many it took.
+        """Takes and publishes at most `limit` rows; returns how many it took.
 
         Raises:
-            BrokerUnavailable: the broker is away; rows that it did not confirm stay as they are.
+            BrokerUnavailable: the broker is away; rows that it did not confirm are unchanged.
         """
         failure: BrokerUnavailable | None = None
         confirmed: list[int] = []
@@ -227,7 +227,7 @@ class Relay:
         return len(rows)
 
     async def _publish(self, rows: Sequence[Row[Any]]) -> list[Exception | None]:
-        """Publishes rows; for each None or why it was not taken. One that can never be must not hold up the others."""
+        """Publishes rows; returns for each None, or the error. A row that can never be published delays no other."""
         errors: dict[int, Exception | None] = {}
         messages: dict[int, Outgoing] = {}
         for row in rows:
@@ -241,8 +241,8 @@ class Relay:
         errors |= zip(messages, await self._publisher.publish_all(list(messages.values())), strict=True)
         return [errors[row.id] for row in rows]
 
-    async def _look(self) -> None:
-        """Counts what waits, and sees whether the broker would take it: with nothing to publish, nothing else tells."""
+    async def _count_waiting(self) -> None:
+        """Counts the rows that wait, and connects, because nothing else shows whether the broker answers."""
         stuck: str | None = None
         unknown, key = 0, ""
         async with self._database.transaction() as transaction:

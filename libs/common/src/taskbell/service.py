@@ -1,6 +1,6 @@
-"""Running services: one signal handler, one HTTP server, parts side by side, drained together.
+"""Runs services: one signal handler and one HTTP server a process; the parts run side by side and drain together.
 
-A service package offers a `Service` by the entry point group `taskbell.services`; its `app.py` constructs everything.
+A service's package offers a `Service` in the entry point group `taskbell.services`; its `app.py` constructs everything.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from taskbell.settings import CommonSettings, Settings, load
 from taskbell.supervision import Supervision
 
 GRACE = 27.5
-"""Seconds from SIGTERM until what still runs is cancelled; supervisors kill after 30."""
+"""Seconds from SIGTERM until parts that still run are cancelled. Supervisors kill the process after 30."""
 
 CLOSE = 1.0
-"""Seconds that closing connections may take even when the grace is used up."""
+"""Seconds that closing connections may take even if GRACE is used up."""
 
 
 class Part(Protocol):
-    """Something that runs as long as its service: it ends, drained, soon after `stop` is set."""
+    """Something that runs as long as its service. It drains and ends soon after `stop` is set."""
 
     async def run(self, stop: asyncio.Event) -> None: ...
 
@@ -49,10 +49,10 @@ class Application:
     """A constructed service.
 
     Attributes:
-        parts: run side by side; all are told to stop at the same time.
+        parts: run side by side; all get `stop` at the same time.
         close: called in order once every part has ended.
-        routes: what it serves besides `/livez`, `/readyz` and `/metrics`.
-        servers: further addresses that it serves, bound before anything starts.
+        routes: HTTP routes besides `/livez`, `/readyz` and `/metrics`.
+        servers: HTTP servers on further addresses, bound before anything starts.
     """
 
     parts: Sequence[Part]
@@ -71,15 +71,15 @@ class Service(Generic[Settings]):
 
 
 def services() -> dict[str, Service[Any]]:
-    """The services that are installed, by name."""
+    """The installed services, by name."""
     found = {entry.name: entry.load() for entry in entry_points(group="taskbell.services")}
     return dict(sorted(found.items()))
 
 
 def run(chosen: Sequence[Service[Any]]) -> int:
-    """Runs services in this process until SIGTERM or SIGINT; returns its exit status.
+    """Runs services in this process until SIGTERM or SIGINT; returns the exit status.
 
-    0: stopped as told, everything drained. 1: a part ended by itself, so a supervisor should start us again.
+    0: stopped by a signal, with no error. 1: a part ended by itself or failed, so a supervisor should start us again.
 
     Raises:
         SettingsError: a setting is missing or wrong, or an installed package offers what cannot be used; nothing was
@@ -112,7 +112,8 @@ def run(chosen: Sequence[Service[Any]]) -> int:
 
 def _load_all(chosen: Sequence[Service[Any]]) -> list[CommonSettings]:
     loaded: list[CommonSettings] = []
-    mistakes: dict[str, None] = {}  # in order, each once: services have settings in common
+    # A dict keeps their order, each once: services have settings in common.
+    mistakes: dict[str, None] = {}
     for service in chosen:
         try:
             loaded.append(load(service.settings))
@@ -124,7 +125,7 @@ def _load_all(chosen: Sequence[Service[Any]]) -> list[CommonSettings]:
 
 
 def main(service: Service[Any]) -> int:
-    """What `python -m taskbell_X` does: `--help` tells, a wrong setting is one clear sentence, otherwise it runs."""
+    """Runs `python -m taskbell_X`: `--help` lists the settings; a wrong setting is reported, with exit status 2."""
     import argparse
     import sys
 
@@ -169,7 +170,7 @@ async def _run(applications: Sequence[Application], servers: Sequence[HttpServer
         loop.add_signal_handler(number, stop.set)
     parts = [part for application in applications for part in application.parts]
     tasks = [asyncio.create_task(part.run(stop), name=_name(part)) for part in parts]
-    # HTTP is told to stop last: while parts drain, probes must still be answered.
+    # The HTTP servers stop last: probes must be answered while parts drain.
     served = asyncio.Event()
     http = [asyncio.create_task(server.run(served), name=server.name) for server in servers]
     stopped = asyncio.create_task(stop.wait())
@@ -199,12 +200,12 @@ async def _run(applications: Sequence[Application], servers: Sequence[HttpServer
 
 
 def _error_of(task: "asyncio.Task[Any]") -> BaseException | None:
-    """Why a task that is done failed; None: it did not."""
+    """The error of a task that is done; None: it did not fail."""
     return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
 async def _close(closing: Sequence[Callable[[], Awaitable[None]]], deadline: float) -> None:
-    """Closes one after the other; what fails costs the others nothing, and what hangs no more than the time."""
+    """Closes one after the other, until the deadline or for CLOSE, whichever is later. An error does not stop it."""
     log = logger("service")
     try:
         async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + CLOSE)):

@@ -1,7 +1,7 @@
-"""Settings that every service has. They come from the environment and `.env`; secrets also as `NAME_FILE`.
+"""Settings that every service has. They come from the environment and `.env`, and each also from a file by `NAME_FILE`.
 
-Each service subclasses `CommonSettings` in its own `settings.py`. `load()` turns every mistake into one SettingsError
-that names the variable and the remedy.
+Each service subclasses `CommonSettings` in its own `settings.py`. `load()` reports all mistakes in one SettingsError,
+each with its variable and the remedy.
 """
 
 from collections.abc import Iterator
@@ -25,28 +25,28 @@ from taskbell.errors import SettingsError
 from taskbell.zones import resolve_zone
 
 DEFAULT_SECRETS = frozenset({"change-me", "taskbell", "guest", "postgres"})
-"""What `.env.example` ships; refused where TASKBELL_ENV is production."""
+"""The secrets of `.env.example`; refused if TASKBELL_ENV is production."""
 
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _PASSED_ON = ("ssl", "host", "port", "target_session_attrs")
+# We set the first two ourselves; asyncpg does not know the third.
 _LEFT_OUT = ("application_name", "connect_timeout", "channel_binding")
-# We set the first two ourselves; asyncpg does without the third.
 
 
 def _zone(name: str) -> str:
     if resolve_zone(name) is None:
-        msg = f"{name!r} is no IANA time zone; give one such as Europe/Berlin or UTC"
+        msg = f"{name!r} is not an IANA time zone; give one such as Europe/Berlin or UTC"
         raise ValueError(msg)
     return name
 
 
 def _server(url: str, schemes: set[str], example: str) -> SplitResult:
-    """The parts of a server's URL, or a ValueError that says how one looks."""
+    """The parts of a server's URL. Raises ValueError, which says what one looks like, if it is not one."""
     try:
         parts = urlsplit(url)
         right = parts.scheme in schemes and (parts.hostname or "host=" in parts.query) and parts.port != 0
-    except ValueError:  # the port is no number: most often a password with a character that ends it
+    except ValueError:  # the port is not a number: most often the password contains a character that ends it
         right = False
     if not right:
         msg = f"must look like {example}; in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25"
@@ -65,13 +65,13 @@ def _database_url(url: str) -> str:
         if name in _PASSED_ON:
             query[name] = value
         elif name not in _LEFT_OUT:
-            msg = f"parameter {key} is not known here: take it out (for certificates there is PGSSLROOTCERT)"
+            msg = f"parameter {key} is not supported: take it out (for certificates, set PGSSLROOTCERT)"
             raise ValueError(msg)
     return urlunsplit(("postgresql+asyncpg", _login(parts), parts.path, urlencode(query), ""))
 
 
 def _login(parts: SplitResult) -> str:
-    """User, password and host, with what needs it percent-encoded."""
+    """User, password, host and port, with user and password percent-encoded."""
     host = parts.netloc.rpartition("@")[2]
     if parts.username is None:
         return host
@@ -115,7 +115,7 @@ HttpUrl = Annotated[str | None, AfterValidator(_http_url)]
 """An http(s) address without a slash at its end, or None."""
 
 DatabaseUrl = Annotated[SecretStr, _secret(_database_url)]
-"""Any usual PostgreSQL URL, translated to what SQLAlchemy with asyncpg understands."""
+"""A PostgreSQL URL as libpq takes it, translated for SQLAlchemy with asyncpg."""
 
 BrokerUrl = Annotated[SecretStr, _secret(_broker_url)]
 """An AMQP 0-9-1 URL."""
@@ -132,7 +132,7 @@ OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_none)]
 
 @dataclass(frozen=True)
 class _Mistake:
-    """Stands in a field's place, so that what is wrong with it is told together with all other mistakes."""
+    """Takes the place of a field's value, so that this mistake is reported together with all others."""
 
     words: str
 
@@ -167,7 +167,7 @@ class _FileSecrets(PydanticBaseSettingsSource):
 
 
 class Environment(BaseSettings):
-    """Where settings come from: the environment, files that it names, and `.env`."""
+    """Settings read from the environment, from files that it names, and from `.env`."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, env_ignore_empty=True
@@ -188,16 +188,18 @@ class Environment(BaseSettings):
 
 
 class DatabaseAccess(Environment):
-    """What whoever uses PostgreSQL needs to know."""
+    """The settings of whatever uses PostgreSQL."""
 
     database_url: DatabaseUrl = Field(description="PostgreSQL, postgresql://user:password@host:5432/database")
     app_schema: str = Field(default="public", min_length=1, max_length=63, description="Schema of the web app's tables")
-    database_pool_size: int = Field(default=10, ge=2, le=200, description="Connections to PostgreSQL a service")
-    database_prepared_statements: bool = Field(default=True, description="false behind PgBouncer in transaction mode")
+    database_pool_size: int = Field(default=10, ge=2, le=200, description="Connections of each service to PostgreSQL")
+    database_prepared_statements: bool = Field(
+        default=True, description="Set it to false behind PgBouncer in transaction mode"
+    )
 
 
 class BrokerAccess(Environment):
-    """What whoever uses RabbitMQ needs to know."""
+    """The settings of whatever uses RabbitMQ."""
 
     broker_url: BrokerUrl = Field(description="RabbitMQ, amqp://user:password@host:5672/")
     broker_management_url: ManagementUrl = Field(
@@ -206,17 +208,19 @@ class BrokerAccess(Environment):
 
 
 class CommonSettings(BrokerAccess, DatabaseAccess):
-    """What every process of Taskbell needs to know."""
+    """The settings that every service has."""
 
-    timezone: Zone = Field(default="UTC", description="Zone of people and schedules that name none")
-    http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics listen")
-    http_port: int = Field(default=0, ge=0, le=65535, description="0: any free one, printed at start")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="What is logged")
+    timezone: Zone = Field(default="UTC", description="Time zone of people and schedules that have none of their own")
+    http_host: str = Field(default="127.0.0.1", description="Address on which /livez, /readyz and /metrics are served")
+    http_port: int = Field(default=0, ge=0, le=65535, description="Port for them; 0 takes any free one and logs it")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severe level that is logged"
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console on a terminal, else json"
     )
     taskbell_env: Literal["development", "production"] = Field(
-        default="development", description="production refuses the default secrets"
+        default="development", description="production: do not start with the default secrets"
     )
 
     @model_validator(mode="before")
@@ -255,12 +259,12 @@ def load(settings: type[Wanted], **given: Any) -> Wanted:
     """Reads the settings of one service, or of one command.
 
     Raises:
-        SettingsError: with every mistake, each naming its variable and the remedy; secrets are never repeated.
+        SettingsError: holds every mistake, each with its variable and the remedy, and never a secret.
     """
     try:
         return settings(**given)
     except ValidationError as error:
-        raise SettingsError("\n".join(_told(settings, error))) from None
+        raise SettingsError("\n".join(_reported(settings, error))) from None
     except SourceError as error:
         raise SettingsError(str(error).splitlines()[0]) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -268,8 +272,8 @@ def load(settings: type[Wanted], **given: Any) -> Wanted:
         raise SettingsError(msg) from None
 
 
-def _told(settings: type[Environment], error: ValidationError) -> Iterator[str]:
-    """Each mistake in a line."""
+def _reported(settings: type[Environment], error: ValidationError) -> Iterator[str]:
+    """Each mistake as one line."""
     for mistake in error.errors(include_url=False, include_context=False):
         name = str(mistake["loc"][0]).upper() if mistake["loc"] else ""
         field = settings.model_fields.get(name.lower())
@@ -280,7 +284,7 @@ def _told(settings: type[Environment], error: ValidationError) -> Iterator[str]:
             yield f"{name} is not set: {meaning}"
         elif mistake["type"] == "value_error":
             words = mistake["msg"].removeprefix("Value error, ")
-            yield f"{name}: {words}" if name else words  # one of the whole names its settings itself
+            yield f"{name}: {words}" if name else words  # a check of several settings names them itself
         else:
             yield f"{name}: {mistake['msg']} ({meaning})"
 

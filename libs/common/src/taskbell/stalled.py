@@ -1,9 +1,9 @@
-"""Ends sessions of frozen processes that PostgreSQL itself does not end, so that their locks hold up nobody for ever.
+"""Terminates database sessions of frozen processes that PostgreSQL does not end itself, so that their locks are freed.
 
 `idle_in_transaction_session_timeout` ends a session that waits for its client's next statement. Between preparing a
 statement and executing it a session does not count as idle: asyncpg ends the first step with Flush, not with Sync, so
-PostgreSQL goes on calling it active, and the limit of statements is not looked at while it reads. A process that is
-stopped (SIGSTOP, a suspended virtual machine) at that point would keep its locks until it goes on.
+PostgreSQL still calls it active; and statement_timeout does not apply while PostgreSQL waits for the client. A process
+that is stopped (SIGSTOP, a suspended virtual machine) at that point would keep its locks until it goes on.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from taskbell.database import IDLE_IN_TRANSACTION, Database
 from taskbell.gate import Gate
 from taskbell.logs import logger
 
+# Every role may terminate its own sessions; sessions that other programs open as that role have another
+# application_name.
 _END = """
     SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND usename = current_user
@@ -20,14 +22,13 @@ _END = """
         AND state = 'active' AND wait_event = 'ClientRead'
         AND state_change < pg_catalog.clock_timestamp() - make_interval(secs => CAST(:seconds AS float8))
 """
-# Everybody may end sessions of their own role; those of other programs of that role have another application_name.
 
 
 class StalledSessions:
-    """Looks for such sessions of this service, of whatever process.
+    """Looks for stalled sessions of this service, of any of its processes.
 
     Args:
-        limit: seconds that one may stand still, and between looks.
+        limit: seconds for which a session may stand still; also the time between looks.
     """
 
     def __init__(self, database: Database, gate: Gate, *, limit: float = IDLE_IN_TRANSACTION) -> None:
@@ -38,7 +39,7 @@ class StalledSessions:
         self._log = logger("stalled")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Looks until `stop`."""
+        """Looks for stalled sessions until `stop`."""
         while not stop.is_set():
             await first_of(stop.wait(), timeout=self._limit)
             await first_of(self._gate.wait_open(), stop.wait())
@@ -47,7 +48,7 @@ class StalledSessions:
                     await self.end()
 
     async def end(self) -> int:
-        """Ends those that there are; how many.
+        """Terminates stalled sessions; returns how many.
 
         Raises:
             DatabaseUnavailable: PostgreSQL does not answer.

@@ -1,6 +1,6 @@
-"""Tells systemd how this process is: ready, still alive, stopping (sd_notify(3), Type=notify units).
+"""Reports to systemd that this process is ready, still alive, or stopping (sd_notify(3), units with Type=notify).
 
-The protocol is one datagram a message to the socket that NOTIFY_SOCKET names; without that variable nothing is told.
+Each message is one datagram to the socket that NOTIFY_SOCKET names; without that variable nothing is reported.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ POLL = 1.0
 """Seconds between looks at the process's health."""
 
 EXTENSION = 30
-"""Seconds that systemd shall go on waiting for a process whose broker or database is not there yet."""
+"""Seconds by which systemd extends its start timeout while the broker or the database is not there yet."""
 
 
 class Supervision:
-    """Reports health and life to systemd. Pings come from the event loop: one that hangs is noticed.
+    """Reports health and liveness to systemd. Pings come from the event loop, so systemd notices if it hangs.
 
     Args:
         path: NOTIFY_SOCKET; a leading @ means the abstract namespace.
-        watchdog: seconds within which systemd wants to hear of us (WATCHDOG_USEC), None: never.
+        watchdog: seconds within which systemd expects a ping (WATCHDOG_USEC); None: it expects none.
     """
 
     def __init__(self, health: Health, path: str, watchdog: float | None) -> None:
@@ -34,7 +34,7 @@ class Supervision:
 
     @classmethod
     def from_environment(cls, health: Health, environment: Mapping[str, str] = os.environ) -> "Supervision | None":
-        """What systemd asked for, or None where nobody asked."""
+        """Reads what systemd asked for from the environment; None: systemd did not ask."""
         path = environment.get("NOTIFY_SOCKET")
         if not path:
             return None
@@ -43,7 +43,7 @@ class Supervision:
         return cls(health, path, int(microseconds) / 1e6 if microseconds.isdigit() and mine else None)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Reports until `stop`, then says that we are stopping."""
+        """Reports until `stop`, then reports that the process is stopping."""
         ready = False
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.setblocking(False)
@@ -71,4 +71,4 @@ class Supervision:
         try:
             notify.sendto("\n".join(lines).encode(), self._address)
         except OSError:
-            return  # systemd's buffer is full, or it restarts: the next message says the same again
+            return  # systemd's buffer is full, or systemd restarts: the next message repeats this one

@@ -1,8 +1,8 @@
-"""IANA time zones as everybody here understands them: what `zoneinfo` knows, less what depends on the machine.
+"""IANA time zones as every service reads them: those that `zoneinfo` knows, without those that depend on the machine.
 
-The rules come from the package tzdata, which is pinned: machines differ in what they have installed, and two services
+The rules come from the package tzdata, which is pinned: machines have different versions installed, and two services
 that disagree about a clock change would fire or mail at different times. Only a zone that tzdata does not have yet is
-looked for on the machine.
+looked up on the machine.
 """
 
 from functools import lru_cache
@@ -15,10 +15,10 @@ _NOT_PREFIXES = ("posix/", "right/")
 
 @lru_cache(maxsize=4096)
 def resolve_zone(name: str | None) -> ZoneInfo | None:
-    """The zone of that IANA name, or None where there is no such zone.
+    """The zone of that IANA name, or None if there is no such zone.
 
-    `localtime`, `Factory` and the `posix/` and `right/` copies are no zones of ours: they mean something else on
-    every machine. The name must be spelled as in the IANA database.
+    `localtime`, `Factory` and the `posix/` and `right/` copies do not count as zones: what they mean depends on the
+    machine. The name must be spelled as in the IANA database.
     """
     if not name or name in _NOT_ZONES or name.startswith(_NOT_PREFIXES):
         return None

@@ -1,4 +1,4 @@
-"""The scheduler, put together: the only place that constructs."""
+"""Constructs the scheduler and its parts."""
 
 from functools import partial
 
@@ -51,4 +51,4 @@ def build(settings: SchedulerSettings, process: Process) -> Application:
 
 
 service = Service("scheduler", SchedulerSettings, build)
-"""What `taskbell run scheduler` finds."""
+"""The entry point that `taskbell run scheduler` loads."""

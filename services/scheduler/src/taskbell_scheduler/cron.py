@@ -1,7 +1,7 @@
-"""Cron expressions: five fields, checked with a reason for each mistake, taken apart by croniter.
+"""Cron expressions: five fields, checked with a reason for each mistake, parsed by croniter.
 
-croniter decides what an expression means. Refused here is what it accepts but reads differently from cron
-(`8-8` as "every hour"), draws at random (R), or silently drops (a day of month beside `mon#1`).
+croniter decides what an expression means. This module refuses what croniter accepts but reads differently from
+cron (`8-8` as "every hour"), draws at random (R), or silently drops (a day of month beside `mon#1`).
 """
 
 import re
@@ -15,7 +15,7 @@ from croniter import croniter
 from croniter.croniter import CroniterBadDateError, CroniterError
 
 MAX_LENGTH = 200
-"""Characters that an expression may have."""
+"""Characters that an expression may have at most."""
 
 _MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY = range(5)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -25,12 +25,12 @@ _HASHED = re.compile(r"[hr](\(.*\))?(/.*)?", re.ASCII)
 _NTH_WEEKDAY = re.compile(r"(\w+)#(\d+)|l([0-7])", re.ASCII)
 _NEAREST_WEEKDAY = re.compile(r"(\d+)w|w(\d+)", re.ASCII)
 
+# At any time the zones' dates differ by two days at most, so a few would do. The limit is for searches over years.
 _REMEMBERED_DAYS = 256
-# Zones lie within two dates of each other, so a handful would do; a sweep over years must not grow it.
 
 
 class CronError(ValueError):
-    """This is no cron expression that can be kept to; the text says why and what to write instead."""
+    """This is not a valid cron expression; the error's text says why, and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,10 @@ class _Field:
             raise CronError(f"{self.name}: {word!r} is negative")
         close = get_close_matches(word[:3], self.names, n=1) if self.names else []
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise CronError(f"{self.name}: {word!r} is not understood{hint}")
+        raise CronError(f"{self.name}: {word!r} is not a number from {self.low} to {self.high}{self._or_name()}{hint}")
+
+    def _or_name(self) -> str:
+        return f" or a name such as {self.names[0]}" if self.names else ""
 
 
 _FIELDS = (
@@ -67,19 +70,19 @@ _FIELD_NAMES = ", ".join(kind.name for kind in _FIELDS)
 
 @dataclass(frozen=True)
 class Cron:
-    """A checked expression: at which times of a day, and on which days. Made by `parse_cron` only."""
+    """A checked expression: the times of a day, and the days. Only `parse_cron` makes it."""
 
     text: str
     times: tuple[time, ...] = field(repr=False)
-    """The matching times of a matching day, ascending."""
+    """The times of a matching day, ascending."""
     by_instant: bool = field(repr=False)
-    """True for `*` and `*/n` hours: each matching instant counts. False: each local nominal time, once."""
+    """True for `*` and `*/n` hours: each matching instant counts. False: each local nominal time counts once."""
     _every_day: bool = field(repr=False, compare=False)
     _days: croniter = field(repr=False, compare=False)
     _known: dict[date, date | None] = field(repr=False, compare=False, default_factory=dict)
 
     def day_from(self, day: date) -> date | None:
-        """The first matching day that is not before `day`, or None where none comes within 50 years."""
+        """The first matching day that is not before `day`; None: there is none within 50 years."""
         if self._every_day:
             return day
         if day not in self._known:
@@ -95,20 +98,20 @@ class Cron:
         except CroniterBadDateError:
             yield day, None
             return
-        # The answer holds for every day up to it: a weekly schedule asks croniter once a week, not each day.
+        # The answer holds for every day up to `found`: for a weekly schedule, croniter is asked once a week.
         for ahead in range(min((found - day).days + 1, _REMEMBERED_DAYS)):
             yield day + timedelta(days=ahead), found
 
 
 def parse_cron(text: str) -> Cron:
-    """Checks a five-field expression and takes it apart.
+    """Checks and parses a five-field expression.
 
     Allowed: names of months and days (`jan`, `mon`), lists, ranges (also ones that wrap, `fri-mon`), steps,
     `L` (last day of the month), `15W` (the weekday nearest to the 15th), `mon#1` (first Monday), `L5` (last
     Friday) and `?` for `*`. Day of month and day of week together mean either, as in cron.
 
     Raises:
-        CronError: with the reason, naming the field, and what to write instead where that is known.
+        CronError: the expression is not valid. The error names the field and the reason, and if known what to write.
     """
     words = _five_fields(text)
     for number, word in enumerate(words):
@@ -179,7 +182,7 @@ def _is_special_day(number: int, item: str, items: int) -> bool:
         return True
     if number == _WEEKDAY and (nth := _NTH_WEEKDAY.fullmatch(item)):
         if nth[1] and not 1 <= int(nth[2]) <= 5:
-            raise CronError(f"day of week: there is no {item!r}; '#1' to '#5'")
+            raise CronError(f"day of week: {item!r} is out of range, '#1' to '#5'")
         if nth[1]:
             _FIELDS[_WEEKDAY].value(nth[1])
         return True
@@ -189,7 +192,7 @@ def _is_special_day(number: int, item: str, items: int) -> bool:
 def _check_item(kind: _Field, item: str) -> None:
     span, slash, step = item.partition("/")
     if slash and not (step.isascii() and step.isdigit() and int(step) > 0):
-        raise CronError(f"{kind.name}: {step!r} is no step; a whole number from 1 follows '/'")
+        raise CronError(f"{kind.name}: {step!r} is not a step; write a whole number from 1 after '/'")
     if span == "*":
         return
     first, dash, last = span.partition("-")

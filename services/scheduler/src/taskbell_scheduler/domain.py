@@ -1,6 +1,6 @@
-"""What falls due, and what becomes of it: the sentences of docs/schedules.md as pure functions.
+"""What falls due, and whether it is published, missed or paused: the rules of docs/schedules.md as pure functions.
 
-Nothing here reads a clock, a file or a database. `now` is the database's clock.
+Nothing here reads a clock, a file or a database. `now` is the database's time.
 """
 
 from collections.abc import Sequence
@@ -14,24 +14,24 @@ from taskbell_scheduler.occurrences import EARLIEST, Occurrence, newest_occurren
 from taskbell_scheduler.schedules import Schedule
 
 EVERY_ZONE = "*"
-"""In place of a zone: the state of a schedule as a whole. Only its pause counts."""
+"""Takes a zone's place in the row of a schedule as a whole. Of that row only the pause counts."""
 
 LISTED = 1000
-"""How many missed or paused occurrences get a row of their own when many are found at once."""
+"""How many missed or paused occurrences get their own rows if many are found at once; one row counts the rest."""
 
 ON_TIME = timedelta(seconds=5)
-"""An occurrence this late was not missed, however short its catch-up window is."""
+"""An occurrence up to this late is on time, however short its catch-up window is."""
 
 LONGEST_LOOK_BACK = timedelta(days=3660)
-"""A position that lies further back counts as this old."""
+"""An older position counts as this old."""
 
+# Must never change: by it every scheduler, whenever it runs, gives an occurrence the same message_id.
 _MESSAGES = UUID("6f0f7ad5-5d0b-5b3e-9f5b-6a4f0f1c2f7e")
-# Never changes: it makes a scheduler that comes later give an occurrence the same message_id.
 
 Pair = tuple[str, str]
-"""A schedule's name and a zone's."""
+"""The name of a schedule and the name of a zone."""
 
-Status = Literal["published", "missed", "paused"]
+OccurrenceStatus = Literal["published", "missed", "paused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class PairState:
     zone: str
     cron: str
     position: datetime
-    """Everything up to here has been dealt with."""
+    """Every occurrence up to here is recorded."""
     active: bool = True
     paused: bool = False
     paused_at: datetime | None = None
     resumed_at: datetime | None = None
-    """Set together with `paused_at`, but no longer paused: what fell due in that pause is still to be recorded."""
+    """Set when the pause ended; cleared, with `paused_at`, once the occurrences in the pause are recorded."""
     generation: int = 0
     note: str | None = None
 
@@ -70,50 +70,50 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A span in which nothing was published on purpose."""
+    """A span of time in which an operator did not want anything published."""
 
     since: datetime
     until: datetime | None
-    """None: it goes on."""
+    """None: the pause goes on."""
     note: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A row for `occurrence`: what became of one occurrence, or of `count` up to this one."""
+    """A row for `occurrence`: how one occurrence ended, or how `count` of them up to this one did."""
 
     at: datetime
     key: str
-    status: Status
+    status: OccurrenceStatus
     reason: str | None = None
     count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to be written for an entry, together or not at all."""
+    """What must be written for an entry, all of it or nothing."""
 
     entry: Entry
     records: Sequence[Record]
-    """Ascending; at most one is published, the last."""
+    """Ascending. Only the last one may be published."""
     position: datetime
     pause_ends: bool = False
-    """What fell due in a pause is recorded with this, so its marks can go."""
+    """Whether these records complete a pause that is over, so that its times can be cleared."""
 
     @property
     def published(self) -> Record | None:
-        """The occurrence that is to be published now."""
+        """The occurrence to publish now; None: there is none."""
         return self.records[-1] if self.records and self.records[-1].status == "published" else None
 
 
 def message_id(entry: Entry, key: str) -> str:
-    """The same for the same occurrence, whoever publishes it and when."""
-    # Names have no slash and keys neither, so this cannot be read in two ways.
+    """The message_id of an occurrence. It is the same whichever scheduler publishes it, and whenever."""
+    # Neither names nor keys contain a slash, so this is unambiguous.
     return str(uuid5(_MESSAGES, f"{entry.schedule.name}/{entry.zone.key}/{key}"))
 
 
 def pause_of(state: PairState, everywhere: PairState | None) -> Pause | None:
-    """The pause that is to be heeded or still to be recorded: of this zone, of the whole schedule, or of both."""
+    """The pause that is in force or not yet recorded: of this zone, of the whole schedule, or of both combined."""
     marks = [mark for mark in (state, everywhere) if mark and (mark.paused or mark.paused_at)]
     if not marks:
         return None
@@ -127,7 +127,7 @@ def pause_of(state: PairState, everywhere: PairState | None) -> Pause | None:
 
 
 def next_due(entry: Entry, state: PairState, everywhere: PairState | None) -> datetime | None:
-    """When `decide` will next have something to decide; None: never."""
+    """When `decide` will next have something to record; None: never."""
     pause = pause_of(state, everywhere)
     if pause and pause.until:
         return EARLIEST
@@ -136,10 +136,10 @@ def next_due(entry: Entry, state: PairState, everywhere: PairState | None) -> da
 
 
 def decide(entry: Entry, state: PairState, everywhere: PairState | None, now: datetime) -> Decision:
-    """What becomes of everything that fell due after the position and up to now.
+    """Decides about every occurrence that fell due after the position and up to now.
 
-    The newest is published if it is inside its catch-up window; the others were missed, or fell into a pause. A long
-    list is cut: the newest LISTED get a row each, one row counts the rest.
+    The newest is published if it is inside its catch-up window; the others are missed, or paused if they fell into a
+    pause. In a long list the newest LISTED get a row each, and one row counts the rest.
     """
     start = max(state.position, now - LONGEST_LOOK_BACK)
     pause = pause_of(state, everywhere)
@@ -172,17 +172,19 @@ def _running(entry: Entry, after: datetime, now: datetime, room: int) -> list[Re
     return [*_records(found, older, "missed", reason), last]
 
 
-def _listed(entry: Entry, after: datetime, until: datetime, room: int, status: Status, reason: str) -> list[Record]:
+def _listed(
+    entry: Entry, after: datetime, until: datetime, room: int, status: OccurrenceStatus, reason: str
+) -> list[Record]:
     found, older = _newest(entry, after, until, max(room, 0))
     return _records(found, older, status, reason)
 
 
 def _newest(entry: Entry, after: datetime, until: datetime, room: int) -> tuple[list[Occurrence], int]:
-    """The newest `room` occurrences and before them the one that stands for all older ones, if there are any."""
+    """The newest `room` occurrences, preceded by the one that stands for all older ones, and how many those are."""
     return newest_occurrences(entry.schedule.cron, entry.zone, after=after, until=until, limit=room + 1)
 
 
-def _records(found: Sequence[Occurrence], older: int, status: Status, reason: str) -> list[Record]:
+def _records(found: Sequence[Occurrence], older: int, status: OccurrenceStatus, reason: str) -> list[Record]:
     records = [Record(occurrence.at, occurrence.key, status, reason) for occurrence in found]
     if older:
         records[0] = Record(found[0].at, found[0].key, status, reason, count=older + 1)

@@ -1,4 +1,4 @@
-"""The fields of a `[[schedule]]` one by one: each function returns the value or raises ValueError with the reason."""
+"""Checks each field of a `[[schedule]]`: every function returns the value, or raises ValueError with the reason."""
 
 import math
 import re
@@ -13,10 +13,10 @@ from taskbell.catalogue import catalogue
 from taskbell.zones import resolve_zone
 
 RECIPIENT = "recipient"
-"""As a schedule's timezone: at that local time in every zone that an active user has."""
+"""The timezone of a schedule that runs at its local time in every zone that an active user has."""
 
 LONGEST_CATCH_UP = timedelta(days=60)
-"""What became of an occurrence is remembered for 90 days; catching up must stay well inside that."""
+"""Well below the 90 days for which occurrences are kept, so that none is caught up with after it was forgotten."""
 
 _LONGEST_DESCRIPTION = 300
 _OF_A_PACKAGE = "If a package brings it, install that package beside the scheduler, or take the schedule out"
@@ -61,7 +61,7 @@ def zone(value: object) -> ZoneInfo | None:
         return None
     found = resolve_zone(given)
     if found is None:
-        raise ValueError(f"{shortened(given)} is no IANA zone{_zone_like(given)}")
+        raise ValueError(f"{shortened(given)} is not an IANA time zone{_zone_like(given)}")
     return found
 
 
@@ -76,7 +76,7 @@ def routing_key(value: object) -> str:
 
 
 def table(value: object) -> dict[str, Any]:
-    """A table, as JSON has it."""
+    """A table, with values that JSON can express."""
     if not isinstance(value, dict):
         raise ValueError(f"must be a table such as {{ force = true }}, not {_kind(value)}")  # noqa: TRY004
     plain: dict[str, Any] = _plain(value)
@@ -88,27 +88,27 @@ def duration(value: object) -> timedelta:
     given = f"{value}s" if type(value) is int else text(value)
     found = _DURATION.fullmatch(given) if isinstance(value, str) else None
     if not found:
-        raise ValueError(f"{value!r} is no duration: a whole number and s, m, h or d{_duration_like(given)}")
+        raise ValueError(f"{value!r} is not a duration: write a whole number and s, m, h or d{_duration_like(given)}")
     length = timedelta(**{_UNITS[found[2]]: int(found[1])})
     if length > LONGEST_CATCH_UP:
-        raise ValueError(f"{value!r} is longer than {LONGEST_CATCH_UP.days}d")
+        raise ValueError(f"{value!r} is longer than {LONGEST_CATCH_UP.days}d, the most that is allowed")
     return length
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """A hint to append: `; did you mean 'cron'?`, or nothing where nothing is near."""
+    """A hint to append: `; did you mean 'cron'?`, or an empty text if no known word is close."""
     by_folded = {word.casefold(): word for word in known}
     near = get_close_matches(given.casefold(), by_folded, n=1)
     return f"; did you mean {by_folded[near[0]]!r}?" if near else ""
 
 
 def shortened(given: str) -> str:
-    """What was written, in quotes and short enough for a message."""
+    """The given text in quotes, short enough for a message."""
     return repr(given if len(given) <= 60 else given[:57] + "...")
 
 
 def _zone_like(given: str) -> str:
-    """Also by the place alone: `berlin` is Europe/Berlin."""
+    """A hint with a similar zone. The place alone is enough: `berlin` suggests Europe/Berlin."""
     zones = sorted(zone for zone in available_timezones() if resolve_zone(zone))
     place = given.casefold().replace(" ", "_")
     for known in zones:
@@ -131,7 +131,7 @@ def _kind(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A TOML value as JSON has it: dates and times become texts."""
+    """A TOML value as JSON expresses it: dates and times become texts."""
     if isinstance(value, dict):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,19 +1,20 @@
-"""What Prometheus learns of the scheduler."""
+"""The scheduler's metrics for Prometheus."""
 
 from prometheus_client import Counter, Histogram
 
 from taskbell.metrics import Metrics
 
 LATENESS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600)
+"""Bounds of histogram buckets, in seconds."""
 
 
 class SchedulerMetrics:
-    """Counts what became of occurrences, and how late they were written."""
+    """Counts how occurrences ended, and measures how late they were written."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.occurrences = Counter(
             "taskbell_occurrences",
-            "Occurrences by schedule and what became of them: published, missed or paused",
+            "Occurrences by schedule and by how they ended: published, missed or paused",
             ["schedule", "status"],
             registry=metrics.registry,
         )

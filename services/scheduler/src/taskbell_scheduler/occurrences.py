@@ -1,16 +1,16 @@
-"""The occurrences of a cron expression in a zone: a pure function from a position, never from "now" alone.
+"""The occurrences of a cron expression in a zone: a pure function of a position, never of "now" alone.
 
-Two readings, chosen by the hour field:
+The hour field decides how an expression is read:
 
 * Fixed hours (also lists and ranges) name local times. Each nominal time counts once, whatever the clock
-  does: one that is skipped fires at the first instant after the gap, one that comes twice fires at the first.
-  Nominal times that end up at one instant (`0,30 2,3` in a gap from 2:00 to 3:00) are one occurrence, under
-  the key of the first of them.
-* `*` and `*/n` hours name instants: each one at which the local clock matches counts, both of those that a
-  clock set back repeats, none of those that it skips.
+  does: one that the clock skips fires at the first instant after the gap, one that comes twice fires the
+  first time. Nominal times that fall on one instant (`0,30 2,3` in a gap from 2:00 to 3:00) are one
+  occurrence, under the key of the first of them.
+* `*` and `*/n` hours name instants: each instant at which the local clock matches counts. So both of those
+  count that a clock set back repeats, and none of those that it skips.
 
-All instants are aware and in UTC. Occurrences come strictly ascending, so a position is simply an instant:
-what lies after it is still to come, and going on from any position gives what one pass would have given.
+All instants are aware and in UTC. Occurrences are strictly ascending, so a position is an instant: later
+occurrences are still to come, and going on from any position gives the same as one pass over everything.
 """
 
 from bisect import bisect_right
@@ -24,11 +24,11 @@ from taskbell_scheduler.cron import Cron
 
 EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
 LATEST = datetime(9000, 1, 1, tzinfo=UTC)
-"""Between these every local time can be written down; nothing occurs outside."""
+"""Between these, datetime can express every local time; nothing occurs outside."""
 
 _DAY = timedelta(days=1)
-_LONGEST_FOLD = timedelta(hours=25)
 # Crossing the date line eastwards repeated 24 hours (Alaska 1867, Kwajalein 1969: 23).
+_LONGEST_FOLD = timedelta(hours=25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Occurrence:
     at: datetime
     """The instant, in UTC."""
     key: str
-    """What makes it this one: `2026-10-25T02:30` (local nominal time) or `2026-10-25T00:30:00Z` (instant)."""
+    """Identifies it: `2026-10-25T02:30` (local nominal time) or `2026-10-25T00:30:00Z` (instant)."""
 
 
 def occurrences(cron: Cron, zone: ZoneInfo, *, after: datetime, until: datetime = LATEST) -> Iterator[Occurrence]:
@@ -58,8 +58,8 @@ def newest_occurrences(
 ) -> tuple[list[Occurrence], int]:
     """The newest `limit` occurrences of `occurrences()`, ascending, and how many older ones there are.
 
-    Looks from `until` backwards, so that it costs what it returns and not what lies between: a position left
-    behind for years is no reason to list a million minutes.
+    Searches backwards from `until`, so that its cost depends on what it returns: even with a position that is years
+    old it does not list a million minutes.
     """
     newest: list[Occurrence] = []
     edge, window = until, _DAY
@@ -72,7 +72,7 @@ def newest_occurrences(
 
 
 def count_occurrences(cron: Cron, zone: ZoneInfo, *, after: datetime, until: datetime) -> int:
-    """How many `occurrences()` there are, counted by days where the clock does not change."""
+    """How many `occurrences()` there are. Days on which the clock does not change are counted without listing them."""
     total, start = 0, max(after, EARLIEST)
     while start < until:
         end = min(start + _DAY, until)
@@ -87,7 +87,7 @@ def count_occurrences(cron: Cron, zone: ZoneInfo, *, after: datetime, until: dat
 
 
 def local_instant(nominal: datetime, zone: ZoneInfo) -> datetime:
-    """The instant of a local time: the first where there are two, the end of the gap where there is none."""
+    """The instant of a local time: the first if it comes twice, the end of the gap if it does not come at all."""
     first, second = _readings(nominal, zone)
     return _end_of_gap(nominal, zone, second, first) if first > second else first
 
@@ -126,7 +126,7 @@ def _instant(at: datetime) -> Occurrence:
 
 
 def _nominal_times(cron: Cron, after: datetime) -> Iterator[datetime]:
-    """Naive local times that match and are later than `after`, to the end of time."""
+    """Naive local times that match and are later than `after`, up to LATEST."""
     day: date | None = after.date()
     passed = after.time()
     while day is not None and day < LATEST.date() + 2 * _DAY:
@@ -140,7 +140,7 @@ def _nominal_times(cron: Cron, after: datetime) -> Iterator[datetime]:
 
 
 def _times_between(cron: Cron, after: datetime, until: datetime) -> int:
-    """How many naive local times match with `after` < time <= `until`, at most a day later."""
+    """How many naive local times match with `after` < time <= `until`; `until` is at most a day after `after`."""
     if after.date() == until.date():
         span = bisect_right(cron.times, until.time()) - bisect_right(cron.times, after.time())
         return span if cron.day_from(after.date()) == after.date() else 0
@@ -150,9 +150,9 @@ def _times_between(cron: Cron, after: datetime, until: datetime) -> int:
 
 
 def _start(zone: ZoneInfo, after: datetime) -> datetime:
-    """A local time such that every nominal time with an instant later than `after` is later than it.
+    """A local time that is earlier than every nominal time whose instant is later than `after`.
 
-    That is the local clock at `after`, or, with a clock about to be set back, what it will be set back to.
+    That is the local time at `after`; or, if the clock is about to be set back, the time that it is set back to.
     """
     soon = min(after + _LONGEST_FOLD, LATEST)
     return _local(after, min(_offset(zone, after), _offset(zone, soon)))
@@ -169,9 +169,10 @@ def _local(at: datetime, offset: timedelta) -> datetime:
 
 
 def _readings(nominal: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """The instants of a local time by the offset before a change of the clock and by the one after it.
+    """The instants of a local time, by the offset before a change of the clock and by the offset after it.
 
-    Equal: no change. Ascending: the local time comes twice. Descending: it does not come at all.
+    If they are equal, the clock does not change. If they ascend, the local time comes twice. If they descend, it does
+    not come at all.
     """
     before = nominal.replace(tzinfo=zone, fold=0).utcoffset()
     after = nominal.replace(tzinfo=zone, fold=1).utcoffset()
@@ -181,8 +182,8 @@ def _readings(nominal: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
     if before == after:
         return first, first
     second = (nominal - after).replace(tzinfo=UTC)
-    # Where a zone's list of changes ends and its rule for all later years begins, zoneinfo takes the rule's change for
-    # one of this year's (Nuuk, 28 October 2023 at 23:30): only one of the two instants then shows that local time.
+    # When a zone's list of changes ends and its rule for all later years begins, zoneinfo applies the rule's change in
+    # that year already (Nuuk, 28 October 2023 at 23:30): only one of the two instants then has that local time.
     shown = [at for at in (first, second) if at.astimezone(zone).replace(tzinfo=None) == nominal]
     return (shown[0], shown[0]) if len(shown) == 1 else (first, second)
 

@@ -1,4 +1,4 @@
-"""Bodies of scheduled messages: what the file gives, and the time and zone that the scheduler adds."""
+"""Bodies of scheduled messages: the payload from the file, with the time and zone that the scheduler adds."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ _OURS = ("occurrence", "timezone")
 
 
 def with_occurrence(routing_key: str, payload: Mapping[str, Any], at: datetime, zone: str) -> dict[str, Any]:
-    """The body of an occurrence: the payload, with the time and the zone where the contract has a field for them."""
+    """The body of an occurrence: the payload, with those of time and zone that the contract has a field for."""
     ours = {"occurrence": rfc3339(at), "timezone": zone}
     return {**payload, **{field: ours[field] for field in _OURS if takes(routing_key, field)}}
 
@@ -24,7 +24,7 @@ def takes(routing_key: str, field: str) -> bool:
 
 
 def rfc3339(at: datetime) -> str:
-    """An aware moment as it goes on the wire, in UTC: `2026-11-20T07:00:00Z`."""
+    """An aware datetime as messages carry it, in UTC: `2026-11-20T07:00:00Z`."""
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -33,7 +33,7 @@ def mistakes(routing_key: str, payload: Mapping[str, Any]) -> Iterator[str]:
     known = catalogue()[routing_key].contract.model_fields
     for field in payload:
         if field in _OURS:
-            yield f"{field!r} is filled in by the scheduler; leave it out"
+            yield f"the scheduler fills in {field!r}; leave it out"
         elif field not in known:
             others = [name for name in known if name not in _OURS]
             yield f"{routing_key} has no field {field!r}{did_you_mean(field, others)}"

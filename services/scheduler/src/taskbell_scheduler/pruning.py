@@ -1,4 +1,4 @@
-"""Deletes what is long over, a little at a time."""
+"""Deletes old occurrences and published messages, in small batches."""
 
 import asyncio
 
@@ -9,13 +9,13 @@ from taskbell.logs import logger
 from taskbell_scheduler.repository import SchedulerRepository
 
 KEPT_DAYS = 90
-"""Longer than any catch-up window, so that no occurrence is forgotten that could still be caught up with."""
+"""Longer than any catch-up window, so that no occurrence is deleted that could still be caught up with."""
 
 EVERY = 3600.0
 """Seconds between rounds."""
 
 BATCH = 1000
-"""Rows deleted in one transaction."""
+"""Rows of each table that are deleted in one transaction, at most."""
 
 
 class Pruner:

@@ -1,4 +1,4 @@
-"""Which schedule runs in which zone: the file and the zones of active users, held against `schedule_state`."""
+"""Decides which schedule runs in which zone: compares the file and the zones of active users with `schedule_state`."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,56 +8,57 @@ from taskbell_scheduler.domain import EVERY_ZONE, Entry, Pair, PairState
 from taskbell_scheduler.schedules import Schedule
 
 ANY = ""
-"""As a row's expression: the row was written by hand; its position holds for whatever the file says."""
+"""A row's expression if the row was written by hand: its position holds for any expression of the file."""
 
 GONE = "-"
-"""As a row's expression: the schedule is not, or not in this zone, in the file of the scheduler that started last."""
+"""A row's expression if the scheduler that started last does not have this schedule, or not in this zone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What must be written before the roster is in force. Each is conditional: another scheduler may be first."""
+    """Changes to write to the table. Each is conditional, because another scheduler may be first."""
 
     start: list[tuple[Pair, str]] = field(default_factory=list)
-    """Seen for the first time, changed, or in use again, each with its expression: begins at this moment."""
+    """Pairs that are new, changed or in use again, each with its expression; they begin at this moment."""
     adopt: list[tuple[Pair, str]] = field(default_factory=list)
-    """Rows without an expression get theirs, and keep their position."""
+    """Rows without an expression, which get this one and keep their position."""
     retire: list[Pair] = field(default_factory=list)
-    """No active user has the zone any more."""
+    """Pairs whose zone no active user has any more."""
     remove: list[Pair] = field(default_factory=list)
-    """The file has it no more."""
+    """Pairs that the file no longer has."""
     stamp: bool = False
-    """A pause was set or ended by hand; note when."""
+    """Whether somebody set or ended a pause by hand, so that its time must be stored."""
     forget: list[str] = field(default_factory=list)
-    """Schedules whose pause as a whole is over and recorded in every zone."""
+    """Schedules whose pause in all zones is over, and recorded in every zone."""
 
     def __bool__(self) -> bool:
         return any((self.start, self.adopt, self.retire, self.remove, self.stamp, self.forget))
 
 
 @dataclass(frozen=True, slots=True)
-class Roster:
-    """What this scheduler has to attend to."""
+class Reconciliation:
+    """What this scheduler runs, and what it has to write first."""
 
     entries: Mapping[Pair, Entry] = field(default_factory=dict)
     outdated: Sequence[str] = ()
-    """Schedules that a scheduler with another file, started later, has changed: left to it."""
+    """Schedules that this scheduler does not run, because one that started later has another file."""
     changes: Changes = field(default_factory=Changes)
 
 
-def call_roster(
+def reconcile(
     schedules: Sequence[Schedule],
     recipient_zones: Collection[str] | None,
     states: Mapping[Pair, PairState],
     generation: int,
-) -> Roster:
+) -> Reconciliation:
     """Compares what should run with what the table says.
 
     Args:
-        schedules: of the file.
-        recipient_zones: zones of active users; None: not known, those that run go on.
+        schedules: the schedules of the file.
+        recipient_zones: zones of active users; None: they are not known, and the zones that run go on.
         states: the whole table.
-        generation: of this scheduler; the highest started last and has the say where files differ.
+        generation: the number of this scheduler. If files differ, the scheduler with the highest number, which started
+            last, decides.
     """
     wanted = _wanted(schedules, recipient_zones, states)
     entries: dict[Pair, Entry] = {}
@@ -86,7 +87,7 @@ def call_roster(
         and generation > state.generation
     ]
     changes = Changes(start, adopt, retire, remove, _unstamped(states), _recorded(states))
-    return Roster(entries, sorted(outdated), changes)
+    return Reconciliation(entries, sorted(outdated), changes)
 
 
 def _wanted(
@@ -105,7 +106,7 @@ def _wanted(
 
 
 def _lost_its_users(state: PairState, by_name: Mapping[str, Schedule]) -> bool:
-    """The file still has it, so every scheduler agrees that it is the zone that is not needed."""
+    """Whether the file still has this schedule, so that it is idle only because no user has its zone."""
     schedule = by_name.get(state.schedule)
     return schedule is not None and schedule.zone is None and state.cron in {schedule.cron.text, ANY}
 

@@ -1,4 +1,4 @@
-"""Reads the schedules file: yours, or the one that is shipped."""
+"""Reads the schedules file: the one that SCHEDULES_FILE names, or the shipped one."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -9,10 +9,10 @@ SHIPPED = "schedules.toml"
 
 
 def read_schedules(path: Path | None, *, default_zone: str) -> tuple[Schedule, ...]:
-    """The schedules of that file, or the shipped ones where there is none.
+    """The schedules of that file; None: the shipped ones.
 
     Raises:
-        SchedulesError: it cannot be read, or has mistakes; all of them.
+        SchedulesError: the file cannot be read, or has mistakes. The error lists all of them.
     """
     if path is None:
         text = files("taskbell_scheduler").joinpath(SHIPPED).read_text(encoding="utf-8")
@@ -24,5 +24,5 @@ def read_schedules(path: Path | None, *, default_zone: str) -> tuple[Schedule, .
         raise SchedulesError(str(path), [FileMistake(None, "", "", reason)]) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise SchedulesError(str(path), [FileMistake(line, "", "", "is not UTF-8")]) from None
+        raise SchedulesError(str(path), [FileMistake(line, "", "", "is not UTF-8; save the file as UTF-8")]) from None
     return parse_schedules(text, origin=str(path), default_zone=default_zone)

@@ -1,8 +1,8 @@
-"""The scheduler's loop: wakes when something is due, and looks now and then at what people changed.
+"""The scheduler's loop: wakes when something is due, and regularly reads what people and other schedulers changed.
 
-Any number may run. Each keeps in memory when its entries are next due; what it does about one it decides from the
-row, locked and read again in the transaction that also writes the outcome. So one that is slow, stalled or behind
-only repeats a question that has been answered.
+Any number of schedulers may run. Each keeps in memory when its entries are next due. It decides about an entry from the
+entry's row, locked and read again in the transaction that also writes the result. So a scheduler that is slow, stalled
+or behind does no harm: it finds the occurrence recorded already.
 """
 
 import asyncio
@@ -20,35 +20,54 @@ from taskbell.health import Health
 from taskbell.logs import logger
 from taskbell.outbox import Outbox
 from taskbell.zones import resolve_zone
-from taskbell_scheduler.domain import EVERY_ZONE, Decision, Entry, Pair, PairState, Record, Status, decide, next_due
+from taskbell_scheduler.domain import (
+    EVERY_ZONE,
+    Decision,
+    Entry,
+    OccurrenceStatus,
+    Pair,
+    PairState,
+    Record,
+    decide,
+    next_due,
+)
 from taskbell_scheduler.metrics import SchedulerMetrics
-from taskbell_scheduler.reconcile import Roster, call_roster
-from taskbell_scheduler.repository import DEADLOCK, LOCK_NOT_AVAILABLE, Fingerprint, Key, SchedulerRepository, Snapshot
+from taskbell_scheduler.reconcile import Changes, Reconciliation, reconcile
+from taskbell_scheduler.repository import (
+    DEADLOCK,
+    LOCK_NOT_AVAILABLE,
+    Fingerprint,
+    OccurrenceKey,
+    SchedulerRepository,
+    Snapshot,
+)
 from taskbell_scheduler.schedules import Schedule
 
 LOOK = 5.0
-"""Seconds between looks at `schedule_state`: a pause or a position set by a person is noticed this soon."""
+"""Seconds between looks at `schedule_state`: a pause or a position that a person sets takes effect this soon."""
 
 ZONES_LOOK = 30.0
 """Seconds between looks at the zones of active users."""
 
 TOGETHER = 200
-"""Entries decided in one transaction: the first of many that are due at once need not wait for the last."""
+"""Entries decided in one transaction. If many are due at once, the first need not wait for the last."""
 
 AGAIN = timedelta(seconds=0.2)
-"""When to ask again for a row that another scheduler holds: it may die before it has done what is due."""
+"""When to try again to lock a row that another scheduler holds: that one may die before it has committed."""
 
 SHORTEST_SLEEP = 0.002
+"""Seconds."""
+
+# Writing changes may lead to more, for example after a row was adopted. The rest waits for the next look.
 _ROUNDS = 3
-# Writing what the roster asks for may bring up more, as when a row was adopted; what is left waits for the next look.
 
 
 class Scheduler:
     """Publishes each occurrence of its schedules once, however many schedulers run.
 
     Args:
-        default_zone: of active users whose own is unknown.
-        gate: of the database.
+        default_zone: the zone of active users whose own is unknown.
+        gate: the gate of the database.
         look: seconds between looks at the table.
     """
 
@@ -101,22 +120,22 @@ class Scheduler:
             await first_of(stop.wait(), timeout=self._pause())
 
     async def turn(self, stop: asyncio.Event) -> None:
-        """Looks, where it is time to, and attends to everything that is due.
+        """Reads the table if it is time to, and decides about everything that is due.
 
         Raises:
-            DatabaseUnavailable: what was not committed is done again by whoever comes next.
+            DatabaseUnavailable: what was not committed will be done by the next turn of any scheduler.
         """
-        if self._clock is None or self._time() >= self._next_look:  # a first look may have failed on its way
+        if self._clock is None or self._time() >= self._next_look:  # the first look may have failed halfway
             await self._look()
         now = self._now()
         due = sorted((at, pair) for pair, at in self._due.items() if at and at <= now)
         for pairs in _pieces([pair for _, pair in due], TOGETHER):
             if stop.is_set():
                 return
-            await self._attend(pairs)
+            await self._decide(pairs)
 
     async def _look(self) -> None:
-        """Reads the table and the zones where they changed, and brings the table up to date with the file."""
+        """Reads the table and the zones if they changed, and brings the table up to date with the file."""
         self._next_look = self._time() + self._look_every
         if any(schedule.zone is None for schedule in self._schedules) and self._time() >= self._next_zones_look:
             await self._look_at_zones()
@@ -126,70 +145,73 @@ class Scheduler:
         self._synchronise(now)
         if self._seen == (fingerprint, self._zones):
             return
-        roster = Roster()
+        found = Reconciliation()
         for _ in range(_ROUNDS):
-            before = roster
+            before = found
             try:
-                roster = await self._round()
+                found = await self._reconcile()
             except DBAPIError as error:
                 if sqlstate(error) not in {LOCK_NOT_AVAILABLE, DEADLOCK}:
                     raise
-                self._log.warning("roster.locked")  # somebody holds a row: what runs goes on, the next look tries again
+                # Somebody holds a row. The entries that run go on, and the next look tries again.
+                self._log.warning("roster.locked")
                 return
-            if not roster.changes or roster.changes == before.changes:
+            if not found.changes or found.changes == before.changes:
                 break  # nothing is left to change, or others were first
-            self._log.info("roster.changed", **_counts(roster))
-        if roster.changes.retire:
-            self._next_zones_look = 0.0  # somebody else still wants them: look who has these zones now
-        if roster.outdated:
-            names = ", ".join(roster.outdated)
-            self._health.set(self.name, "degraded", f"a scheduler with another file started later; left to it: {names}")
+            self._log.info("roster.changed", **_counts(found.changes))
+        if found.changes.retire:
+            self._next_zones_look = 0.0  # another scheduler still uses these zones: read again who has them
+        if found.outdated:
+            names = ", ".join(found.outdated)
+            self._health.set(
+                self.name, "degraded", f"a scheduler with another file started later and runs instead of this: {names}"
+            )
         else:
             self._health.set(self.name, "ready")
 
-    async def _round(self) -> Roster:
+    async def _reconcile(self) -> Reconciliation:
         async with self._database.transaction() as transaction:
             if self._generation is None:
                 self._generation = await self._repository.next_generation(transaction)
             _, fingerprint = await self._repository.fingerprint(transaction)
             snapshot = await self._repository.snapshot(transaction)
-            roster = call_roster(self._schedules, self._zones, snapshot.states, self._generation)
-            self._heed(roster, snapshot)
-            self._seen = None if roster.changes else (fingerprint, self._zones)
-            if roster.changes:
-                await self._repository.apply(transaction, roster.changes, self._generation, self._zones_seen_at)
-        return roster
+            found = reconcile(self._schedules, self._zones, snapshot.states, self._generation)
+            self._take_over(found.entries, snapshot)
+            self._seen = None if found.changes else (fingerprint, self._zones)
+            if found.changes:
+                await self._repository.apply(transaction, found.changes, self._generation, self._zones_seen_at)
+        return found
 
     async def _look_at_zones(self) -> None:
         try:
             async with self._database.transaction() as transaction:
                 seen_at, found = await self._repository.zones_of_active_users(transaction)
         except DBAPIError as error:
-            # The web app's table is not there, not as promised, not ours to read, or locked: other schedules go on.
+            # The web app's table is missing, not as promised, closed to us, or locked. Other schedules go on.
             self._health.set("recipients", "waiting", f"cannot read the zones of users ({sqlstate(error)})")
             return
         known = (zone if zone and resolve_zone(zone) else self._default_zone for zone in found)
         self._zones, self._zones_seen_at = frozenset(known), seen_at
         self._health.set("recipients", "ready")
 
-    def _heed(self, roster: Roster, snapshot: Snapshot) -> None:
-        """Takes over entries and rows; only what differs from before is worked out again."""
+    def _take_over(self, entries: Mapping[Pair, Entry], snapshot: Snapshot) -> None:
+        """Replaces entries and rows; computes when an entry is due only if it differs from before."""
         before, entries_before = self._states, self._entries
-        self._entries, self._states = roster.entries, dict(snapshot.states)
+        self._entries, self._states = entries, dict(snapshot.states)
         self._synchronise(snapshot.now)
         kept = {
             pair: self._due[pair]
-            for pair in roster.entries
+            for pair in entries
             if pair in entries_before
             and before.get(pair) == self._states[pair]
             and before.get((pair[0], EVERY_ZONE)) == self._states.get((pair[0], EVERY_ZONE))
         }
-        self._due = kept | {pair: self._when(pair) for pair in roster.entries if pair not in kept}
+        self._due = kept | {pair: self._when(pair) for pair in entries if pair not in kept}
 
-    async def _attend(self, pairs: Sequence[Pair]) -> None:
-        """Decides what becomes of what is due for these, and writes it."""
+    async def _decide(self, pairs: Sequence[Pair]) -> None:
+        """Decides about everything that is due for these pairs, and writes it."""
         decisions: list[Decision] = []
-        recorded: Collection[Key] = ()
+        recorded: Collection[OccurrenceKey] = ()
         held: set[Pair] = set()
         stale: set[Pair] = set()
         async with self._database.transaction() as transaction:
@@ -209,10 +231,10 @@ class Scheduler:
                 recorded = await self._repository.record(transaction, decisions)
                 self._outbox.wake_after(transaction)
         if stale:
-            self._next_look, self._seen = 0.0, None  # somebody changed them since: see what runs now
+            self._next_look, self._seen = 0.0, None  # somebody changed these rows meanwhile: read the table again
         self._synchronise(snapshot.now)
         self._states.update(snapshot.states)
-        self._tell(decisions, recorded, snapshot.now)
+        self._report(decisions, recorded, snapshot.now)
         for decision in decisions:
             pair = decision.entry.pair
             state = replace(snapshot.states[pair], position=decision.position)
@@ -220,17 +242,17 @@ class Scheduler:
         for pair in pairs:
             self._due[pair] = snapshot.now + AGAIN if pair in held else None if pair in stale else self._when(pair)
 
-    def _tell(self, decisions: Sequence[Decision], recorded: Collection[Key], now: datetime) -> None:
-        """Counts and logs what was recorded: one line for a schedule, whatever the number of its zones."""
-        told: dict[tuple[str, Status], list[tuple[str, Record]]] = {}
+    def _report(self, decisions: Sequence[Decision], recorded: Collection[OccurrenceKey], now: datetime) -> None:
+        """Counts and logs what was recorded, with one line for each schedule and status, not for each zone."""
+        reported: dict[tuple[str, OccurrenceStatus], list[tuple[str, Record]]] = {}
         for decision in decisions:
             schedule, zone = decision.entry.pair
             for record in decision.records:
                 if (schedule, zone, record.key) in recorded:
-                    told.setdefault((schedule, record.status), []).append((zone, record))
+                    reported.setdefault((schedule, record.status), []).append((zone, record))
                     if record.status == "published":
                         self._metrics.lateness.observe((now - record.at).total_seconds())
-        for (schedule, status), records in told.items():
+        for (schedule, status), records in reported.items():
             count = sum(record.count for _, record in records)
             self._metrics.occurrences.labels(schedule, status).inc(count)
             log = self._log.info if status == "published" else self._log.warning
@@ -253,10 +275,10 @@ class Scheduler:
         self._clock = (now, self._time())
 
     def _now(self) -> datetime:
-        """The database's clock, kept up to date between its answers by one that nobody sets."""
+        """The database's time, continued since its last answer by a monotonic clock."""
         assert self._clock is not None  # _look() comes first
-        told, at = self._clock
-        return told + timedelta(seconds=self._time() - at)
+        answered, at = self._clock
+        return answered + timedelta(seconds=self._time() - at)
 
     def _time(self) -> float:
         return asyncio.get_running_loop().time()
@@ -268,8 +290,7 @@ def _pieces(pairs: Sequence[Pair], size: int) -> Iterator[list[Pair]]:
         yield piece
 
 
-def _counts(roster: Roster) -> dict[str, int]:
-    changes = roster.changes
+def _counts(changes: Changes) -> dict[str, int]:
     return {
         "started": len(changes.start),
         "adopted": len(changes.adopt),

@@ -1,4 +1,4 @@
-"""The schedules of a `schedules.toml`, checked whole: every mistake is found and named before anything starts."""
+"""Reads the schedules of a `schedules.toml`, and reports every mistake in it before anything starts."""
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -30,12 +30,12 @@ _REQUIRED = ("name", "cron", "publish")
 
 @dataclass(frozen=True)
 class Schedule:
-    """One entry: when, where and what to publish."""
+    """One entry of the file: when and in which zone to publish what."""
 
     name: str
     cron: Cron
     zone: ZoneInfo | None
-    """None: `recipient`, once in every zone that an active user has."""
+    """None: `recipient`, that is once in every zone that an active user has."""
     publish: str
     """A routing key of the catalogue."""
     payload: Mapping[str, Any]
@@ -44,18 +44,18 @@ class Schedule:
     description: str = ""
 
     def body(self, at: datetime, zone: str) -> dict[str, Any]:
-        """The message body of an occurrence; the fields that its contract has for time and zone are filled in."""
+        """The message body of an occurrence, with time and zone if its contract has fields for them."""
         return payloads.with_occurrence(self.publish, self.payload, at, zone)
 
 
 @dataclass(frozen=True)
 class FileMistake:
-    """One thing that is wrong with a schedules file."""
+    """One mistake in a schedules file."""
 
     line: int | None
-    """Of the entry's `[[schedule]]`, from 1."""
+    """The line of the entry's `[[schedule]]`, counted from 1."""
     entry: str
-    """`"reminders"`, or `#3` for the third where it has no name; empty: the file as a whole."""
+    """`"reminders"`, or `#3` for the third entry if it has no name; empty: the file as a whole."""
     field: str
     """Empty: the entry as a whole."""
     reason: str
@@ -67,7 +67,7 @@ class FileMistake:
 
 
 class SchedulesError(SettingsError):
-    """A schedules file has mistakes; nothing of it is in force."""
+    """A schedules file has mistakes; none of its schedules runs."""
 
     def __init__(self, origin: str, mistakes: Sequence[FileMistake]) -> None:
         self.origin = origin
@@ -82,15 +82,15 @@ def parse_schedules(text: str, *, origin: str, default_zone: str) -> tuple[Sched
     Args:
         text: the file's content.
         origin: the file's name, for messages.
-        default_zone: TIMEZONE, for entries that name no zone.
+        default_zone: TIMEZONE, for entries without a timezone.
 
     Raises:
-        SchedulesError: with every mistake of every entry.
+        SchedulesError: the file has mistakes. The error lists every mistake of every entry.
     """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        reason = f"is no TOML: {toml_lines.error_reason(error)}"
+        reason = f"is not TOML: {toml_lines.error_reason(error)}"
         raise SchedulesError(origin, [FileMistake(toml_lines.error_line(error, text), "", "", reason)]) from None
     mistakes = [
         FileMistake(toml_lines.key_line(text, key), "", key, "is unknown" + fields.did_you_mean(key, ["schedule"]))
@@ -106,19 +106,19 @@ def parse_schedules(text: str, *, origin: str, default_zone: str) -> tuple[Sched
 
 
 def _read_entries(entries: object, text: str, default_zone: str, mistakes: list[FileMistake]) -> tuple[Schedule, ...]:
-    somewhere = toml_lines.key_line(text, "schedule")
+    first_line = toml_lines.key_line(text, "schedule")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        mistakes.append(FileMistake(somewhere, "", "schedule", "must be entries, each below its own [[schedule]]"))
+        mistakes.append(FileMistake(first_line, "", "schedule", "must be entries, each below its own [[schedule]]"))
         return ()
     lines = toml_lines.table_lines(text, "schedule")
     schedules = []
     names: dict[str, int | None] = {}
     for index, entry in enumerate(entries):
-        line = lines[index] if len(lines) == len(entries) else somewhere
+        line = lines[index] if len(lines) == len(entries) else first_line
         schedule, reasons = _read_entry(entry, default_zone)
         given = entry.get("name")
         if isinstance(given, str) and given in names:
-            reasons.append(("name", f"is taken by the entry at line {names[given]}"))
+            reasons.append(("name", f"is already the name of the entry at line {names[given]}"))
         elif isinstance(given, str):
             names[given] = line
         label = f'"{given}"' if isinstance(given, str) and given else f"#{index + 1}"
@@ -128,7 +128,7 @@ def _read_entries(entries: object, text: str, default_zone: str, mistakes: list[
 
 
 def _read_entry(entry: Mapping[str, Any], default_zone: str) -> tuple[Schedule | None, list[tuple[str, str]]]:
-    """The schedule, or None and the reasons why not, each with its field."""
+    """The schedule; or None and the mistakes, each with its field."""
     reasons = [(field, "is unknown" + fields.did_you_mean(field, _CHECKS)) for field in entry if field not in _CHECKS]
     reasons += [(field, "is missing") for field in _REQUIRED if field not in entry]
     values: dict[str, Any] = {}
@@ -144,7 +144,7 @@ def _read_entry(entry: Mapping[str, Any], default_zone: str) -> tuple[Schedule |
     recipient = values.get("timezone", ...) is None
     if recipient and "publish" in values and not payloads.takes(values["publish"], "timezone"):
         reasons.append(
-            ("timezone", f"{fields.RECIPIENT!r} is for messages with a timezone; {values['publish']} has none")
+            ("timezone", f"{fields.RECIPIENT!r} needs a message with a field timezone; {values['publish']} has none")
         )
     if reasons:
         return None, reasons

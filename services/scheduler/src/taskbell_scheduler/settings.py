@@ -1,4 +1,4 @@
-"""Settings of the scheduler and of the commands that look at its schedules."""
+"""Settings of the scheduler, and of the commands that read its schedules."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +12,13 @@ OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if valu
 
 
 class ScheduleFile(Environment):
-    """What must be known to read the schedules: enough for commands that need no server."""
+    """The settings needed to read the schedules. Commands that use no server need no others."""
 
-    timezone: Zone = Field(default="UTC", description="Zone of people and schedules that name none")
-    schedules_file: OptionalPath = Field(default=None, description="Replaces the shipped schedules.toml")
+    timezone: Zone = Field(default="UTC", description="Time zone of people and schedules that have none of their own")
+    schedules_file: OptionalPath = Field(
+        default=None, description="Path of a file that replaces the shipped schedules.toml"
+    )
 
 
 class SchedulerSettings(ScheduleFile, CommonSettings):
-    """What the scheduler needs to know."""
+    """The settings of the scheduler."""

@@ -1,4 +1,4 @@
-"""Where things stand in a TOML file: the standard library's parser does not say."""
+"""Finds the lines of things in a TOML file, because the standard library's parser does not report them."""
 
 import re
 import tomllib
@@ -8,7 +8,7 @@ _AT_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
 def table_lines(text: str, name: str) -> Sequence[int]:
-    """The lines, from 1, of each `[[name]]`, in order; look-alikes inside multi-line strings are left out."""
+    """The line, counted from 1, of each `[[name]]`, in order. Those inside multi-line strings do not count."""
     header = re.compile(rf"""[ \t]*\[\[?[ \t]*(["']?){re.escape(name)}\1[ \t]*\]\]?[ \t]*(#.*)?""")
     lines = text.split("\n")
     found = [number for number, line in enumerate(lines, start=1) if header.fullmatch(line.rstrip("\r"))]
@@ -16,7 +16,7 @@ def table_lines(text: str, name: str) -> Sequence[int]:
 
 
 def key_line(text: str, key: str) -> int | None:
-    """The line, from 1, where a top-level key or table first stands, or None where it is not found."""
+    """The line, counted from 1, of the first mention of a top-level key or table; None: it is not found."""
     if tables := table_lines(text, key):
         return tables[0]
     assignment = re.compile(rf"""[ \t]*(["']?){re.escape(key)}\1[ \t]*[.=].*""")
@@ -27,18 +27,18 @@ def key_line(text: str, key: str) -> int | None:
 
 
 def error_line(error: tomllib.TOMLDecodeError, text: str) -> int:
-    """The line, from 1, that the parser complains about; the last one where it missed something at the end."""
+    """The line, counted from 1, that the parser names; the last line if it missed something at the end."""
     at = _AT_LINE.search(str(error))
     return int(at[1]) if at else text.rstrip("\n").count("\n") + 1
 
 
 def error_reason(error: tomllib.TOMLDecodeError) -> str:
-    """What the parser complains about, without the place."""
+    """The parser's reason, without the line and column."""
     return _AT_LINE.sub("", str(error)).replace("(at end of document)", "at the end of the file").strip()
 
 
 def _is_whole(text: str) -> bool:
-    """Whether a file may end here: false inside a string or an array."""
+    """Whether a file may end here. False inside a string or an array."""
     try:
         tomllib.loads(text)
     except tomllib.TOMLDecodeError:

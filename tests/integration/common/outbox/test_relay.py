@@ -243,7 +243,7 @@ async def test_a_row_whose_message_no_queue_takes_stays_and_the_others_pass_it(
     harness: RelayHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SLOWEST", 0.3)
-    monkeypatch.setattr(module, "LOOK", 0.1)
+    monkeypatch.setattr(module, "COUNT_EVERY", 0.1)
     await vhost.management.call("DELETE", f"/queues/{{vhost}}/{WEEKLY}")
     async with harness.database.transaction() as transaction:
         await harness.outbox.add(transaction, [OutboxMessage(WeeklyDue(), message_id="stuck"), command(1)])
@@ -478,7 +478,7 @@ async def test_it_is_counted_what_waits_and_what_was_published(
     def sample(name: str, **labels: str) -> float | None:
         return harness.metrics.registry.get_sample_value(name, labels)
 
-    monkeypatch.setattr(module, "LOOK", 0.05)
+    monkeypatch.setattr(module, "COUNT_EVERY", 0.05)
     await vhost.management.call("DELETE", f"/queues/{{vhost}}/{WEEKLY}")
     async with harness.database.transaction() as transaction:
         await harness.outbox.add(transaction, [command(1), command(2), OutboxMessage(WeeklyDue())])

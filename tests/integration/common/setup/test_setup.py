@@ -19,10 +19,10 @@ from taskbell.setup.run import SetupSettings, set_up
 
 ROLES_LEFT_OUT = (
     "left out: PostgreSQL roles for scheduler, notifier, maintenance, app, operator: "
-    "<ROLE>_DATABASE_PASSWORD is not given"
+    "<ROLE>_DATABASE_PASSWORD is not set"
 )
 USERS_LEFT_OUT = (
-    "left out: RabbitMQ users for scheduler, notifier, maintenance, app, operator: <ROLE>_BROKER_PASSWORD is not given"
+    "left out: RabbitMQ users for scheduler, notifier, maintenance, app, operator: <ROLE>_BROKER_PASSWORD is not set"
 )
 TABLES_LEFT_OUT = (
     "left out: the app's tables projects, tasks, users: --with-app-tables makes them, for a demo, tests or a new app"
@@ -118,7 +118,7 @@ async def test_a_newer_version_is_left_alone_with_everything_that_it_made(
     assert done.status == 0, done.err
     assert done.out.splitlines() == [
         "PostgreSQL: schema taskbell has version 9999, newer than this Taskbell's 0001: "
-        "everything is left to the newer one's setup"
+        "nothing was done, because only the newer version's setup may change it"
     ]
     assert await fetch(database_url, "SELECT to_regproc('taskbell.enqueue')::text") == [None]
     assert await empty_vhost.management.queue_names() == set()
@@ -135,8 +135,8 @@ async def test_roles_and_users_are_made_where_their_passwords_are_given(database
         TOPOLOGY,
         "RabbitMQ: the users taskbell_operator are there, with their permissions",
         TABLES_LEFT_OUT,
-        "left out: PostgreSQL roles for scheduler, notifier, maintenance, app: <ROLE>_DATABASE_PASSWORD is not given",
-        "left out: RabbitMQ users for scheduler, notifier, maintenance, app: <ROLE>_BROKER_PASSWORD is not given",
+        "left out: PostgreSQL roles for scheduler, notifier, maintenance, app: <ROLE>_DATABASE_PASSWORD is not set",
+        "left out: RabbitMQ users for scheduler, notifier, maintenance, app: <ROLE>_BROKER_PASSWORD is not set",
     ]
     listed = await taskbell("commands", "list", DATABASE_URL=as_user(database_url, "taskbell_operator", "p'w d"))
     assert (listed.status, listed.err) == (0, "")
@@ -176,7 +176,7 @@ async def test_policies_of_the_outbox_are_changed_once_no_transaction_uses_it_an
             await importer.execute("SELECT taskbell.enqueue('weekly.due', '{}', 'm1')")
             waiting = await taskbell("setup", "--wait", "0", **given)
             assert waiting.status == 1
-            assert "a transaction that is open uses taskbell.outbox" in waiting.err
+            assert "an open transaction uses taskbell.outbox" in waiting.err
             assert await fetch(database_url, "SELECT taskbell.enqueue('weekly.due', '{}', 'm2')") == ["m2"]
     finally:
         await importer.close()
@@ -204,8 +204,8 @@ async def test_users_are_left_out_where_the_management_api_is_not_given(database
     done = await taskbell("setup", **given)
     assert done.status == 0, done.err
     assert done.out.splitlines()[-2:] == [
-        "left out: RabbitMQ users for app: BROKER_MANAGEMENT_URL is not given",
-        "left out: RabbitMQ users for scheduler, notifier, maintenance, operator: <ROLE>_BROKER_PASSWORD is not given",
+        "left out: RabbitMQ users for app: BROKER_MANAGEMENT_URL is not set",
+        "left out: RabbitMQ users for scheduler, notifier, maintenance, operator: <ROLE>_BROKER_PASSWORD is not set",
     ]
 
 

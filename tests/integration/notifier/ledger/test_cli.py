@@ -190,7 +190,7 @@ async def test_what_postgresql_refuses_is_one_sentence(tables: NotifierTables, d
     assert (done.status, done.err) == (
         2,
         "taskbell: PostgreSQL: column u.is_active does not exist: "
-        "run `taskbell setup`; of the app's tables, docs/app-tables.md names the columns\n",
+        "run `taskbell setup`; docs/app-tables.md lists the columns that the app's tables need\n",
     )
     done = await taskbell("mail", "why", "--user", "1", DATABASE_URL=database_url, APP_SCHEMA="nope")
     assert (done.status, done.err) == (

@@ -18,25 +18,25 @@ def _nowhere_to_publish(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> No
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["remainder.due"], "there is no message 'remainder.due'; did you mean reminder.due?"),
-        (["update_task_status"], f"there is no message 'update_task_status'; did you mean {COMMAND}?"),
-        (["xyzzy"], "there is no message 'xyzzy'. `taskbell messages` lists all"),
+        (["remainder.due"], "unknown message 'remainder.due'; did you mean reminder.due?"),
+        (["update_task_status"], f"unknown message 'update_task_status'; did you mean {COMMAND}?"),
+        (["xyzzy"], "unknown message 'xyzzy'. `taskbell messages` lists all"),
         (["reminder.due", '{"user_id": [1]}'], "reminder.due has no field 'user_id'; did you mean user_ids?"),
         (["reminder.due", '{"xyzzy": 1}'], "reminder.due has no field 'xyzzy'."),
         ([COMMAND], f"{COMMAND}: task_id: Field required; new_status: Field required."),
         ([COMMAND, '{"task_id": "1", "new_status": "done"}'], f"{COMMAND}: task_id: "),
         ([COMMAND, "task_id=1"], f"{COMMAND}: Invalid JSON"),
         ([COMMAND, "[]"], f"{COMMAND}: "),
-        (["reminder.due", "--wait", "5"], "reminder.due has no outcome that could be waited for: leave --wait out"),
+        (["reminder.due", "--wait", "5"], "reminder.due has no outcome to wait for: leave --wait out"),
         (["notifier.send_batch", '{"delivery_ids": [1]}', "--wait", "5"], "notifier.send_batch has no outcome"),
         ([COMMAND, BODY, "--property", "colour=red"], "--property takes NAME=VALUE with correlation_id or traceparent"),
         ([COMMAND, BODY, "--property", "correlation-id=x"], "did you mean correlation_id?"),
         ([COMMAND, BODY, "--property", "traceparent"], "--property takes NAME=VALUE"),
         (
             [COMMAND, BODY, "--property", "traceparent=xyz"],
-            "traceparent looks like 00-4bf92f3577b34da6a3ce929d0e0e4736-",
+            "traceparent must look like 00-4bf92f3577b34da6a3ce929d0e0e4736-",
         ),
-        ([COMMAND, '{"task_id": 1, "requested_by": "\udcff"}'], "is not UTF-8"),
+        ([COMMAND, '{"task_id": 1, "requested_by": "\udcff"}'], "arguments must be UTF-8"),
         ([COMMAND, BODY], "BROKER_URL is not set: RabbitMQ, amqp://user:password@host:5672/"),
     ],
 )
@@ -65,4 +65,4 @@ def test_a_body_from_standard_input_that_is_no_text_is_refused(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff{}")))
     assert run("publish", COMMAND, "-") == 2
-    assert "standard input is not UTF-8" in capsys.readouterr().err
+    assert "standard input must be UTF-8" in capsys.readouterr().err

@@ -81,9 +81,9 @@ def test_no_package_replaces_a_command_of_ours(offered: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ("mesages", "there is no command 'mesages'; did you mean messages?"),
-        ("llama", "there is no command 'llama'; did you mean llamas?"),
-        ("xyzzy", "there is no command 'xyzzy'."),
+        ("mesages", "unknown command 'mesages'; did you mean messages?"),
+        ("llama", "unknown command 'llama'; did you mean llamas?"),
+        ("xyzzy", "unknown command 'xyzzy'."),
     ],
 )
 def test_a_slip_is_answered_with_what_is_close(

@@ -77,8 +77,8 @@ def test_several_run_in_one_process(folder: Path, names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "status", "sentence"),
     [
-        ("lamas", 2, "no service 'lamas' is installed; did you mean llamas? Installed: emus, llamas"),
-        ("xyzzy", 2, "no service 'xyzzy' is installed. Installed: emus, llamas"),
+        ("lamas", 2, "service 'lamas' is not installed; did you mean llamas? Installed: emus, llamas"),
+        ("xyzzy", 2, "service 'xyzzy' is not installed. Installed: emus, llamas"),
         ("emus", 1, "emus of an unknown package cannot be loaded: RuntimeError"),
         ("all", 1, "emus of an unknown package cannot be loaded: RuntimeError"),
     ],
@@ -104,5 +104,5 @@ def test_a_wrong_setting_starts_nothing(folder: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "taskbell: llamas cannot start:\n" in done.stderr
     assert "BROKER_URL is not set" in done.stderr
-    assert "TIMEZONE: 'Mars/Olympus' is no IANA time zone" in done.stderr
+    assert "TIMEZONE: 'Mars/Olympus' is not an IANA time zone" in done.stderr
     assert "Traceback" not in done.stderr

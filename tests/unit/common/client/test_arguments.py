@@ -37,7 +37,7 @@ async def test_ids_that_amqp_cannot_carry_are_refused(ids: dict[str, Any]) -> No
 
 
 async def test_what_is_no_message_is_refused() -> None:
-    with pytest.raises(TypeError, match="MailingDue is no message of Taskbell's"):
+    with pytest.raises(TypeError, match="MailingDue is not a message of Taskbell"):
         await AsyncClient(UNUSED).publish(MailingDue())
 
 

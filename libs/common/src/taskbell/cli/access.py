@@ -13,7 +13,7 @@ async def database() -> AsyncIterator[Database]:
     """The database that DATABASE_URL names.
 
     Raises:
-        SettingsError: DATABASE_URL is not set, or PostgreSQL refuses what the command asks, with the remedy.
+        SettingsError: DATABASE_URL is not set, or PostgreSQL refuses a statement; the error names the remedy.
         DatabaseUnavailable: PostgreSQL does not answer.
     """
     connected = Database.connect(load(DatabaseAccess), name="taskbell command")

@@ -1,4 +1,4 @@
-"""The fields of a message's body, in words."""
+"""Describes the fields of a message's body."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`taskbell commands`: what became of the commands that were sent."""
+"""`taskbell commands`: how commands ended."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ import typer
 from taskbell.cli.console import Mistake, did_you_mean, print_json, print_table, shown
 from taskbell.errors import TaskbellError
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What became of the commands that were sent.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show how commands ended.")
 
 STATES = ("done", "unchanged", "rejected", "failed")
 
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _LATEST = """
     SELECT message_id, routing_key, state, result, reason, attempts, correlation_id, received_at, finished_at
@@ -32,16 +32,16 @@ _ONE = """
 
 @app.command("list")
 def latest(
-    state: Annotated[str | None, typer.Option(help=f"Only those that ended {', '.join(STATES)}.")] = None,
-    key: Annotated[str | None, typer.Option(help="Only those of this routing key.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    state: Annotated[str | None, typer.Option(help=f"Only commands that ended so: {', '.join(STATES)}.")] = None,
+    key: Annotated[str | None, typer.Option(help="Only commands with this routing key.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The number of commands at most.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List commands, those that ended last first."""
+    """List commands, the last to end first."""
     if state is not None and state not in STATES:
         msg = f"a command does not end {state!r}{did_you_mean(state, STATES)} It ends {', '.join(STATES)}"
         raise Mistake(msg)
-    rows = _asked(_LATEST, {"state": state, "key": key, "limit": limit})
+    rows = _queried(_LATEST, {"state": state, "key": key, "limit": limit})
     if as_json:
         print_json(rows)
     elif not rows:
@@ -54,11 +54,11 @@ def latest(
 @app.command("show")
 def one(message_id: Annotated[str, typer.Argument(help="The command's message_id.")], as_json: AsJson = False) -> None:
     """Show one command: its body, and how it ended."""
-    rows = _asked(_ONE, {"message_id": message_id})
+    rows = _queried(_ONE, {"message_id": message_id})
     if not rows:
         msg = (
-            f"no command {message_id!r} is recorded: it has not been handled yet, its id is another, or it ended more "
-            "than 90 days ago. What became of an event is told by `taskbell mail mailings`"
+            f"no command {message_id!r} is recorded: it has not been handled yet, it has another id, or it ended more "
+            "than 90 days ago. If it was an event, `taskbell mail mailings` shows what became of it"
         )
         raise TaskbellError(msg)
     if as_json:
@@ -68,7 +68,7 @@ def one(message_id: Annotated[str, typer.Argument(help="The command's message_id
             print(f"{name:15} {shown(value)}".rstrip())
 
 
-def _asked(sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _queried(sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     from sqlalchemy import text
     from sqlalchemy.dialects.postgresql import JSONB
 
@@ -76,8 +76,8 @@ def _asked(sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     statement = text(sql).columns(**{name: JSONB for name in ("body", "result") if name in sql})
 
-    async def ask() -> list[dict[str, Any]]:
+    async def query() -> list[dict[str, Any]]:
         async with database() as connected, connected.transaction() as transaction:
             return [dict(row) for row in await transaction.mappings(statement, parameters)]
 
-    return asyncio.run(ask())
+    return asyncio.run(query())

@@ -1,4 +1,4 @@
-"""What the commands print, and the words that they share."""
+"""What all commands share: how they print, and how they report a mistake."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,23 +10,23 @@ from taskbell.errors import TaskbellError
 
 
 class Mistake(TaskbellError):
-    """What was typed cannot be meant; the sentence says what can."""
+    """A command was used wrongly; the error's text says how to use it."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """How a sentence about a word that is not known ends: with the known word that is close, or with a full stop."""
+    """The end of a sentence about an unknown word: a question with a known word that is close, or a full stop."""
     names = sorted(known)
     close = get_close_matches(word, names, n=1, cutoff=0.6) or [name for name in names if name.endswith(f".{word}")]
     return f"; did you mean {close[0]}?" if close else "."
 
 
 def print_json(value: Any) -> None:
-    """JSON for programs; moments as RFC 3339."""
+    """Prints JSON, with times as RFC 3339."""
     print(json.dumps(value, ensure_ascii=False, indent=2, default=_as_json))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people; on a terminal too narrow for it, a paragraph a row: nothing is cut, so all can be copied."""
+    """Prints a table; on a terminal that is too narrow, each row as a paragraph. Nothing is cut: it can be copied."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.measure import Measurement
@@ -51,7 +51,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def shown(value: object) -> str:
-    """That value for a person's terminal: what would steer the terminal is replaced."""
+    """The value as a text for a terminal: characters that could control the terminal are replaced."""
     if value is None:
         return ""
     if isinstance(value, datetime):

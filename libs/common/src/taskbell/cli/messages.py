@@ -1,4 +1,4 @@
-"""`taskbell messages`: every message that there is."""
+"""`taskbell messages`: the list of all messages."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command("messages")
 def all_messages(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs, with each body's JSON Schema.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with each body's JSON Schema.")] = False,
 ) -> None:
     """List every message and the fields of its body."""
     from taskbell.catalogue import catalogue, package_of

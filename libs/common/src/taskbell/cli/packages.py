@@ -1,4 +1,4 @@
-"""What installed packages offer by entry points: groups of this command, and services."""
+"""Finds what installed packages offer as entry points: groups of commands, and services."""
 
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points

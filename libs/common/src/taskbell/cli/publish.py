@@ -1,4 +1,4 @@
-"""`taskbell publish`: any message, by hand."""
+"""`taskbell publish`: publishes any message by hand."""
 
 import asyncio
 import json
@@ -23,12 +23,12 @@ TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 @app.command("publish")
 def publish_by_hand(
-    routing_key: Annotated[str, typer.Argument(help="One of those that `taskbell messages` lists.")],
+    routing_key: Annotated[str, typer.Argument(help="A routing key that `taskbell messages` lists.")],
     body: Annotated[
         str, typer.Argument(metavar="[JSON]", help="The body, a JSON object; - reads it from standard input.")
     ] = "{}",
     message_id: Annotated[
-        str | None, typer.Option(help="What it is to be known by; published twice, it takes effect once.")
+        str | None, typer.Option(help="Identifies the message: published twice with one id, it takes effect once.")
     ] = None,
     properties: Annotated[
         list[str] | None,
@@ -38,11 +38,11 @@ def publish_by_hand(
         float | None,
         typer.Option(metavar="SECONDS", min=0.1, help="Wait for a command's outcome; exit code 0: done or unchanged."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Publish an event or a command by hand.
 
-    It is checked first. Prints its message_id once RabbitMQ has confirmed it.
+    The body is checked first. The message_id is printed once RabbitMQ has confirmed the message.
     """
     from taskbell.catalogue import catalogue
     from taskbell.client import AsyncClient
@@ -54,7 +54,7 @@ def publish_by_hand(
         msg = f"there is no message {routing_key!r}{did_you_mean(routing_key, known)} `taskbell messages` lists all"
         raise Mistake(msg)
     if wait is not None and not message.has_outcome:
-        msg = f"{routing_key} has no outcome that could be waited for: leave --wait out"
+        msg = f"{routing_key} has no outcome to wait for: leave --wait out"
         raise Mistake(msg)
     raw = _read() if body == "-" else body
     try:
@@ -74,8 +74,8 @@ def publish_by_hand(
             return outcome.message_id, outcome
 
     try:
-        known_as, outcome = asyncio.run(send())
-    except ValueError as error:  # an id that AMQP does not carry
+        published_as, outcome = asyncio.run(send())
+    except ValueError as error:  # an id that AMQP cannot carry
         raise Mistake(str(error)) from None
     _tell(message, known_as, outcome, as_json=as_json)
     if outcome and not outcome.ok:
@@ -112,12 +112,16 @@ def _read() -> str:
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
-        msg = f"standard input is not UTF-8: {error}"
+        msg = f"standard input must be UTF-8: {error}"
         raise Mistake(msg) from None
 
 
 def _refuse_unknown_fields(routing_key: str, body: dict[str, Any], known: dict[str, Any]) -> None:
-    """On the wire they are ignored; typed by a person they are a slip, and `user_id` for `user_ids` mails everybody."""
+    """Raises Mistake for an unknown field.
+
+    Services ignore those, but if a person types one it is a mistake: with `user_id` for `user_ids` everybody would be
+    mailed.
+    """
     for field in body:
         if field not in known:
             msg = f"{routing_key} has no field {field!r}{did_you_mean(field, known)}"
@@ -132,7 +136,10 @@ def _properties(given: list[str]) -> dict[str, Any]:
             msg = f"--property takes NAME=VALUE with {' or '.join(PROPERTIES)}, not {pair!r}"
             raise Mistake(msg + did_you_mean(name, PROPERTIES))
         if name == "traceparent" and not TRACEPARENT.fullmatch(value):
-            msg = "traceparent looks like 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 (W3C Trace Context)"
+            msg = (
+                f"traceparent must look like 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 (W3C Trace "
+                f"Context), not {value!r}"
+            )
             raise Mistake(msg)
         found[name] = value
     return found

@@ -1,4 +1,4 @@
-"""The root of the command: finds groups when they are asked for, so that a command pays only for its own imports."""
+"""The root of the command line. It loads only the group that is used, so that a command needs only its own imports."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ from taskbell.cli.packages import COMMANDS, CannotLoad, OfferedTwice, offers
 from taskbell.errors import SettingsError, TaskbellError
 
 OWN = ("commands", "messages", "publish", "run", "setup", "version")
-"""Modules of this package, each with its Typer object as `app`."""
+"""Modules of this package that offer a command, each with its Typer object as `app`."""
 
 Loaded = TyperCommand | TyperGroup
 
@@ -44,12 +44,12 @@ class Root(TyperGroup):
         if args and not args[0].startswith("-") and args[0] not in OWN:
             known = self.list_commands(ctx)
             if args[0] not in known:
-                ctx.fail(f"there is no command {args[0]!r}{did_you_mean(args[0], known)}")
+                ctx.fail(f"unknown command {args[0]!r}{did_you_mean(args[0], known)}")
         return super().resolve_command(ctx, args)
 
 
 def run(arguments: Sequence[str] | None) -> int:
-    """Runs the command; returns its exit status: 1 where it failed, 2 where it was used or set up wrongly."""
+    """Runs the command; returns its exit status: 1 if it failed, 2 if it was used or set up wrongly."""
     root = get_group(
         typer.Typer(
             cls=Root,
@@ -58,7 +58,7 @@ def run(arguments: Sequence[str] | None) -> int:
             rich_markup_mode=None,
         )
     )
-    for noisy in ("aio_pika", "aiormq"):  # they log what is raised as well; here one sentence tells it
+    for noisy in ("aio_pika", "aiormq"):  # they also log the errors that they raise; we report them in one sentence
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:
         _check_text(sys.argv[1:] if arguments is None else arguments)
@@ -69,7 +69,7 @@ def run(arguments: Sequence[str] | None) -> int:
     except TaskbellError as error:
         print(f"taskbell: {error}", file=sys.stderr)
         return 1
-    except OSError as error:  # such as a full disk that the output goes to
+    except OSError as error:  # for example, the disk is full that the output goes to
         what = f"{error.filename}: " if error.filename else ""
         print(f"taskbell: {what}{error.strerror or error}", file=sys.stderr)
         return 1
@@ -77,17 +77,17 @@ def run(arguments: Sequence[str] | None) -> int:
 
 
 def _check_text(arguments: Sequence[str]) -> None:
-    """Neither JSON, nor AMQP or PostgreSQL, takes bytes that are no text."""
+    """Raises Mistake for arguments that are not UTF-8: neither JSON nor AMQP nor PostgreSQL accepts them."""
     for argument in arguments:
         try:
             argument.encode()
         except UnicodeEncodeError:
-            msg = f"{argument.encode('utf-8', 'replace').decode()!r} is not UTF-8"
+            msg = f"arguments must be UTF-8: {argument.encode('utf-8', 'replace').decode()!r} is not"
             raise Mistake(msg) from None
 
 
 def _named(name: str, offered: typer.Typer) -> Loaded:
-    """A module with several commands is a group; one with a single command of its own name is that command."""
+    """The command of this name if it is the only one in its module; else the module's commands as a group."""
     (only,) = offered.registered_commands if len(offered.registered_commands) == 1 else (None,)
     command = get_command(offered) if only and only.name == name else get_group(offered)
     assert isinstance(command, Loaded)  # Typer makes no others

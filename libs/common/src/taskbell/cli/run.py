@@ -1,4 +1,4 @@
-"""`taskbell run`: the services, in this process."""
+"""`taskbell run`: runs services in this process."""
 
 from typing import Annotated
 
@@ -21,10 +21,10 @@ def run_services(
 ) -> None:
     """Run services until SIGTERM or Ctrl-C.
 
-    Several share one process: for development and small installations.
+    Several services share one process, which suits development and small installations.
 
-    Settings come from the environment and .env. Exit code 0: stopped as told. 1: a part ended by itself. 2: a setting
-    is missing or wrong.
+    Settings come from the environment and .env. Exit code 0: stopped by a signal. 1: a part ended by itself or failed.
+    2: a setting is missing or wrong.
     """
     installed = offers(SERVICES)
     if names == [ALL]:
@@ -32,7 +32,7 @@ def run_services(
     for name in names:
         if name not in installed:
             known = did_you_mean(name, [*installed, ALL])
-            msg = f"no service {name!r} is installed{known} Installed: {', '.join(installed) or 'none'}"
+            msg = f"service {name!r} is not installed{known} Installed: {', '.join(installed) or 'none'}"
             raise Mistake(msg)
     chosen = [installed[name].load() for name in dict.fromkeys(names)]
     if not chosen:

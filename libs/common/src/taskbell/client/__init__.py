@@ -1,4 +1,4 @@
-"""What a web app uses: publish any event or command in one line, and ask how a command ended.
+"""The client for web apps: publishes any event or command in one line, and returns how a command ended.
 
     from taskbell.client import Client
     from taskbell.contracts import UpdateTaskStatus
@@ -6,8 +6,8 @@
     taskbell = Client("amqp://app:password@rabbitmq:5672/")
     taskbell.publish(UpdateTaskStatus(task_id=1, new_status="done"))
 
-`Client` is for plain blocking code in threads, `AsyncClient` for asyncio. Needs pydantic and aio-pika, nothing else of
-Taskbell's.
+`Client` is for plain blocking code in threads, `AsyncClient` for asyncio. Of Taskbell's dependencies they need only
+pydantic and aio-pika.
 """
 
 from taskbell.client.asynchronous import AsyncClient

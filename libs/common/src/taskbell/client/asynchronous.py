@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from taskbell.client.messages import check_has_outcome, outgoing
 from taskbell.client.outcome import Outcome
-from taskbell.client.questions import REPLY_TO, Questions
+from taskbell.client.requests import REPLY_TO, Requests
 from taskbell.client.sending import send
 from taskbell.contracts import Contract
 from taskbell.messaging.publishing.publisher import Publisher
@@ -19,30 +19,30 @@ TIMEOUT = 5.0
 
 NAME = "taskbell client"
 
-# Where an app has no logging set up, what is raised is not also written to its standard error.
+# If an app has no logging set up, aiormq's records would go to its standard error. We raise the same as errors.
 logging.getLogger("aiormq").addHandler(logging.NullHandler())
 
 
 class AsyncClient:
-    """Publishes events and commands from asyncio code. Belongs to the event loop that it was first used in.
+    """Publishes events and commands from asyncio code. Belongs to the event loop in which it is first used.
 
-    Connects when it is first needed, and again when the connection was lost. Publishes have one connection; commands
-    whose outcome is waited for have another, opened with the first of them. Any number of tasks may use it at once.
+    Connects at its first use, and again after the connection was lost. `publish` uses one connection, `request` another
+    one, which is opened when it is first called. Any number of tasks may use it at once.
 
     Args:
         broker_url: `amqp://user:password@host:5672/vhost`, or amqps://.
-        timeout: seconds that each call may take, unless it says otherwise.
+        timeout: seconds that a call may take, unless it is given its own.
         name: of the connections, in RabbitMQ's management UI.
 
     Raises:
-        ValueError: the URL is no AMQP URL.
+        ValueError: the URL is not an AMQP URL.
     """
 
     def __init__(self, broker_url: str, *, timeout: float = TIMEOUT, name: str = NAME) -> None:
         check_url(broker_url)
         self.timeout = timeout
         self._publisher = Publisher(broker_url, name=name)
-        self._questions = Questions(broker_url, name=f"{name} requests")
+        self._requests = Requests(broker_url, name=f"{name} requests")
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def publish(
@@ -56,21 +56,22 @@ class AsyncClient:
     ) -> str:
         """Publishes an event or a command, and returns its message_id once RabbitMQ has confirmed it.
 
-        It is safe to publish again with the same message_id, after any error: it takes effect once.
+        After any error it is safe to publish again with the same message_id: the message takes effect once.
 
         Args:
-            message_id: what it is to be known by; a new UUID where none is given.
-            correlation_id: goes along, and into the record of a command.
-            traceparent: W3C trace context that goes along as a header.
+            message_id: identifies the message; by default a new UUID.
+            correlation_id: sent along, and stored with a command's outcome.
+            traceparent: W3C trace context, sent along as a header.
             timeout: seconds for the whole call.
 
         Raises:
             PublishTimeout: no confirm in time; the message may still arrive.
-            Unroutable: no queue is bound for it: `taskbell setup` was not run, or a queue was deleted.
+            Unroutable: no queue is bound to its routing key: `taskbell setup` was not run, or a queue was deleted.
             TopologyMissing: the exchange is missing, or this user may not write to it: `taskbell setup` was not run.
-            BrokerUnavailable: RabbitMQ does not answer, refuses us, takes no messages now, or the connection broke.
-                Each of these four has the message_id.
-            TypeError, ValueError: the body is no message of Taskbell's, or an id is none that RabbitMQ could carry.
+            BrokerUnavailable: RabbitMQ does not answer, refuses us or accepts no messages now, or the connection broke.
+                Each of these four errors has the message_id.
+            TypeError: the body is not a message of Taskbell.
+            ValueError: an id is empty, longer than 255 bytes or holds U+0000.
         """
         self._check_loop()
         message = outgoing(body, message_id=message_id, correlation_id=correlation_id, traceparent=traceparent)
@@ -86,20 +87,20 @@ class AsyncClient:
         correlation_id: str | None = None,
         traceparent: str | None = None,
     ) -> Outcome:
-        """Publishes a command and returns how it ended, be it that it was rejected or failed.
+        """Publishes a command and returns how it ended, also if it was rejected or failed.
 
-        Asking again with the same message_id is safe: the command takes effect once, and the stored outcome is told.
+        Asking again with the same message_id is safe: the command takes effect once, and you get its stored outcome.
 
         Args:
             timeout: seconds for the whole call.
             message_id, correlation_id, traceparent: as for `publish`.
 
         Raises:
-            OutcomeTimeout: the command was published, but its outcome did not come in time.
-            OutcomeLost: the command was published, but the connection was lost before its outcome came. After both
-                it may still take effect: `taskbell commands show` with the error's message_id tells.
+            OutcomeTimeout: the command was published, but its outcome did not arrive in time.
+            OutcomeLost: the command was published, but the connection was lost before its outcome arrived. After both
+                errors it may still take effect; `taskbell commands show` with the error's message_id shows whether.
             PublishTimeout, Unroutable, TopologyMissing, BrokerUnavailable, ValueError: as for `publish`.
-            TypeError: it is no command whose outcome could be waited for.
+            TypeError: it is not a command that has an outcome.
         """
         self._check_loop()
         check_has_outcome(command)
@@ -110,11 +111,11 @@ class AsyncClient:
             traceparent=traceparent,
             reply_to=REPLY_TO,
         )
-        return await self._questions.ask(message, self.timeout if timeout is None else timeout)
+        return await self._requests.send(message, self.timeout if timeout is None else timeout)
 
     async def close(self) -> None:
         """Closes the connections; calls under way fail. A later call opens them again."""
-        await asyncio.gather(self._publisher.close(), self._questions.close())
+        await asyncio.gather(self._publisher.close(), self._requests.close())
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,7 +135,7 @@ class AsyncClient:
 
 
 def check_url(broker_url: str) -> None:
-    """Raises ValueError, without the URL's password, where that is no AMQP URL."""
+    """Raises ValueError, whose text holds no password, if this is not an AMQP URL."""
     parts = urlsplit(broker_url)
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         msg = "broker_url must look like amqp://user:password@host:5672/ (a virtual host follows the last slash)"

@@ -18,23 +18,22 @@ from taskbell.errors import BrokerUnavailable
 Result = TypeVar("Result")
 
 MARGIN = 2.0
-"""Seconds after a call's time limit until it is given up although nothing ended it."""
+"""Seconds after a call's time limit until the waiting thread gives up, should the background thread hang."""
 
 
 class Client:
-    """Publishes events and commands from any thread. One a process is enough, made where the app is made.
+    """Publishes events and commands from any thread. One client a process is enough: make it where you make the app.
 
-    Connects when it is first needed, in each process anew, so an app may be loaded before its server forks; and again
-    when the connection was lost. Works in an event loop of its own, in one background thread. Closed by itself when the
-    interpreter ends.
+    Connects at its first use in each process, so an app may be loaded before its server forks; and again after the
+    connection was lost. Works in its own event loop, in one background thread. Closes itself when the interpreter ends.
 
     Args:
         broker_url: `amqp://user:password@host:5672/vhost`, or amqps://.
-        timeout: seconds that each call may take, connecting included, unless it says otherwise.
+        timeout: seconds that a call may take, connecting included, unless it is given its own.
         name: of the connections, in RabbitMQ's management UI.
 
     Raises:
-        ValueError: the URL is no AMQP URL.
+        ValueError: the URL is not an AMQP URL.
     """
 
     def __init__(self, broker_url: str, *, timeout: float = TIMEOUT, name: str = NAME) -> None:
@@ -80,7 +79,7 @@ class Client:
         correlation_id: str | None = None,
         traceparent: str | None = None,
     ) -> Outcome:
-        """Publishes a command and returns how it ended, be it that it was rejected or failed.
+        """Publishes a command and returns how it ended, also if it was rejected or failed.
 
         As `AsyncClient.request`, with the same arguments and errors.
         """
@@ -121,11 +120,11 @@ class Client:
             error.message_id = message_id
             raise error from None
         finally:
-            future.cancel()  # whatever ended the wait, such as the server's own time limit
+            future.cancel()  # whatever ended the wait, such as the web server's own time limit
 
     def _started(self) -> "_Engine":
         if self._engine is not None and self._engine.thread.is_inherited:
-            self._leave_to_parent()  # forked by other code than Python's, which tells nobody
+            self._drop_inherited()  # forked by other code than Python's, so that no hook was called
         if self._engine is None:
             if not self._watches_forks:
                 this = weakref.ref(self)
@@ -135,21 +134,21 @@ class Client:
             self._end = weakref.finalize(self, self._engine.end)
         return self._engine
 
-    def _leave_to_parent(self) -> None:
-        """In a forked child: the parent's thread does not run here, and its connections are not ours."""
-        self._lock = threading.Lock()  # a thread of the parent's may have held it at that moment
+    def _drop_inherited(self) -> None:
+        """Drops, in a forked child, the parent's thread, which does not run here, and the parent's connections."""
+        self._lock = threading.Lock()  # a thread of the parent may have held it during the fork
         engine, self._engine = self._engine, None
         if self._end is not None:
             self._end.detach()
             self._end = None
         if engine is not None:
             engine.thread.abandon()
-            self._inherited.append(engine)  # what is never let go of says no goodbyes
+            self._inherited.append(engine)  # kept for ever: a destructor would close the parent's connections
 
 
 def _after_fork(client: Client | None) -> None:
     if client is not None:
-        client._leave_to_parent()
+        client._drop_inherited()
 
 
 class _Engine:
@@ -160,6 +159,6 @@ class _Engine:
         self.client = AsyncClient(url, timeout=timeout, name=name)
 
     def end(self) -> None:
-        """Closes connections and thread; called once: by close(), or when the client or the interpreter is gone."""
+        """Closes connections and thread. Called once: by `close()`, or at the end of the client or the interpreter."""
         if not self.thread.is_inherited:
             self.thread.end(self.client.close())

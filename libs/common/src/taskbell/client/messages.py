@@ -1,4 +1,4 @@
-"""From a contract to the message that goes to the broker."""
+"""Makes the message that goes to the broker from a body."""
 
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -9,7 +9,7 @@ from taskbell.messaging.publishing.publisher import Outgoing
 from taskbell.messaging.wire.properties import TRACEPARENT
 
 MAX_ID_BYTES = 255
-"""What an AMQP property can hold."""
+"""The limit of an AMQP property."""
 
 
 def outgoing(
@@ -20,10 +20,10 @@ def outgoing(
     traceparent: str | None,
     reply_to: str | None = None,
 ) -> Outgoing:
-    """The message that carries this body; without a message_id it gets a new UUID.
+    """The message that carries this body. If `message_id` is None, it gets a new UUID.
 
     Raises:
-        TypeError: the body is no message of the table.
+        TypeError: the body is not a message of the catalogue.
         ValueError: an id is empty, longer than 255 bytes or holds U+0000.
     """
     message = _message_of(body)
@@ -42,10 +42,10 @@ def outgoing(
 
 
 def check_has_outcome(body: Contract) -> None:
-    """Raises TypeError where nobody would ever answer."""
+    """Raises TypeError if this message has no outcome, so that nobody would ever answer."""
     message = _message_of(body)
     if not message.has_outcome:
-        msg = f"{message.routing_key} has no outcome that could be waited for: publish it"
+        msg = f"{message.routing_key} has no outcome to wait for: use publish() instead of request()"
         raise TypeError(msg)
 
 
@@ -53,12 +53,12 @@ def _message_of(body: Contract) -> Message:
     try:
         return message_of(body)
     except KeyError:
-        msg = f"{type(body).__name__} is no message of Taskbell's; `taskbell messages` lists them"
+        msg = f"{type(body).__name__} is not a message of Taskbell; `taskbell messages` lists them"
         raise TypeError(msg) from None
 
 
 def _checked(name: str, value: str) -> str:
     if not 1 <= len(value.encode()) <= MAX_ID_BYTES or "\x00" in value:
-        msg = f"{name} must have 1 to {MAX_ID_BYTES} bytes, none of them zero"
+        msg = f"{name} must have 1 to {MAX_ID_BYTES} bytes and must not contain U+0000"
         raise ValueError(msg)
     return value

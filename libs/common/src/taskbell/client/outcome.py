@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskbell.contracts import CommandOutcome, State
+from taskbell.contracts import CommandOutcome, CommandState
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,23 +12,23 @@ class Outcome:
     """How a command ended.
 
     Attributes:
-        message_id: the command's; `taskbell commands show` finds it by this.
+        message_id: the command's message_id; `taskbell commands show` finds the command by it.
         state: done, unchanged (there was nothing to do), rejected or failed.
-        result: what the command tells of its effect, such as the old status.
+        result: what the command reports of its effect, such as the old status.
         reason: why it was rejected or failed.
     """
 
     message_id: str
-    state: State
+    state: CommandState
     result: Mapping[str, Any] | None = None
     reason: str | None = None
 
     @property
     def ok(self) -> bool:
-        """What was asked for is now so: done, or unchanged."""
+        """Whether what was asked for is now so: the state is done or unchanged."""
         return self.state in ("done", "unchanged")
 
     @classmethod
     def of(cls, reply: CommandOutcome) -> "Outcome":
-        """The outcome that a reply tells of."""
+        """The outcome that a reply reports."""
         return cls(reply.message_id, reply.state, reply.result, reply.reason)

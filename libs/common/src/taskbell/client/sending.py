@@ -1,4 +1,4 @@
-"""Publishing for a caller who waits: within the caller's time limit, and told by message_id what became of it."""
+"""Publishing for a caller who waits: within the caller's time limit, with the message_id on every error."""
 
 import asyncio
 
@@ -9,13 +9,13 @@ from taskbell.messaging.publishing.publisher import Outgoing, Publisher
 
 
 async def send(publisher: Publisher, message: Outgoing, limit: float) -> Channel:
-    """Publishes and waits for the confirm; returns the channel that it went out on.
+    """Publishes and waits for the confirm; returns the channel on which the message was sent.
 
-    Where the connection turns out to be lost, it is tried once more over a new one: the message_id is the same, so it
-    takes effect once even if the first try arrived.
+    If the connection turns out to be lost, the message is sent once more over a new one. Its message_id is the same, so
+    it takes effect once even if the first try arrived.
 
     Raises:
-        BrokerUnavailable, PublishTimeout, TopologyMissing, Unroutable: with the message_id.
+        BrokerUnavailable, PublishTimeout, TopologyMissing, Unroutable: each has the message_id.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limit

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for plain blocking code."""
+"""An event loop in its own thread, for plain blocking code."""
 
 import asyncio
 import os
@@ -11,47 +11,48 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 END = 10.0
-"""Seconds that ending may take; closing connections has a shorter limit of its own."""
+"""Seconds to wait for the thread's end; closing connections has its own, shorter limit."""
 
 
 class LoopThread:
-    """An event loop that turns in a daemon thread of the process that made it, and in none that is forked from it."""
+    """An event loop that runs in a daemon thread of the process that made it, but not in processes forked from it."""
 
     def __init__(self, name: str) -> None:
         self._pid = os.getpid()
-        self._selector = selectors.DefaultSelector()  # ours to look into: it knows all sockets of the loop
+        self._selector = selectors.DefaultSelector()  # our own, because `abandon` needs all sockets of the loop
         self._loop = asyncio.SelectorEventLoop(self._selector)
-        self._thread = threading.Thread(target=self._turn, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     @property
     def is_inherited(self) -> bool:
-        """We are in a child of the process that it belongs to: here nothing turns."""
+        """Whether this process was forked from the one that the thread belongs to: here the loop does not run."""
         return self._pid != os.getpid()
 
     def submit(self, work: Coroutine[Any, Any, Result]) -> "Future[Result]":
-        """Starts that work in the loop."""
+        """Starts this work in the loop. Raises RuntimeError if the loop has ended."""
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:  # the loop has ended: the interpreter is about to
+        except RuntimeError:  # the loop has ended, because the interpreter is ending
             work.close()
             raise
 
     def end(self, last: Coroutine[Any, Any, None]) -> None:
-        """Does that last piece of work, cancels all other, and ends; waits for it unless called in the loop itself."""
-        # Threadsafe: where the work is done already, the callback is called here, and the loop sleeps.
+        """Runs `last`, cancels all other work, and ends the thread; waits for its end unless called in the thread."""
+        # Threadsafe: if the work is done already, the callback runs in this thread, and the loop must be woken.
         self.submit(last).add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
         if threading.current_thread() is not self._thread:
             self._thread.join(END)
 
     def abandon(self) -> None:
-        """In a forked child: lets go of the parent's sockets without touching them.
+        """Detaches a forked child from the parent's sockets without touching the connections.
 
-        The child has copies of the parent's connections, and shares its epoll. When it ends, their destructors would
-        shut them down, say goodbye on them in the middle of what the parent is sending, and take them out of the
-        parent's loop. They get /dev/null to talk to, which is in no epoll.
+        The child has copies of the parent's sockets and shares its epoll. When the child ends, their destructors would
+        shut the connections down, write to them in the middle of what the parent is sending, and remove them from the
+        parent's epoll. So each copy is replaced by /dev/null, which is in no epoll.
         """
-        self._loop.set_exception_handler(lambda _loop, _context: None)  # of tasks that will never end here
+        # Without this, tasks that will never end here would be reported when the child ends.
+        self._loop.set_exception_handler(lambda _loop, _context: None)
         null = os.open(os.devnull, os.O_RDWR)
         try:
             for key in list((self._selector.get_map() or {}).values()):
@@ -59,7 +60,7 @@ class LoopThread:
         finally:
             os.close(null)
 
-    def _turn(self) -> None:
+    def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()

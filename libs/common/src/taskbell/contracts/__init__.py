@@ -23,7 +23,7 @@ from taskbell.contracts.events import (
     UserEvent,
     WeeklyDue,
 )
-from taskbell.contracts.outcome import REPLY_TYPE, CommandOutcome, State
+from taskbell.contracts.outcome import REPLY_TYPE, CommandOutcome, CommandState
 
 __all__ = [
     "CATALOGUE",
@@ -33,6 +33,7 @@ __all__ = [
     "REPLY_TYPE",
     "CleanupCompletedTasks",
     "CommandOutcome",
+    "CommandState",
     "Contract",
     "GenerateTaskReport",
     "MailFailed",
@@ -45,7 +46,6 @@ __all__ = [
     "ReportGenerated",
     "SendBatch",
     "SendTestMail",
-    "State",
     "TaskStatus",
     "TaskStatusChanged",
     "TasksArchived",

@@ -9,7 +9,7 @@ from taskbell.errors import InvalidMessage
 from taskbell.zones import resolve_zone
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
-"""Bytes, 2 MiB. A larger body is refused unread."""
+"""2 MiB, in bytes. A larger body is refused before it is parsed."""
 
 _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -43,10 +43,10 @@ Text = Annotated[str, Field(max_length=1000), AfterValidator(_no_nul)]
 """A short text that PostgreSQL can store."""
 
 Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
-"""An instant: RFC 3339 with an offset on the wire, aware UTC inside."""
+"""An instant: RFC 3339 with an offset on the wire, an aware datetime in UTC in Python."""
 
 ZoneName = Annotated[str, Field(max_length=100), AfterValidator(_known_zone)]
-"""An IANA zone that Python's zoneinfo knows."""
+"""The name of an IANA zone that `resolve_zone` knows."""
 
 
 class Contract(BaseModel):
@@ -59,7 +59,7 @@ class Contract(BaseModel):
         """Reads a body from its raw bytes, whatever its content_type says.
 
         Raises:
-            InvalidMessage: with every mistake, each with its field, in one line.
+            InvalidMessage: it does not validate. The error names the mistakes, each with its field, in one line.
         """
         if len(body) > MAX_BODY_BYTES:
             msg = f"body of {len(body)} bytes is larger than {MAX_BODY_BYTES}"
@@ -70,15 +70,15 @@ class Contract(BaseModel):
             raise InvalidMessage(describe(error)) from None
 
     def to_bytes(self) -> bytes:
-        """The body as it goes on the wire: UTF-8 JSON, fields that were not set left out."""
+        """The body as it is sent: UTF-8 JSON, without the fields that were not set."""
         return self.model_dump_json(exclude_unset=True).encode()
 
 
 def describe(error: ValidationError) -> str:
-    """Says what is wrong with a body, field by field, without repeating what was sent."""
+    """What is wrong with a body, field by field, without repeating what was sent."""
     mistakes = []
     for mistake in error.errors(include_url=False, include_input=False, include_context=False)[:10]:
-        where = ".".join(str(part) for part in mistake["loc"])
+        field = ".".join(str(part) for part in mistake["loc"])
         what = mistake["msg"].removeprefix("Value error, ")
-        mistakes.append(f"{where}: {what}" if where else what)
+        mistakes.append(f"{field}: {what}" if field else what)
     return "; ".join(mistakes)[:1000]

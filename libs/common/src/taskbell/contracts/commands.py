@@ -11,7 +11,7 @@ from taskbell.contracts.message import Message
 
 
 class TaskStatus(StrEnum):
-    """The statuses that a task can be given. What the app's tables hold besides is counted as it is."""
+    """The statuses that a task can be given. Reports count any other status of the app's tables under its own name."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
@@ -19,8 +19,8 @@ class TaskStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+# Not strict: JSON has no enums, and strict mode would take nothing else.
 Status = Annotated[TaskStatus, Field(strict=False)]
-# JSON has no enums: strict mode would want one.
 
 
 class GenerateTaskReport(Contract):
@@ -28,7 +28,7 @@ class GenerateTaskReport(Contract):
 
     occurrence: Moment | None = None
     date: dt.date | None = None
-    """Absent: the local date of the occurrence, or of its arrival, in TIMEZONE."""
+    """Absent: the date, in TIMEZONE, of the occurrence, or of the command's arrival if there is no occurrence."""
 
 
 class CleanupCompletedTasks(Contract):
@@ -40,7 +40,7 @@ class CleanupCompletedTasks(Contract):
     mode: Literal["archive", "delete"] = "archive"
     dry_run: bool = False
     force: bool = False
-    """Lets it take more than CLEANUP_MAX_SHARE of all tasks."""
+    """Allows the cleanup to take more than CLEANUP_MAX_SHARE of all tasks."""
 
 
 class UpdateTaskStatus(Contract):
@@ -49,7 +49,7 @@ class UpdateTaskStatus(Contract):
     task_id: Id
     new_status: Status
     expected_status: Status | None = None
-    """Given: the change is refused where the task has another status."""
+    """If set, the change is refused if the task has another status."""
     requested_by: Text | None = None
 
 
@@ -60,7 +60,7 @@ class SendTestMail(Contract):
 
 
 class SendBatch(Contract):
-    """Send these rows of the ledger. The notifier's own; nobody else publishes it."""
+    """Send these rows of the ledger. Only the notifier publishes it."""
 
     delivery_ids: Annotated[tuple[Id, ...], Field(min_length=1, max_length=100, strict=False)]
 

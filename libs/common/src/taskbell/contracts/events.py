@@ -1,4 +1,4 @@
-"""Events: facts, in the past tense or due now. Exchange `taskbell.events`."""
+"""Events: facts, named in the past tense or as due. Exchange `taskbell.events`."""
 
 import datetime as dt
 from enum import StrEnum
@@ -21,20 +21,20 @@ class MailKind(StrEnum):
 
 
 KindName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
-"""The name of a kind of mail; installed packages bring kinds of their own."""
+"""The name of a kind of mail. Installed packages bring their own kinds."""
 
 
 class MailingDue(Contract):
     """It is time for a mailing."""
 
     occurrence: Moment | None = None
-    """T, when the scheduler says so; absent: a manual event, T is when its mailing row was inserted."""
+    """The mailing's time T. Absent: the event is a manual one, and T is the time at which its row is inserted."""
     timezone: ZoneName | None = None
-    """Keeps to recipients of this zone; required with `occurrence`."""
+    """Only recipients of this zone; required with `occurrence`."""
     user_ids: Annotated[tuple[Id, ...], Field(max_length=10_000, strict=False)] | None = None
     """Only these users; absent or null: all; empty: nobody."""
     force: bool = False
-    """Overrides the once-per-period rule, and nothing else."""
+    """Overrides the rule of one mail per person and period, and nothing else."""
 
     @model_validator(mode="after")
     def _occurrence_needs_zone(self) -> Self:
@@ -45,11 +45,11 @@ class MailingDue(Contract):
 
 
 class ReminderDue(MailingDue):
-    """It is time to remind people of what falls due within a day."""
+    """It is time to remind people of tasks that fall due within a day."""
 
 
 class OverdueDue(MailingDue):
-    """It is time to tell people what is overdue."""
+    """It is time to alert people to overdue tasks."""
 
 
 class WeeklyDue(MailingDue):
@@ -71,11 +71,11 @@ class MailingCompleted(Contract):
     mailing_id: Id
     kind: KindName
     occurrence: Moment | None
-    """null: a manual one."""
+    """null: a manual event started it."""
     counts: dict[str, int]
-    """Recipients by outcome: sent, skipped, suppressed, expired, failed; `already`: had theirs before."""
+    """Recipients by outcome: sent, skipped, suppressed, expired, failed; `already`: had this period's mail before."""
     note: Text | None = None
-    """Set where nobody was planned for another reason than that nobody had anything to be told."""
+    """The reason why nobody was planned, unless it is only that nobody had a task to be mailed about."""
 
 
 class MailFailed(Contract):
@@ -83,7 +83,7 @@ class MailFailed(Contract):
 
     delivery_id: Id
     user_id: Id | None
-    """null: the mail went to an address that is no user's."""
+    """null: the mail went to an address, not to a user."""
     kind: KindName
     reason: Text
 
@@ -101,7 +101,7 @@ class TasksArchived(Contract):
     batch_id: Id
     tasks: int
     held: int
-    """Tasks that stayed because a foreign key holds them."""
+    """Tasks that stayed because rows of other tables refer to them."""
     mode: Literal["archive", "delete"]
 
 

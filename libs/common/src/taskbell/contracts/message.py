@@ -1,4 +1,4 @@
-"""A row of the table of messages."""
+"""What the table of messages says of each message."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -25,11 +25,11 @@ class Message:
     """Who publishes it, in words."""
     meaning: str
     consumer: str | None
-    """The service that has a queue for it; None: an outcome to which anybody may bind a queue."""
+    """The service that has a queue for it; None: it reports what happened, and anybody may bind a queue to it."""
     by_anyone: bool
-    """Whether a web app, a person and every schedule may publish it."""
+    """Whether web apps, people and all schedules may publish it."""
     published_by: tuple[str, ...] = ()
-    """Services that may publish it besides: of ours, notifier and maintenance; of a package, its own."""
+    """Services that may publish it besides these: of ours, notifier and maintenance; of a package, its own."""
 
     @property
     def exchange(self) -> str:
@@ -48,5 +48,5 @@ class Message:
 
     @property
     def mandatory(self) -> bool:
-        """A message for which a queue is named must be routed; returned, it stays in the outbox."""
+        """Whether it must reach a queue, because a service consumes it. If RabbitMQ returns it, publishing failed."""
         return self.consumer is not None

@@ -1,4 +1,4 @@
-"""Alembic's entry: `taskbell setup` hands over its open connection, so that one transaction holds everything."""
+"""Alembic's entry point. `taskbell setup` passes its open connection, so that everything happens in one transaction."""
 
 from alembic import context
 from sqlalchemy import Connection

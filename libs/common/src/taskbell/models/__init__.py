@@ -1,4 +1,4 @@
-"""SQLModel tables: the web app's that Taskbell reads, and Taskbell's own."""
+"""SQLModel tables: those of the web app that Taskbell reads, and Taskbell's own."""
 
 from taskbell.models.app import APP, AppModel, Project, Task, User
 from taskbell.models.ledger import Delivery, Mailing, Preference, Suppression

@@ -1,7 +1,7 @@
 """The web app's tables, as far as Taskbell reads them (docs/app-tables.md).
 
-Their schema is the token `app`, which the engine translates to APP_SCHEMA. An app whose tables differ offers views of
-these names and columns.
+Their schema is the placeholder `app`, which the engine translates to APP_SCHEMA. An app whose tables differ offers
+views with these names and columns.
 """
 
 from datetime import datetime
@@ -11,11 +11,11 @@ from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Index, MetaData
 from sqlmodel import Field, SQLModel
 
 APP = "app"
-"""The symbolic schema of the web app's tables."""
+"""The placeholder for the schema of the web app's tables."""
 
 
 class AppModel(SQLModel):
-    """A table of the web app: Taskbell reads it, and changes only tasks."""
+    """A table of the web app. Taskbell reads it; of these tables it changes only tasks."""
 
     metadata: ClassVar[MetaData] = MetaData(schema=APP)
 
@@ -29,11 +29,11 @@ class User(AppModel, table=True):
     name: str = Field(sa_type=Text)
     email: str | None = Field(default=None, sa_type=Text)
     timezone: str | None = Field(default=None, sa_type=Text)
-    """An IANA zone; unknown or null: TIMEZONE."""
+    """An IANA zone. If it is unknown or null, TIMEZONE counts."""
     locale: str | None = Field(default=None, sa_type=Text)
-    """Unknown or null: en."""
+    """A language. If it is unknown or null, `en` counts."""
     is_active: bool | None = Field(default=True)
-    """Null: inactive."""
+    """null means inactive."""
 
 
 class Project(AppModel, table=True):
@@ -46,7 +46,7 @@ class Project(AppModel, table=True):
 
 
 class Task(AppModel, table=True):
-    """A task. Values of status and priority that we do not know are counted as they are."""
+    """A task. Reports count statuses and priorities that we do not know under their own names."""
 
     __tablename__ = "tasks"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""The ledger: every mailing, every mail of it, and what became of it (docs/guarantee.md, "A delivery's life")."""
+"""The ledger: every mailing, each of its mails, and how the mail ended (docs/guarantee.md, "A delivery's life")."""
 
 from datetime import datetime
 from typing import Any
@@ -37,25 +37,25 @@ class Mailing(OwnModel, table=True):
     message_id: str = Field(sa_column=Column(words().type, nullable=False, unique=True))
     kind: str = Field(sa_column=words())
     occurrence: datetime | None = Field(sa_column=moment())
-    """null: a manual one."""
+    """null: a manual event started it."""
     at: datetime = Field(sa_column=moment(now=True))
-    """T: the occurrence, or when the row was inserted."""
+    """T: the occurrence; for a manual mailing, the time at which the row was inserted."""
     timezone: str | None = Field(sa_column=words(required=False))
     user_ids: list[int] | None = Field(sa_column=Column(ARRAY(BigInteger)))
     force: bool = Field(sa_column=Column(Boolean, nullable=False, server_default="false"))
     props: dict[str, Any] | None = Field(sa_column=Column(JSONB))
-    """What the mails of a report or a test need to know: {"date": …}."""
+    """What the mails of a report or a test are made from: {"date": …}."""
     body_digest: str = Field(sa_column=words())
-    """SHA-256 of key and body: a redelivered message without an id joins by it."""
+    """SHA-256 of routing key and body: by it a redelivered message without an id finds this mailing."""
     state: str = Field(sa_column=words(default="planning"))
     cursor: int = Field(sa_column=count())
     """The last user id that was planned."""
     planned: int = Field(sa_column=count())
     already: int = Field(sa_column=count())
-    """Recipients that had their row of this period before."""
+    """Recipients whose row of this period existed before."""
     first_delivery: int | None = Field(sa_column=Column(BigInteger))
     last_delivery: int | None = Field(sa_column=Column(BigInteger))
-    """Between these ids lie all its deliveries, besides those of mailings planned at the same time."""
+    """All its deliveries have ids in this range; so may deliveries of mailings that were planned at the same time."""
     counts: dict[str, Any] | None = Field(sa_column=Column(JSONB))
     note: str | None = Field(sa_column=words(required=False))
     inserted_at: datetime = Field(sa_column=moment(now=True))
@@ -74,15 +74,15 @@ class Delivery(OwnModel, table=True):
             name="state",
         ),
         CheckConstraint("phase IN ('envelope', 'data')", name="phase"),
-        # Claim and data marker change no column that is in an index, so that they can stay on their page.
+        # Claim and data marker change no indexed column, so that these updates can stay on their page (HOT).
         Index("delivery_open_idx", "mailing_id", "due_at", postgresql_where=text("ended_at IS NULL")),
         Index("delivery_ended_idx", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
-        {"postgresql_with": {"fillfactor": 70}},  # three updates a row that stay on its page
+        {"postgresql_with": {"fillfactor": 70}},  # room for three updates of each row on its page
     )
 
     id: int | None = Field(default=None, sa_column=identity())
     mailing_id: int = Field(sa_column=Column(BigInteger, nullable=False))
-    """No foreign key: it would be checked row by row while a million are planned, and only pruning deletes mailings."""
+    """No foreign key: it would be checked for each row of a mailing of a million, and only pruning deletes mailings."""
     kind: str = Field(sa_column=words())
     recipient: str = Field(sa_column=words())
     """`user:ID` or `address:ADDR`."""
@@ -91,27 +91,27 @@ class Delivery(OwnModel, table=True):
     run: int = Field(sa_column=Column(Integer, nullable=False, server_default="0"))
     state: str = Field(sa_column=words(default="planned"))
     phase: str | None = Field(sa_column=words(required=False))
-    """While it is sent: envelope, before the first byte of the message may have gone; data, after."""
+    """Set while the mail is being sent. envelope: no byte of the message has been sent; data: some may have been."""
     claim: UUID | None = Field(sa_column=Column(Uuid))
     lease_until: datetime | None = Field(sa_column=moment())
     attempts: int = Field(sa_column=Column(Integer, nullable=False, server_default="0"))
     resends: int = Field(sa_column=Column(Integer, nullable=False, server_default="0"))
     """Submissions after an unknown outcome: never more than one."""
     cut_offs: int = Field(sa_column=Column(Integer, nullable=False, server_default="0"))
-    """How often its process died, or stalled, before the data."""
+    """How often its process died or stalled before the phase data."""
     unknown_at: datetime | None = Field(sa_column=moment())
     """When its outcome first became unknown; null: it never was."""
     next_attempt_at: datetime | None = Field(sa_column=moment())
-    """It is not tried before then."""
+    """The mail is not tried before then."""
     due_at: datetime = Field(sa_column=moment(required=True))
-    """When a sweeper looks at it next, unless it has ended before."""
+    """When the sweeper checks the row next, unless it has ended by then."""
     expires_at: datetime = Field(sa_column=moment(required=True))
     address: str | None = Field(sa_column=words(required=False))
-    """Where it went, or was to go."""
+    """The address that the mail went to, or was to go to."""
     mail_message_id: str | None = Field(sa_column=words(required=False))
     """The Message-ID, stored before the first try and the same on every try."""
     reason: str | None = Field(sa_column=words(required=False))
-    """Why it ended, or why it waits, in words for an operator."""
+    """Why it ended, or what it waits for, in words for an operator."""
     created_at: datetime = Field(sa_column=moment(now=True))
     queued_at: datetime = Field(sa_column=moment(now=True))
     """When a send_batch message was last written for it."""
@@ -119,7 +119,7 @@ class Delivery(OwnModel, table=True):
 
 
 class Preference(OwnModel, table=True):
-    """Whether a person wants a kind of mail; no row: yes."""
+    """Whether a person wants a kind of mail. Without a row, they do."""
 
     __tablename__ = "preference"
 
@@ -136,7 +136,7 @@ class Suppression(OwnModel, table=True):
     __tablename__ = "suppression"
 
     address: str = Field(sa_column=words(key=True))
-    """Lower case."""
+    """In lower case."""
     reason: str = Field(sa_column=words())
     delivery_id: int | None = Field(sa_column=Column(BigInteger))
     created_at: datetime = Field(sa_column=moment(now=True))

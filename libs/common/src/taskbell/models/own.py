@@ -1,7 +1,7 @@
 """Taskbell's own tables, schema `taskbell`: schedules, outbox, commands, reports and the archive.
 
-The ledger of mailings is in `ledger.py`. Rows are written by set-based SQL in each service's `repository.py`; these
-classes fix names and types, and a test holds the migrations to them.
+The ledger of mailings is in `ledger.py`. The services write rows by set-based SQL in their `repository`; these classes
+define names and types, and a test compares the migrations with them.
 """
 
 import datetime as dt
@@ -45,28 +45,28 @@ class OwnModel(SQLModel):
 
 
 class ScheduleState(OwnModel, table=True):
-    """How far a schedule has come in a zone; occurrences up to `position` are dealt with."""
+    """How far a schedule has come in a zone: occurrences up to `position` are recorded."""
 
     __tablename__ = "schedule_state"
 
     schedule: str = Field(sa_column=words(key=True))
     zone: str = Field(sa_column=words(key=True))
     cron: str = Field(sa_column=words(default=""))
-    """The expression that `position` belongs to; a changed one starts anew. Empty: any."""
+    """The cron expression that `position` belongs to; with another one the schedule starts anew. Empty: any."""
     position: datetime = Field(sa_column=moment(required=True))
     active: bool = Field(sa_column=Column(Boolean, nullable=False, server_default="true"))
-    """False while the schedule or the zone is not in use; used again, it starts at that moment."""
+    """False while the schedule or the zone is not in use. When it is used again, it starts at that time."""
     paused: bool = Field(sa_column=Column(Boolean, nullable=False, server_default="false"))
     paused_at: datetime | None = Field(sa_column=moment())
     resumed_at: datetime | None = Field(sa_column=moment())
     generation: int = Field(sa_column=count())
-    """Of two schedulers with different files, the one that started last has the say."""
+    """If two schedulers have different files, the one with the higher generation, which started last, decides."""
     note: str | None = Field(sa_column=words(required=False))
     updated_at: datetime = Field(sa_column=moment(now=True))
 
 
 class Occurrence(OwnModel, table=True):
-    """What became of each occurrence; its key is the scheduler's fence."""
+    """How each occurrence ended. The primary key lets only one scheduler record it (the fence)."""
 
     __tablename__ = "occurrence"
     __table_args__ = (
@@ -81,7 +81,7 @@ class Occurrence(OwnModel, table=True):
     at: datetime = Field(sa_column=moment(required=True))
     status: str = Field(sa_column=words())
     occurrences: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="1"))
-    """How many this row stands for: more than 1 only in the row that sums up what passed the limit."""
+    """How many occurrences this row stands for: more than 1 only in the row that sums up those beyond the limit."""
     reason: str | None = Field(sa_column=words(required=False))
     """Why it was missed or paused."""
     message_id: str | None = Field(sa_column=words(required=False))
@@ -89,7 +89,7 @@ class Occurrence(OwnModel, table=True):
 
 
 class Outbox(OwnModel, table=True):
-    """Messages committed with the change that they tell of, until the relay has a confirm for them."""
+    """Messages committed with the change that they report, for the relay to publish."""
 
     __tablename__ = "outbox"
     __table_args__ = (
@@ -107,14 +107,14 @@ class Outbox(OwnModel, table=True):
     traceparent: str | None = Field(sa_column=words(required=False))
     created_at: datetime = Field(sa_column=moment(now=True))
     not_before: datetime | None = Field(sa_column=moment())
-    """Set when a try failed: the next is not before then."""
+    """Set when a try failed: the next try is not before then."""
     attempts: int = Field(sa_column=count())
     last_error: str | None = Field(sa_column=words(required=False))
     published_at: datetime | None = Field(sa_column=moment())
 
 
 class Command(OwnModel, table=True):
-    """A command's outcome, by its message_id: what makes it take effect once."""
+    """A command's outcome by its message_id, so that the command takes effect once."""
 
     __tablename__ = "command"
     __table_args__ = (
@@ -125,7 +125,7 @@ class Command(OwnModel, table=True):
     message_id: str = Field(sa_column=words(key=True))
     routing_key: str = Field(sa_column=words())
     body: dict[str, Any] | None = Field(sa_column=Column(JSONB))
-    """null where what came did not validate."""
+    """null if the body did not validate."""
     state: str = Field(sa_column=words())
     result: dict[str, Any] | None = Field(sa_column=Column(JSONB))
     reason: str | None = Field(sa_column=words(required=False))
@@ -136,7 +136,7 @@ class Command(OwnModel, table=True):
 
 
 class Report(OwnModel, table=True):
-    """One daily report a date."""
+    """The daily report of a date."""
 
     __tablename__ = "report"
 
@@ -148,7 +148,7 @@ class Report(OwnModel, table=True):
 
 
 class ArchiveBatch(OwnModel, table=True):
-    """One cleanup; a killed one goes on in its batch."""
+    """One cleanup. If its process is killed, the redelivered command continues in this batch."""
 
     __tablename__ = "archive_batch"
     __table_args__ = (CheckConstraint("mode IN ('archive', 'delete')", name="mode"),)
@@ -156,27 +156,27 @@ class ArchiveBatch(OwnModel, table=True):
     id: int | None = Field(default=None, sa_column=identity())
     message_id: str = Field(sa_column=Column(words().type, nullable=False, unique=True))
     body: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
-    """The command: one without an id of its own finds its batch by it when it is delivered again."""
+    """The command's body: by it a redelivered command without a message_id finds its batch."""
     mode: str = Field(sa_column=words())
     cutoff: datetime = Field(sa_column=moment(required=True))
     cursor: int = Field(sa_column=count())
-    """The last task id that was dealt with."""
+    """The last task id that was examined."""
     tasks: int = Field(sa_column=count())
     held: int = Field(sa_column=count())
     held_ids: list[int] = Field(sa_column=Column(ARRAY(BigInteger), nullable=False, server_default="{}"))
-    """The first of the held tasks; `held` counts them all."""
+    """The first ids of held tasks; `held` counts all of them."""
     held_reasons: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False, server_default="{}"))
-    """The first different reasons for which tasks are held."""
+    """The first distinct reasons why tasks are held."""
     restored: int = Field(sa_column=count())
-    """How many of its tasks were brought back."""
+    """How many of its tasks were restored."""
     started_at: datetime = Field(sa_column=moment(now=True))
     finished_at: datetime | None = Field(sa_column=moment())
 
 
 class ArchivedTask(OwnModel, table=True):
-    """A whole row of the app's tasks, as jsonb, with columns that Taskbell does not know.
+    """A whole row of the app's tasks, as jsonb, including columns that Taskbell does not know.
 
-    No foreign key, no second index: batches are never deleted, and a cleanup of many tasks would pay for both.
+    No foreign key and no second index: batches are never deleted, and both would slow down large cleanups.
     """
 
     __tablename__ = "archived_task"

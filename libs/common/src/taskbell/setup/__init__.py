@@ -1,1 +1,4 @@
-"""`taskbell setup`: everything that must exist before a service runs. Safe to run again, and by several at once."""
+"""`taskbell setup`: makes everything that must exist before a service runs.
+
+It is safe to run it again, and to run several at once.
+"""

@@ -1,4 +1,4 @@
-"""Declares the topology."""
+"""Declares the topology on RabbitMQ."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connect
 
 
 async def declare(url: str) -> Topology:
-    """Declares exchanges, queues and bindings; those that exist as they should are left as they are.
+    """Declares exchanges, queues and bindings. Those that already exist with the right arguments are unchanged.
 
     Raises:
         BrokerUnavailable: RabbitMQ does not answer.
@@ -34,12 +34,12 @@ async def declare(url: str) -> Topology:
                         await channel.queue_bind(binding.queue, binding.exchange, routing_key=binding.routing_key)
     except aiormq.exceptions.ChannelPreconditionFailed as error:
         msg = (
-            f"RabbitMQ: {error}\nThat queue or exchange was declared otherwise. Drain it, delete it in the management "
-            "UI, and run `taskbell setup` again: arguments of an existing one cannot be changed."
+            f"RabbitMQ: {error}\nThat queue or exchange exists with other arguments, which cannot be changed. Drain "
+            "it, delete it in the management UI, and run `taskbell setup` again."
         )
         raise SettingsError(msg) from error
     except aiormq.exceptions.ChannelAccessRefused as error:
-        msg = f"RabbitMQ: {error}\nSetup needs a user who may configure the virtual host."
+        msg = f"RabbitMQ: {error}\nSet BROKER_URL to a user who may configure the virtual host."
         raise SettingsError(msg) from error
     except TimeoutError:
         msg = "RabbitMQ did not answer in time"

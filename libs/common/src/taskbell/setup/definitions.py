@@ -1,4 +1,7 @@
-"""The topology as RabbitMQ's own definitions, for brokers that are kept in files: no users, permissions or secrets."""
+"""The topology in RabbitMQ's definitions format, for brokers that are configured by files.
+
+It holds no users, permissions or secrets.
+"""
 
 import json
 from typing import Any
@@ -7,7 +10,7 @@ from taskbell.messaging.topology import topology
 
 
 def definitions(vhost: str = "/") -> dict[str, Any]:
-    """What `rabbitmqctl import_definitions` reads; once imported, `taskbell setup` has nothing left to declare."""
+    """The topology as `rabbitmqctl import_definitions` reads it. `taskbell setup` then has nothing left to declare."""
     wanted = topology()
     return {
         "vhosts": [{"name": vhost}],
@@ -42,5 +45,5 @@ def definitions(vhost: str = "/") -> dict[str, Any]:
 
 
 def definitions_file(vhost: str = "/") -> str:
-    """The same as the text of a file."""
+    """The definitions as the text of a JSON file."""
     return json.dumps(definitions(vhost), indent=2) + "\n"

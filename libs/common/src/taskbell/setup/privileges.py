@@ -1,9 +1,9 @@
-"""Who may do what, as data: one role a service, one for the web app, one for the operator's command line.
+"""The permissions, as data: a role for each service, one for the web app, and one for the operator's command line.
 
-`taskbell setup` applies it (roles.py to PostgreSQL, users.py to RabbitMQ). None has more than it needs: the scheduler
-cannot read tasks or mail, the notifier cannot change tasks, maintenance cannot mark a mail sent, and nobody but setup's
-own administrator can change tables or topology. Tests try every cell against a matrix of their own, and
-docs/permissions.md says the same in prose: what changes here changes there.
+`taskbell setup` applies them (roles.py to PostgreSQL, users.py to RabbitMQ). No role has more than it needs: the
+scheduler cannot read tasks or mail, the notifier cannot change tasks, maintenance cannot mark a mail as sent, and only
+the administrator who runs setup can change tables or topology. Tests try every cell against their own matrix, and
+docs/permissions.md describes the same in prose: change it together with this module.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ GRANTS: dict[RoleName, tuple[Grant, ...]] = {
     "notifier": (
         _PEOPLE,
         _PROJECTS,
-        # What mails tell: descriptions, and columns that Taskbell does not know, are none of its business.
+        # Only what mails show: not descriptions, and not columns that Taskbell does not know.
         Grant("app.tasks", "SELECT (id, title, status, priority, due_date, completed_at, project_id, assignee_id)"),
         Grant("taskbell.mailing", _ALL_ROWS),
         Grant("taskbell.delivery", _ALL_ROWS),
@@ -67,14 +67,14 @@ GRANTS: dict[RoleName, tuple[Grant, ...]] = {
         Grant("taskbell.archived_task", "INSERT"),
         Grant("taskbell.outbox", _ALL_ROWS),
     ),
-    # The web app has its own tables from elsewhere; of ours it may only call taskbell.enqueue().
+    # The web app gets the rights on its own tables elsewhere. Of our schema it may only call taskbell.enqueue().
     "app": (),
-    # A person who looks: at people and tasks, and at all of ours.
+    # A person who reads about people and tasks, and all of our tables.
     "operator": (
         _PEOPLE,
         _PROJECTS,
-        Grant("app.tasks", "SELECT, INSERT"),  # INSERT brings archived tasks back
-        # Pauses and resumes; how far a schedule has come is the scheduler's word.
+        Grant("app.tasks", "SELECT, INSERT"),  # INSERT restores archived tasks
+        # To pause and resume; only the scheduler writes how far a schedule has come.
         Grant(
             "taskbell.schedule_state",
             "SELECT, INSERT, UPDATE (paused, paused_at, resumed_at, note, updated_at)",
@@ -85,7 +85,7 @@ GRANTS: dict[RoleName, tuple[Grant, ...]] = {
         Grant("taskbell.mailing", "SELECT"),
         Grant("taskbell.delivery", "SELECT"),
         Grant("taskbell.preference", "SELECT"),
-        Grant("taskbell.suppression", "SELECT, DELETE"),  # an operator lifts what a hard bounce has closed
+        Grant("taskbell.suppression", "SELECT, DELETE"),  # an operator lifts suppressions
         Grant("taskbell.report", "SELECT"),
         Grant("taskbell.archive_batch", "SELECT, UPDATE (restored)"),
         Grant("taskbell.archived_task", "SELECT, UPDATE (restored_at)"),
@@ -93,7 +93,7 @@ GRANTS: dict[RoleName, tuple[Grant, ...]] = {
 }
 
 MAY_ENQUEUE: tuple[RoleName, ...] = ("app",)
-"""Who may call the function taskbell.enqueue; services write their own rows, a person publishes to the broker."""
+"""Roles that may call taskbell.enqueue(). Services write their own outbox rows, and operators publish to the broker."""
 
 OUTBOX_OWNERS: dict[RoleName, tuple[str, ...]] = {
     "scheduler": ("scheduler",),
@@ -101,17 +101,17 @@ OUTBOX_OWNERS: dict[RoleName, tuple[str, ...]] = {
     "maintenance": ("maintenance", "app"),
     "operator": ("scheduler", "notifier", "maintenance", "app"),
 }
-"""Whose rows of the outbox a role sees: rows of others do not exist for it (row-level security)."""
+"""The owners whose outbox rows a role can see and change; row-level security hides all others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A RabbitMQ user's permissions, as regular expressions on names; nobody may configure anything."""
+    """A RabbitMQ user's permissions, as regular expressions on names. No user may configure anything."""
 
     write: str
     read: str
     topics: dict[str, str]
-    """Routing keys that it may publish, by topic exchange."""
+    """The routing keys that the user may publish, by topic exchange."""
     tags: str = ""
 
 
@@ -128,27 +128,27 @@ def _by_anyone(kind: str) -> tuple[str, ...]:
 
 
 def _queues(consumer: str) -> str:
-    """The queues that this service consumes from. Its dead letters are not among them: a person reads those."""
+    """The queues that this service consumes. Its dead letters are not among them, because operators read those."""
     return _names(*(m.queue for m in CATALOGUE.values() if m.queue is not None and m.consumer == consumer))
 
 
 _NOTHING = "^$"
 _BOTH = _names(EVENTS, COMMANDS)
+# A schedule may publish any event or command of the catalogue. If RabbitMQ refused one, that would show only when the
+# schedule falls due, long after its file was checked, and its outbox row could never be published.
 _EVERY = {EVENTS: _names(*_all("event")), COMMANDS: _names(*_all("command"))}
-# A schedule may publish any event or command of the catalogue: were one refused, it would be when the schedule falls
-# due, long after its file was found to be right, and its outbox row could never go.
 _BY_ANYONE = {EVENTS: _names(*_by_anyone("event")), COMMANDS: _names(*_by_anyone("command"))}
 _NOTIFIER = {
     EVENTS: _names("mailing.completed", "mail.failed"),
     COMMANDS: _names("notifier.send_batch"),
 }
 _MAINTENANCE = {
-    # It also relays the web app's outbox: what anyone may publish.
+    # It also relays the web app's outbox, and so needs whatever anyone may publish.
     EVENTS: _names("report.generated", "tasks.archived", "task.status_changed", *_by_anyone("event")),
     COMMANDS: _names(*_by_anyone("command")),
 }
-_SERVICE_WRITES = _names(EVENTS, COMMANDS, DEAD, *(name for name, _ in RETRIES), "amq.default")
 # amq.default: outcomes go to reply queues through the default exchange.
+_SERVICE_WRITES = _names(EVENTS, COMMANDS, DEAD, *(name for name, _ in RETRIES), "amq.default")
 
 ACCESS: dict[RoleName, Access] = {
     "scheduler": Access(_BOTH, _NOTHING, _EVERY),

@@ -1,4 +1,4 @@
-"""What PostgreSQL refuses, in words that name the remedy."""
+"""Turns PostgreSQL's refusals into messages that name the remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,19 +12,19 @@ _REMEDIES = {
     "28": "check user and password in DATABASE_URL",
     "3D000": "create the database that DATABASE_URL names, for example with createdb",
     "3F000": "run `taskbell setup`",
-    "42501": "the user in DATABASE_URL may not do this; setup needs one who may create schemas, and roles if it is to",
-    "42703": "run `taskbell setup`; of the app's tables, docs/app-tables.md names the columns",
+    "42501": "the user in DATABASE_URL may not do this; setup needs one who may create schemas and roles",
+    "42703": "run `taskbell setup`; docs/app-tables.md lists the columns that the app's tables need",
     "42P01": "run `taskbell setup`",
     "42883": "run `taskbell setup`",
 }
-"""By SQLSTATE, or its class."""
+"""What to do, by SQLSTATE or by its class."""
 
 _APP_TABLE = "the app's tables must be in the schema that APP_SCHEMA names (docs/app-tables.md)"
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns a refusal whose remedy is known into a SettingsError, and others into a TaskbellError."""
+    """Raises a SettingsError for a refusal whose remedy is known, and a TaskbellError for any other."""
     try:
         yield
     except (DBAPIError, DatabaseUnavailable) as error:

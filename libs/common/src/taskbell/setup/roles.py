@@ -1,4 +1,4 @@
-"""PostgreSQL roles and their grants, applied by `taskbell setup`. What is granted is replaced, never added to."""
+"""PostgreSQL roles and their grants, applied by `taskbell setup`. Former grants are replaced, not added to."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from taskbell.errors import DatabaseUnavailable, SettingsError
 from taskbell.models import OWN
 from taskbell.setup.privileges import GRANTS, MAY_ENQUEUE, OUTBOX_OWNERS, RoleName, login
 
-_POWERS = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
+_ROLE_ATTRIBUTES = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
 
 _ATTRIBUTES = """
     SELECT rolsuper AS "SUPERUSER", rolcreatedb AS "CREATEDB", rolcreaterole AS "CREATEROLE",
@@ -41,18 +41,18 @@ _POLICIES = """
 
 LOCK_NOT_AVAILABLE = "55P03"
 
-PATIENCE = "2s"
-"""How long to wait for the outbox: whoever wants to write to it meanwhile waits behind us."""
+LOCK_TIMEOUT = "2s"
+"""How long to wait for the lock on the outbox; meanwhile everybody who wants to write to it waits behind us."""
 
 
 async def apply_roles(connection: AsyncConnection, passwords: Mapping[RoleName, str], app_schema: str) -> None:
     """Makes or updates the roles whose passwords are given, within the open transaction.
 
-    Needs an administrator who may create roles. A role that is there already keeps its name and gets the password and
-    exactly the privileges of this version.
+    Needs an administrator who may create roles. A role that exists already gets the password and exactly the privileges
+    of this version.
 
     Raises:
-        SettingsError: one of the app's tables is there and has not all columns that are to be read.
+        SettingsError: one of the app's tables exists but lacks columns that Taskbell reads.
     """
     await _check_columns(connection, passwords, app_schema)
     for role, password in passwords.items():
@@ -62,9 +62,10 @@ async def apply_roles(connection: AsyncConnection, passwords: Mapping[RoleName, 
 
 
 async def open_schemas(connection: AsyncConnection, app_schema: str) -> list[str]:
-    """Those of schema public and the app's in which everybody may create objects, whatever roles are granted.
+    """Whichever of schema public and the app's schema lets everybody create objects, whatever roles are granted.
 
-    PostgreSQL's default for public up to version 14. It is told of, not mended: the web app may rely on it.
+    That is PostgreSQL's default for public up to version 14. Setup reports it but does not change it, because the web
+    app may rely on it.
     """
     found = await connection.scalars(
         text("""
@@ -80,15 +81,15 @@ async def _login(connection: AsyncConnection, name: str, password: str) -> None:
     found = await connection.execute(text(_ATTRIBUTES), {"name": name})
     role = next(iter(found.mappings()), None)
     if role is None:
-        verb, without = "CREATE", list(_POWERS)
+        verb, without = "CREATE", list(_ROLE_ATTRIBUTES)
     else:
-        # Only what it has is taken from it: to name NOSUPERUSER and the like at all is a superuser's privilege.
-        verb, without = "ALTER", [power for power in _POWERS if role[power]]
-    powers = " ".join(f"NO{power}" for power in without)
-    # DDL takes no parameters: PostgreSQL itself quotes the password.
+        # Remove only the attributes that the role has: only a superuser may even name NOSUPERUSER and the like.
+        verb, without = "ALTER", [attribute for attribute in _ROLE_ATTRIBUTES if role[attribute]]
+    removed = " ".join(f"NO{attribute}" for attribute in without)
+    # DDL takes no parameters, so PostgreSQL itself quotes the password.
     statement = await connection.scalar(
         text(
-            f"SELECT format('{verb} ROLE %I LOGIN NOINHERIT {powers} PASSWORD %L',"
+            f"SELECT format('{verb} ROLE %I LOGIN NOINHERIT {removed} PASSWORD %L',"
             " CAST(:name AS text), CAST(:password AS text))"
         ),
         {"name": name, "password": password},
@@ -100,7 +101,7 @@ async def _grants(connection: AsyncConnection, role: RoleName, app_schema: str) 
     name = quoted(login(role))
     schemas = {"taskbell": OWN, "app": quoted(app_schema)}
     tables = await _tables(connection, app_schema)
-    # The web app's own schema and tables are not ours to take from it: it may own them.
+    # The app role keeps its rights on the web app's own schema and tables: it may own them.
     ours = {OWN} if role == "app" else {OWN, app_schema}
     for schema, table in tables:
         if schema in ours:
@@ -115,7 +116,7 @@ async def _grants(connection: AsyncConnection, role: RoleName, app_schema: str) 
     for grant in GRANTS[role]:
         schema, _, table = grant.table.partition(".")
         if schema == "app" and (app_schema, table) not in tables:
-            continue  # the app's tables may come later: `taskbell setup` is run again then
+            continue  # the app's tables may be made later; then `taskbell setup` is run again
         await connection.exec_driver_sql(f"GRANT {grant.privileges} ON {schemas[schema]}.{table} TO {name}")
     if role in MAY_ENQUEUE:
         await connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION {OWN}.enqueue(text, jsonb, text) TO {name}")
@@ -146,30 +147,31 @@ async def _check_columns(connection: AsyncConnection, roles: Iterable[RoleName],
     for table, column in await connection.execute(text(_FOUND_COLUMNS), {"app": app_schema, "tables": list(wanted)}):
         found.setdefault(table, set()).add(column)
     lacking = {table: sorted(wanted[table] - columns) for table, columns in sorted(found.items())}
-    told = [f"{app_schema}.{table} has no {', '.join(names)}" for table, names in lacking.items() if names]
-    if told:
-        msg = f"{'; '.join(told)}: make views that have them, and name their schema in APP_SCHEMA (docs/app-tables.md)"
+    mistakes = [f"{app_schema}.{table} has no {', '.join(names)}" for table, names in lacking.items() if names]
+    if mistakes:
+        remedy = "make views that have them, and name their schema in APP_SCHEMA (docs/app-tables.md)"
+        msg = f"{'; '.join(mistakes)}: {remedy}"
         raise SettingsError(msg)
 
 
 async def _outbox_policies(connection: AsyncConnection, passwords: Mapping[RoleName, str]) -> None:
-    """Changes what is not as it should be; the table is locked for that, and not where nothing is to be changed.
+    """Changes the policies that are not as they should be. The table is locked only if there is something to change.
 
     Raises:
-        DatabaseUnavailable: somebody has used it for longer than is waited; another try may succeed.
+        DatabaseUnavailable: another transaction used the table for longer than LOCK_TIMEOUT; another try may succeed.
     """
     there = {row.polname: row.condition for row in await connection.execute(text(_POLICIES)) if row.usual}
     wanted = {login(role): OUTBOX_OWNERS[role] for role in passwords if role in OUTBOX_OWNERS}
     changed = {name: owners for name, owners in wanted.items() if there.get(name) != _condition(owners)}
     if not changed:
         return
-    await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{PATIENCE}'")
+    await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
     try:
-        # Superusers and the table's owner, such as one user for all, are not held to policies.
+        # Policies do not apply to superusers and the table's owner, such as a single user for everything.
         await connection.exec_driver_sql(f"ALTER TABLE {OWN}.outbox ENABLE ROW LEVEL SECURITY")
     except DBAPIError as error:
         if sqlstate(error) == LOCK_NOT_AVAILABLE:
-            msg = f"a transaction that is open uses {OWN}.outbox, whose policies are to be changed"
+            msg = f"an open transaction uses {OWN}.outbox, whose policies must be changed: end it, or try again later"
             raise DatabaseUnavailable(msg) from error
         raise
     for name, owners in changed.items():
@@ -181,6 +183,6 @@ async def _outbox_policies(connection: AsyncConnection, passwords: Mapping[RoleN
 
 
 def _condition(owners: Sequence[str]) -> str:
-    """As PostgreSQL itself writes it, so that one that is there is known again."""
+    """The policy's condition, written as PostgreSQL shows it, so that it can be compared with the existing one."""
     values = [f"'{owner}'::text" for owner in owners]
     return f"(owner = {values[0]})" if len(values) == 1 else f"(owner = ANY (ARRAY[{', '.join(values)}]))"

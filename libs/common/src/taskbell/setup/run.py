@@ -1,6 +1,6 @@
-"""All that `taskbell setup` does, in its order. Safe to run again at any time, and by several at once.
+"""All steps of `taskbell setup`, in their order. Safe to run again at any time, and to run several at once.
 
-A step brings one thing to the state that this version needs, and tells what it did and what it left out.
+A step brings one thing to the state that this version needs, and reports what it did and what it left out.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from taskbell.setup.users import apply_users
 PAUSE = 1.0
 """Seconds between two tries to reach a server."""
 
-_ROLE = "Given: setup makes the PostgreSQL role taskbell_{} with it"
-_USER = "Given, with BROKER_MANAGEMENT_URL: setup makes the RabbitMQ user taskbell_{} with it"
+_ROLE = "If set, setup makes the PostgreSQL role taskbell_{} with this password"
+_USER = "If set, and BROKER_MANAGEMENT_URL too, setup makes the RabbitMQ user taskbell_{} with this password"
 
 
 class SetupSettings(CommonSettings):
-    """What setup needs to know: DATABASE_URL and BROKER_URL are an administrator's here."""
+    """The settings of setup. DATABASE_URL and BROKER_URL are those of an administrator here."""
 
     scheduler_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("scheduler"))
     notifier_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("notifier"))
@@ -44,35 +44,35 @@ class SetupSettings(CommonSettings):
     operator_broker_password: OptionalSecret = Field(default=None, description=_USER.format("operator"))
 
     def passwords(self, server: Literal["database", "broker"]) -> dict[RoleName, str]:
-        """Those that are given, by role."""
+        """The passwords that are set, by role."""
         given: dict[RoleName, SecretStr | None] = {role: getattr(self, f"{role}_{server}_password") for role in ROLES}
         return {role: secret.get_secret_value() for role, secret in given.items() if secret is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class SetupReport:
-    """What a step did, and what it left out, in sentences."""
+    """Sentences about what a step did, and about what it left out."""
 
     done: Sequence[str]
     left_out: Sequence[str] = ()
     is_last: bool = False
-    """No further step is to be taken."""
+    """Whether the further steps are left out."""
 
 
 Step = Callable[[], Awaitable[SetupReport]]
 
 
 async def set_up(settings: SetupSettings, *, app_tables: bool, wait: float, say: Callable[[str], None]) -> SetupReport:
-    """Makes everything that must exist before a service runs; returns what was done and left out.
+    """Makes everything that must exist before a service runs; returns what was done and what was left out.
 
     Args:
-        app_tables: also make the web app's tables where they are missing.
-        wait: seconds to wait for each server, from when it first did not answer.
-        say: told of what is waited for.
+        app_tables: also make those of the web app's tables that are missing.
+        wait: seconds to wait for each server, from the first time that it did not answer.
+        say: called with a sentence about what is being waited for.
 
     Raises:
         Unavailable: PostgreSQL or RabbitMQ did not answer in that time.
-        SettingsError: one of them refuses, with the remedy.
+        SettingsError: one of them refuses; the error names the remedy.
     """
     steps: Sequence[Step] = (
         partial(_database, settings, app_tables=app_tables),
@@ -82,7 +82,7 @@ async def set_up(settings: SetupSettings, *, app_tables: bool, wait: float, say:
     done: list[str] = []
     left_out: list[str] = []
     for step in steps:
-        report = await _patiently(step, wait, say)
+        report = await _until_answered(step, wait, say)
         done += report.done
         left_out += report.left_out
         if report.is_last:
@@ -90,8 +90,8 @@ async def set_up(settings: SetupSettings, *, app_tables: bool, wait: float, say:
     return SetupReport(done, left_out)
 
 
-async def _patiently(step: Step, wait: float, say: Callable[[str], None]) -> SetupReport:
-    """Takes a step, again and again while its server does not answer."""
+async def _until_answered(step: Step, wait: float, say: Callable[[str], None]) -> SetupReport:
+    """Takes a step, and repeats it for up to `wait` seconds while its server does not answer."""
     loop = asyncio.get_running_loop()
     deadline: float | None = None
     said = ""
@@ -110,7 +110,7 @@ async def _patiently(step: Step, wait: float, say: Callable[[str], None]) -> Set
 
 
 async def _database(settings: SetupSettings, *, app_tables: bool) -> SetupReport:
-    """Schema, tables and roles in one transaction: several setups at once take turns, and none leaves a half."""
+    """Makes schema, tables and roles in one transaction, so that several setups take turns, and none stops halfway."""
     database = Database.connect(settings, name="taskbell setup", statement_timeout=None)
     passwords = settings.passwords("database")
     try:
@@ -125,7 +125,7 @@ async def _database(settings: SetupSettings, *, app_tables: bool) -> SetupReport
                 open_to_all = await open_schemas(connection, settings.app_schema) if passwords else []
     finally:
         await database.close()
-    done = [f"PostgreSQL: {_told_of_version(found, schema.head())}"]
+    done = [f"PostgreSQL: {_version_sentence(found, schema.head())}"]
     left_out = []
     tables = ", ".join(sorted(table.name for table in AppModel.metadata.sorted_tables))
     if made is None:
@@ -137,16 +137,16 @@ async def _database(settings: SetupSettings, *, app_tables: bool) -> SetupReport
     if passwords:
         done.append(f"PostgreSQL: the roles {_logins(passwords)} are there, with their grants")
     left_out += [
-        f"schema {name}, in which PostgreSQL lets everybody make objects, also these roles: REVOKE CREATE ON SCHEMA "
-        f"{quoted(name)} FROM PUBLIC closes it, where the web app does not rely on it"
+        f"schema {name}, in which PostgreSQL lets everybody make objects, also these roles: if the web app does not "
+        f"rely on that, close it with REVOKE CREATE ON SCHEMA {quoted(name)} FROM PUBLIC"
         for name in open_to_all
     ]
     if missing := [role for role in ROLES if role not in passwords]:
-        left_out.append(f"PostgreSQL roles for {', '.join(missing)}: <ROLE>_DATABASE_PASSWORD is not given")
+        left_out.append(f"PostgreSQL roles for {', '.join(missing)}: <ROLE>_DATABASE_PASSWORD is not set")
     return SetupReport(done, left_out)
 
 
-def _told_of_version(found: str | None, wanted: str) -> str:
+def _version_sentence(found: str | None, wanted: str) -> str:
     if found is None:
         return f"made schema taskbell, version {wanted}"
     if found == wanted:
@@ -157,7 +157,7 @@ def _told_of_version(found: str | None, wanted: str) -> str:
 def _newer(found: str) -> str:
     return (
         f"PostgreSQL: schema taskbell has version {found}, newer than this Taskbell's {schema.head()}: "
-        "everything is left to the newer one's setup"
+        "nothing was done, because only the newer version's setup may change it"
     )
 
 
@@ -170,12 +170,12 @@ async def _topology(settings: SetupSettings) -> SetupReport:
 async def _users(settings: SetupSettings) -> SetupReport:
     passwords = settings.passwords("broker")
     missing = [role for role in ROLES if role not in passwords]
-    left_out = [f"RabbitMQ users for {', '.join(missing)}: <ROLE>_BROKER_PASSWORD is not given"] if missing else []
+    left_out = [f"RabbitMQ users for {', '.join(missing)}: <ROLE>_BROKER_PASSWORD is not set"] if missing else []
     if not passwords:
         return SetupReport([], left_out)
     if settings.broker_management_url is None:
         return SetupReport(
-            [], [f"RabbitMQ users for {', '.join(passwords)}: BROKER_MANAGEMENT_URL is not given", *left_out]
+            [], [f"RabbitMQ users for {', '.join(passwords)}: BROKER_MANAGEMENT_URL is not set", *left_out]
         )
     await apply_users(
         settings.broker_management_url.get_secret_value(), settings.broker_url.get_secret_value(), passwords

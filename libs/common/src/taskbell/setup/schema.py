@@ -1,4 +1,4 @@
-"""Migrations, the function `taskbell.enqueue`, and on request the web app's tables."""
+"""Applies migrations, makes the function `taskbell.enqueue`, and on request the web app's tables."""
 
 from functools import lru_cache
 from importlib.resources import files
@@ -15,8 +15,8 @@ from taskbell.database import Database, check_writable, quoted
 from taskbell.errors import DatabaseUnavailable
 from taskbell.models import APP, OWN, AppModel
 
+# Several setups at once take turns. The lock ends with the transaction, also behind PgBouncer.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell setup', 0))"
-# Several setups at once take turns; the lock goes with the transaction, also behind PgBouncer.
 
 
 def _alembic(connection: Connection | None = None) -> Config:
@@ -35,12 +35,12 @@ def head() -> str:
 
 
 async def migrate(connection: AsyncConnection) -> str | None:
-    """Brings schema `taskbell` to this version, from nothing or from an older one, within the open transaction.
+    """Brings schema `taskbell` to this version, from nothing or from an older version, within the open transaction.
 
-    A newer one is left as it is: during a rolling upgrade the older version's setup may run last.
+    A newer schema is left unchanged: during a rolling upgrade the older version's setup may run last.
 
     Returns:
-        The version that it found; None: there was no schema.
+        The version that was there before; None: there was no schema.
     """
     await connection.execute(text(_LOCK))
     found = await _version(connection)
@@ -54,7 +54,7 @@ async def migrate(connection: AsyncConnection) -> str | None:
 
 
 async def _version(connection: AsyncConnection) -> str | None:
-    """The version of the schema that is there."""
+    """The version of the existing schema; None: there is no schema."""
     if await connection.scalar(text("SELECT to_regclass('taskbell.alembic_version')")) is None:
         return None
     found: str | None = await connection.scalar(text("SELECT max(version_num) FROM taskbell.alembic_version"))
@@ -62,10 +62,10 @@ async def _version(connection: AsyncConnection) -> str | None:
 
 
 async def create_app_tables(connection: AsyncConnection, app_schema: str) -> list[str]:
-    """Creates users, projects and tasks where they are missing, for the demo, tests and new apps.
+    """Creates those of users, projects and tasks that are missing, for the demo, tests and new apps.
 
     Returns:
-        The names of those that it created.
+        The names of the tables that it created.
     """
     await connection.execute(text(_LOCK))
     await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted(app_schema)}"))
@@ -113,10 +113,10 @@ def _enqueue_function() -> str:
 
 
 async def check_schema(database: Database) -> None:
-    """Raises DatabaseUnavailable, saying what to do, until services can work with the schema.
+    """Raises DatabaseUnavailable, which says what to do, if services cannot work with the schema.
 
-    That is while PostgreSQL is away, takes no changes or refuses us, and while the schema is not there, is older than
-    this version or closed to this user.
+    That is if PostgreSQL does not answer, takes no changes or refuses us; or if the schema is missing, is older than
+    this version, or is closed to this user.
     """
     try:
         async with database.transaction() as transaction:

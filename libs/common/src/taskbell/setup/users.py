@@ -1,6 +1,6 @@
 """RabbitMQ users and their permissions, applied by `taskbell setup` through the management API.
 
-AMQP itself knows no users: they exist only in the management API and in rabbitmqctl.
+AMQP cannot make users: only the management API and rabbitmqctl can.
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ async def apply_users(management_url: str, broker_url: str, passwords: Mapping[R
 
     Args:
         management_url: `http://user:password@host:15672`, of an administrator.
-        broker_url: tells the virtual host.
+        broker_url: its virtual host is the one in which the users get permissions.
 
     Raises:
         BrokerUnavailable: the management API does not answer.
-        SettingsError: it refuses: the user is no administrator, or the virtual host does not exist.
+        SettingsError: it refuses: the user is not an administrator, or the virtual host does not exist.
     """
     parts = urlsplit(management_url)
     host = parts.netloc.rpartition("@")[2]
@@ -51,7 +51,7 @@ async def apply_users(management_url: str, broker_url: str, passwords: Mapping[R
 
 
 def virtual_host(broker_url: str) -> str:
-    """The virtual host that an AMQP URL names; none or an empty one means `/`."""
+    """The virtual host that an AMQP URL names; `/` if it names none."""
     path = urlsplit(broker_url).path
     return unquote(path[1:]) or "/"
 
@@ -65,6 +65,6 @@ async def _put(api: httpx.AsyncClient, path: str, body: Mapping[str, str]) -> No
     if response.is_error:
         msg = (
             f"RabbitMQ's management API refused {path}: {response.status_code} {response.text[:200]}. "
-            "BROKER_MANAGEMENT_URL must name an administrator."
+            "Set BROKER_MANAGEMENT_URL to an administrator, and BROKER_URL to a virtual host that exists."
         )
         raise SettingsError(msg)

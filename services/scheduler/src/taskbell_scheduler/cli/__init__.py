@@ -1,4 +1,4 @@
-"""`taskbell schedules`: what is scheduled, when it is next due, and what became of it."""
+"""`taskbell schedules`: shows, pauses, resumes and runs schedules."""
 
 import typer
 
@@ -7,7 +7,7 @@ from taskbell_scheduler.cli import control, inspect
 commands = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="What is scheduled, when it is next due, and what became of it.",
+    help="Show what is scheduled, when it is next due and how it ended; pause, resume and run it.",
 )
 commands.command("list")(inspect.list_schedules)
 commands.command("check")(inspect.check)

@@ -1,4 +1,4 @@
-"""Commands that ask or change a running Taskbell: they need its database, `run` its broker."""
+"""Commands that read or change a running Taskbell. They need its database; `run` needs its broker."""
 
 import asyncio
 import json
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from taskbell.messaging.publishing.publisher import Outgoing
 
 T = TypeVar("T")
-Name = Annotated[str, typer.Argument(help="A schedule.")]
+Name = Annotated[str, typer.Argument(help="The name of a schedule.")]
 OneZone = Annotated[str | None, typer.Option("--zone", help="Only in this zone.")]
 
 
 def status(
-    name: Annotated[str | None, typer.Argument(help="A schedule; default: all.")] = None, as_json: AsJson = False
+    name: Annotated[str | None, typer.Argument(help="The name of a schedule; default: all.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show how far each schedule has come in each zone, and what is paused."""
     from taskbell_scheduler.repository import operating
 
-    rows = _asked(lambda transaction: operating.states(transaction, name))
+    rows = _queried(lambda transaction: operating.states(transaction, name))
     if name is not None and not rows:
         named(all_schedules()[1], name)
     if as_json:
@@ -51,20 +52,20 @@ def status(
 def history(
     name: Name,
     zone: OneZone = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The number of occurrences at most.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show what became of a schedule's occurrences: why did it fire, or not?"""
+    """Show how a schedule's occurrences ended, the newest first, and why it did or did not publish."""
     from taskbell_scheduler.repository import operating
 
     if zone is not None:
         known_zone(zone)
-    rows = _asked(lambda transaction: operating.history(transaction, name, zone, limit))
+    rows = _queried(lambda transaction: operating.history(transaction, name, zone, limit))
     if as_json:
         print_json([{key: _plain(value) for key, value in asdict(row).items()} for row in rows])
     elif not rows:
         named(all_schedules()[1], name)  # a mistyped name must not look like a schedule that never fired
-        print(f"Nothing is recorded of {name}{f' in {zone}' if zone else ''} in the last 90 days.")
+        print(f"No occurrence of {name}{f' in {zone}' if zone else ''} is recorded in the last 90 days.")
     else:
         table = [
             (
@@ -83,39 +84,39 @@ def history(
 def pause(
     name: Name,
     zone: OneZone = None,
-    note: Annotated[str | None, typer.Option(help="Why; shown by `status` and `history`.")] = None,
+    note: Annotated[str | None, typer.Option(help="The reason, which `status` and `history` show.")] = None,
 ) -> None:
-    """Publish a schedule no more until it is resumed; what falls due meanwhile is recorded as paused."""
+    """Stop publishing a schedule until it is resumed; occurrences until then are recorded as paused."""
     from taskbell_scheduler.repository import operating
 
     schedule = _scheduled(name)
     if zone and schedule.zone and schedule.zone != known_zone(zone):
-        msg = f"{name} runs in {schedule.zone.key} only"
+        msg = f"{name} runs only in {schedule.zone.key}, not in {zone}; leave --zone out"
         raise Mistake(msg)
     place = known_zone(zone).key if zone else None
-    _asked(lambda transaction: operating.pause(transaction, name, place, note))
+    _queried(lambda transaction: operating.pause(transaction, name, place, note))
     print(f"{name} is paused in {place or 'all zones'}.")
 
 
 def resume(name: Name, zone: OneZone = None) -> None:
-    """End the pauses of a schedule. It begins again at this moment: nothing of the pause is caught up with."""
-    ended = _asked(lambda transaction: _resume(transaction, name, zone))
+    """End the pauses of a schedule. It goes on from now: occurrences in the pause are not caught up with."""
+    ended = _queried(lambda transaction: _resume(transaction, name, zone))
     places = ", ".join("all zones" if it == EVERY_ZONE else it for it in ended)
     print(f"{name} runs again: {places}." if ended else f"{name} was not paused{f' in {zone}' if zone else ''}.")
 
 
 def run(
     name: Name,
-    zone: Annotated[str | None, typer.Option(help="Keep to recipients of this zone.")] = None,
+    zone: Annotated[str | None, typer.Option(help="Only for recipients in this zone.")] = None,
 ) -> None:
-    """Publish a schedule's message now, by hand: without occurrence, so it is a manual one."""
+    """Publish a schedule's message now. It has no occurrence, so it counts as a manual one."""
     from taskbell.messaging.publishing.publisher import Outgoing
 
     schedule = _scheduled(name)
     body = dict(schedule.payload)
     if zone:
         if not takes(schedule.publish, "timezone"):
-            msg = f"{schedule.publish} has no timezone; leave --zone out"
+            msg = f"{schedule.publish} has no field timezone; leave --zone out"
             raise Mistake(msg)
         body["timezone"] = known_zone(zone).key
     message = catalogue()[schedule.publish]
@@ -147,7 +148,7 @@ async def _resume(transaction: "Transaction", name: str, zone: str | None) -> li
 
     rows = await operating.states(transaction, name)
     if not rows:
-        msg = f"nothing is known of a schedule {name!r}; `taskbell schedules status` shows all"
+        msg = f"no schedule {name!r} is recorded; `taskbell schedules status` lists those that are"
         raise Mistake(msg)
     if zone and any(row.paused and row.zone == EVERY_ZONE for row in rows):
         msg = f"{name} is paused in all zones; resume it without --zone"
@@ -155,15 +156,15 @@ async def _resume(transaction: "Transaction", name: str, zone: str | None) -> li
     return list(await operating.resume(transaction, name, zone))
 
 
-def _asked(question: "Callable[[Transaction], Awaitable[T]]") -> T:
-    """The answer of the database, committed."""
+def _queried(query: "Callable[[Transaction], Awaitable[T]]") -> T:
+    """Runs the query in a transaction, commits it, and returns its result."""
     from taskbell.cli.access import database
 
-    async def ask() -> T:
+    async def run_query() -> T:
         async with database() as connected, connected.transaction() as transaction:
-            return await question(transaction)
+            return await query(transaction)
 
-    return asyncio.run(ask())
+    return asyncio.run(run_query())
 
 
 def _scheduled(name: str) -> Schedule:

@@ -1,4 +1,4 @@
-"""Commands that only look at the schedules file: they need no server."""
+"""Commands that read only the schedules file, and need no server."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -24,7 +24,7 @@ _MOST = 10_000
 
 
 def list_schedules(as_json: AsJson = False) -> None:
-    """List all schedules, in words and with the next time of each."""
+    """List all schedules, in words, each with its next time."""
     settings, schedules = all_schedules()
     now, default_zone = SystemClock().now(), known_zone(settings.timezone)
     listed = [_described(schedule, default_zone, now) for schedule in schedules]
@@ -37,9 +37,9 @@ def list_schedules(as_json: AsJson = False) -> None:
 
 
 def check(
-    file: Annotated[Path | None, typer.Argument(help="Default: SCHEDULES_FILE, or the shipped one.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="Default: SCHEDULES_FILE, or the shipped file.")] = None,
 ) -> None:
-    """Check a schedules file: names every mistake; exit status 1 where there is one."""
+    """Check a schedules file and report every mistake; the exit status is 1 if there is one."""
     settings = load(ScheduleFile)
     try:
         schedules = read_schedules(file or settings.schedules_file, default_zone=settings.timezone)
@@ -50,21 +50,23 @@ def check(
 
 
 def upcoming(
-    name: Annotated[str, typer.Argument(help="A schedule.")],
+    name: Annotated[str, typer.Argument(help="The name of a schedule.")],
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Date and time, ISO 8601; local in the zone where it has no offset. Default: now."),
+        typer.Option("--from", help="Date and time, ISO 8601; without an offset, local in the zone. Default: now."),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=_MOST, help="How many.")] = 5,
-    zone: Annotated[str | None, typer.Option(help="Show it in this zone. Default: its own, or TIMEZONE.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=_MOST, help="The number of occurrences.")] = 5,
+    zone: Annotated[
+        str | None, typer.Option(help="Show it in this zone. Default: the schedule's zone, or TIMEZONE.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show when a schedule is due next, from a moment on."""
+    """Show the next times at which a schedule is due, from now or from --from on."""
     settings, schedules = all_schedules()
     schedule = named(schedules, name)
     place = known_zone(zone) if zone else schedule.zone or known_zone(settings.timezone)
     first = _moment(start, place) if start else SystemClock().now()
-    # What lies at the very first moment is included; occurrences() gives what is later than its position.
+    # occurrences() returns only what is later than its position; here the first moment itself counts, too.
     found = islice(occurrences(schedule.cron, place, after=first - timedelta(microseconds=1)), count)
     listed = [
         {
@@ -97,7 +99,7 @@ def _described(schedule: Schedule, default_zone: ZoneInfo, now: datetime) -> dic
 
 
 def _localised(row: dict[str, str | None], zone: ZoneInfo) -> dict[str, str | None]:
-    """For people: a recipient schedule is due at that time in each recipient's zone, not at one instant."""
+    """The row for people: a recipient schedule is due at a local time in each recipient's zone, not at one instant."""
     if row["timezone"] != RECIPIENT or row["next"] is None:
         return row
     return row | {"next": f"{datetime.fromisoformat(row['next']).astimezone(zone):%Y-%m-%d %H:%M} local"}
@@ -119,16 +121,16 @@ def _moment(text: str, zone: ZoneInfo) -> datetime:
         given = datetime.fromisoformat(text)
         moment = given.astimezone(UTC) if given.tzinfo else local_instant(given, zone)
     except (ValueError, OverflowError):
-        msg = f"--from {text!r} is no date and time; write it as 2026-10-24T08:00, or with an offset or Z at its end"
+        msg = f"--from {text!r} is not a date and time; write 2026-10-24T08:00, or add an offset or Z at its end"
         raise Mistake(msg) from None
     if not EARLIEST <= moment <= LATEST:
-        msg = f"--from {text!r} is out of range"
+        msg = f"--from {text!r} is out of range; give a time from {EARLIEST:%Y-%m-%d} to {LATEST:%Y-%m-%d}"
         raise Mistake(msg)
     return moment
 
 
 def _span(length: timedelta) -> str:
-    """As schedules.toml has it: `6h`."""
+    """The duration as schedules.toml writes it: `6h`."""
     seconds = int(length.total_seconds())
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
         if seconds and seconds % size == 0:

@@ -1,4 +1,4 @@
-"""Options, schedules and zones as the commands name them."""
+"""Options that the commands share, and the schedules and zones that their arguments name."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -13,7 +13,7 @@ from taskbell_scheduler.schedule_file import read_schedules
 from taskbell_scheduler.schedules import Schedule
 from taskbell_scheduler.settings import ScheduleFile
 
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def all_schedules() -> tuple[ScheduleFile, Sequence[Schedule]]:
@@ -27,26 +27,26 @@ def all_schedules() -> tuple[ScheduleFile, Sequence[Schedule]]:
 
 
 def named(schedules: Sequence[Schedule], name: str) -> Schedule:
-    """The schedule of that name.
+    """The schedule with that name.
 
     Raises:
-        Mistake: there is none.
+        Mistake: there is no such schedule.
     """
     by_name = {schedule.name: schedule for schedule in schedules}
     if name not in by_name:
-        msg = f"there is no schedule {name!r}{did_you_mean(name, by_name)} `taskbell schedules list` names them all"
+        msg = f"unknown schedule {name!r}{did_you_mean(name, by_name)} `taskbell schedules list` lists all"
         raise Mistake(msg)
     return by_name[name]
 
 
 def known_zone(name: str) -> ZoneInfo:
-    """The zone of that name.
+    """The zone with that name.
 
     Raises:
-        Mistake: there is none.
+        Mistake: there is no such zone.
     """
     zone = resolve_zone(name)
     if zone is None:
-        msg = f"{name!r} is no IANA time zone; give one such as Europe/Berlin or UTC"
+        msg = f"{name!r} is not an IANA time zone; give one such as Europe/Berlin or UTC"
         raise Mistake(msg)
     return zone

@@ -1,4 +1,4 @@
-"""SQL of the commands: look what became of schedules, pause, resume."""
+"""SQL of the commands that show, pause and resume schedules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ _HISTORY = """
     LIMIT :limit
 """
 
+# A zone that no user has yet gets its row all the same, so that it starts paused with its first user.
 _PAUSE = """
     INSERT INTO taskbell.schedule_state AS s (schedule, zone, position, active, paused, paused_at, note)
     VALUES (:schedule, :zone, now(), false, true, now(), :note)
@@ -28,8 +29,8 @@ _PAUSE = """
     SET paused = true, paused_at = coalesce(s.paused_at, now()), resumed_at = NULL, note = EXCLUDED.note,
         updated_at = now()
 """
-# A zone that nobody has yet gets its row all the same: it starts paused when its first user comes.
 
+# Rows are locked in the order in which a scheduler locks them, so that the two never wait for each other.
 _RESUME = """
     UPDATE taskbell.schedule_state
     SET paused = false, paused_at = coalesce(paused_at, now()), resumed_at = now(), note = NULL, updated_at = now()
@@ -41,11 +42,10 @@ _RESUME = """
     )
     RETURNING zone
 """
-# In the order in which a scheduler takes them, so that the two never wait for each other.
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class RecordedOccurrence:
     """A row of a schedule's history."""
 
     zone: str
@@ -59,18 +59,20 @@ class Past:
 
 
 async def states(transaction: Transaction, schedule: str | None) -> Sequence[PairState]:
-    """The rows of that schedule, or of all; a pause of the schedule as a whole is the row of EVERY_ZONE."""
+    """The rows of that schedule, or of all if it is None. The row of EVERY_ZONE is a pause of the whole schedule."""
     return [PairState(**row) for row in await transaction.mappings(_STATUS, {"schedule": schedule})]
 
 
-async def history(transaction: Transaction, schedule: str, zone: str | None, limit: int) -> Sequence[Past]:
-    """What became of that schedule's occurrences, newest first."""
+async def history(
+    transaction: Transaction, schedule: str, zone: str | None, limit: int
+) -> Sequence[RecordedOccurrence]:
+    """How that schedule's occurrences ended, the newest first."""
     parameters = {"schedule": schedule, "zone": zone, "limit": limit}
-    return [Past(**row) for row in await transaction.mappings(_HISTORY, parameters)]
+    return [RecordedOccurrence(**row) for row in await transaction.mappings(_HISTORY, parameters)]
 
 
 async def pause(transaction: Transaction, schedule: str, zone: str | None, note: str | None) -> None:
-    """From now on what falls due is recorded as paused: in that zone, or in all, also in those to come."""
+    """From now on, occurrences are recorded as paused: in that zone, or in all zones, including new ones."""
     await transaction.execute(_PAUSE, {"schedule": schedule, "zone": zone or EVERY_ZONE, "note": note})
 
 

@@ -13,36 +13,36 @@ from taskbell_scheduler.domain import EVERY_ZONE, Decision, Pair, PairState, mes
 from taskbell_scheduler.reconcile import ANY, GONE, Changes
 
 STALLED = timedelta(seconds=5)
-"""A scheduler that stands still inside a transaction this long loses it, so that another can go on."""
+"""A scheduler that stands still inside a transaction for this long loses it, so that another one can go on."""
 
-PATIENCE = timedelta(seconds=2)
-"""How long a change of the table waits for rows that somebody else holds, and a look at users for their table."""
+LOCK_TIMEOUT = timedelta(seconds=2)
+"""How long to wait for rows of our table that others hold, and for the table of users."""
 
+# People set positions, too, and Python has no datetime for infinity and the year 20000.
 COLUMNS = """
     schedule, zone, cron, least(greatest(position, '0002-01-01Z'), '9000-01-01Z') AS position,
     active, paused, paused_at, resumed_at, generation, note
 """
-# Positions come from people, too: infinity and the year 20000 are no datetimes.
 
 _STATES = f"SELECT {COLUMNS} FROM taskbell.schedule_state"
 
+# Every write gives a row a new version with a higher number. This sum is cheaper to read than thousands of rows.
 _FINGERPRINT = """
     SELECT clock_timestamp() AS now, count(*) AS rows, coalesce(sum(CAST(CAST(xmin AS text) AS bigint)), 0) AS versions
     FROM taskbell.schedule_state
 """
-# Every write gives a row a new version, whose number is higher: cheaper to ask for than thousands of rows.
 
+# If a row is locked, another scheduler is deciding about it, or a person is changing it. The others go on without it.
 _LOCKED = f"""
     SELECT {COLUMNS} FROM taskbell.schedule_state
     WHERE (schedule, zone) IN (SELECT * FROM unnest(CAST(:schedules AS text[]), CAST(:zones AS text[])))
     FOR UPDATE SKIP LOCKED
 """
-# Whoever holds a row is deciding about it, or is a person in the middle of something: neither may stop the others.
 
 _WHOLE_SCHEDULES = f"{_STATES} WHERE zone = '{EVERY_ZONE}' AND schedule = ANY(CAST(:schedules AS text[]))"
 
+# Whoever locks several rows does so in this order, so that no two wait for each other.
 _LOCK_ALL = "SELECT FROM taskbell.schedule_state ORDER BY schedule, zone FOR UPDATE"
-# Whoever waits for several rows takes them in this order, so that no two wait for each other.
 
 _START = """
     INSERT INTO taskbell.schedule_state AS s (schedule, zone, cron, position, generation, updated_at)
@@ -62,12 +62,12 @@ _ADOPT = """
     WHERE (s.schedule, s.zone) = (e.schedule, e.zone) AND s.cron = :any
 """
 
+# Another scheduler may have seen a user in that zone after we looked. We must not end what it has started since.
 _RETIRE = """
     UPDATE taskbell.schedule_state SET active = false, updated_at = now()
     WHERE (schedule, zone) IN (SELECT * FROM unnest(CAST(:schedules AS text[]), CAST(:zones AS text[])))
       AND updated_at <= CAST(:seen_at AS timestamptz)
 """
-# Another scheduler may have seen a user in that zone after we looked: what it has started since is not ours to end.
 
 _REMOVE = """
     UPDATE taskbell.schedule_state SET active = false, cron = :gone, generation = :generation, updated_at = now()
@@ -89,6 +89,7 @@ _FORGET = f"""
     WHERE zone = '{EVERY_ZONE}' AND NOT paused AND schedule = ANY(CAST(:schedules AS text[]))
 """
 
+# The fence: of all schedulers that try, only one gets the row, and only that one writes the message.
 _RECORD = """
     INSERT INTO taskbell.occurrence (schedule, zone, key, at, status, occurrences, reason, message_id)
     SELECT * FROM unnest(
@@ -98,7 +99,6 @@ _RECORD = """
     ON CONFLICT (schedule, zone, key) DO NOTHING
     RETURNING schedule, zone, key, message_id
 """
-# The fence: of all schedulers that ever try, one gets the row, and only it writes the message.
 
 _PUBLISH = """
     INSERT INTO taskbell.outbox (owner, routing_key, body, message_id)
@@ -146,7 +146,7 @@ _PRUNE = (
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`schedule_state` at one moment of the database's clock."""
+    """Rows of `schedule_state`, and the database's time at which they were read."""
 
     now: datetime
     states: Mapping[Pair, PairState]
@@ -154,11 +154,11 @@ class Snapshot:
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK = "40P01"
-"""SQLSTATE of a lock that was not had in time."""
+"""SQLSTATEs of a statement that did not get its lock."""
 
 Fingerprint = tuple[int, int]
 
-Key = tuple[str, str, str]
+OccurrenceKey = tuple[str, str, str]
 """Schedule, zone and key of an occurrence."""
 
 
@@ -166,16 +166,16 @@ class SchedulerRepository:
     """The scheduler's tables, and the zones of the web app's users."""
 
     def __init__(self, database: Database) -> None:
+        # There are about 600 zones: if the column has more than 10,000 values, it holds something else.
         self._zones = f"SELECT DISTINCT timezone FROM {database.app}.users WHERE is_active LIMIT 10000"
-        # More distinct zones than exist many times over means that the column holds something else.
 
     async def next_generation(self, transaction: Transaction) -> int:
-        """A number higher than that of every scheduler that has written so far."""
+        """A number that is higher than that of every scheduler that has written so far."""
         found = await transaction.value("SELECT coalesce(max(generation), 0) + 1 FROM taskbell.schedule_state")
         return int(found)
 
     async def fingerprint(self, transaction: Transaction) -> tuple[datetime, Fingerprint]:
-        """The time, and what changes whenever the table does."""
+        """The time, and a value that changes whenever the table changes."""
         row = await transaction.row(_FINGERPRINT)
         assert row is not None  # an aggregate always has its row
         return row.now, (int(row.rows), int(row.versions))
@@ -186,27 +186,27 @@ class SchedulerRepository:
         return Snapshot(await self._now(transaction), states)
 
     async def zones_of_active_users(self, transaction: Transaction) -> tuple[datetime, list[str | None]]:
-        """A moment just before the look, and the zones as users have them: unknown names and null among them.
+        """The time just before reading, and the zones of users, unknown names and null included.
 
         Raises:
-            DBAPIError: the web app's table is not as promised, or somebody keeps it locked for longer than PATIENCE.
+            DBAPIError: the web app's table is not as promised, or somebody locks it for longer than LOCK_TIMEOUT.
         """
-        await self._limit(transaction, "lock_timeout", PATIENCE)
+        await self._limit(transaction, "lock_timeout", LOCK_TIMEOUT)
         seen_at = await self._now(transaction)
         return seen_at, [row[0] for row in await transaction.rows(self._zones)]
 
     async def apply(
         self, transaction: Transaction, changes: Changes, generation: int, zones_seen_at: datetime | None = None
     ) -> None:
-        """Writes what the roster asks for, as far as no other scheduler was first.
+        """Writes the changes, except those that another scheduler made first.
 
         Args:
-            zones_seen_at: when the zones of users were read; nothing is retired that was changed later.
+            zones_seen_at: when the zones of users were read; rows that were changed later are not retired.
 
         Raises:
-            DBAPIError: with LOCK_NOT_AVAILABLE, somebody held a row for longer than PATIENCE.
+            DBAPIError: with LOCK_NOT_AVAILABLE, somebody held a row for longer than LOCK_TIMEOUT.
         """
-        await self._limit(transaction, "lock_timeout", PATIENCE)
+        await self._limit(transaction, "lock_timeout", LOCK_TIMEOUT)
         await self._limit(transaction, "idle_in_transaction_session_timeout", STALLED)
         await transaction.execute(_LOCK_ALL)
         for statement, expressions in ((_START, changes.start), (_ADOPT, changes.adopt)):
@@ -224,20 +224,20 @@ class SchedulerRepository:
             await transaction.execute(_FORGET, {"schedules": list(changes.forget)})
 
     async def lock(self, transaction: Transaction, pairs: Collection[Pair]) -> Snapshot:
-        """Those rows that nobody else holds, and their schedules' pauses, held until the transaction ends."""
+        """Locks, until the transaction ends, those of the rows that nobody else holds; also reads their pauses."""
         await self._limit(transaction, "idle_in_transaction_session_timeout", STALLED)
         states = _states(await transaction.mappings(_LOCKED, _pairs(pairs)))
         whole = await transaction.mappings(_WHOLE_SCHEDULES, {"schedules": sorted({pair[0] for pair in pairs})})
         return Snapshot(await self._now(transaction), states | _states(whole))
 
-    async def record(self, transaction: Transaction, decisions: Sequence[Decision]) -> Collection[Key]:
+    async def record(self, transaction: Transaction, decisions: Sequence[Decision]) -> Collection[OccurrenceKey]:
         """Writes occurrences, the messages of those that are published, and the new positions.
 
         Returns:
-            what was not recorded before; only that was published.
+            the occurrences that were not recorded before; only messages of these were written.
         """
         rows = [(decision, record) for decision in decisions for record in decision.records]
-        recorded: dict[Key, str | None] = {}
+        recorded: dict[OccurrenceKey, str | None] = {}
         if rows:
             parameters = _pairs([decision.entry.pair for decision, _ in rows]) | {
                 "keys": [record.key for _, record in rows],
@@ -261,16 +261,16 @@ class SchedulerRepository:
         return recorded.keys()
 
     async def prune(self, transaction: Transaction, *, days: int, limit: int) -> int:
-        """Deletes occurrences and published messages older than `days`, `limit` of each at most.
+        """Deletes occurrences and published messages older than `days`, at most `limit` of each.
 
         Returns:
-            the larger of the two counts: below `limit`, nothing is left to delete.
+            the larger of the two counts; if it is below `limit`, nothing is left to delete.
         """
         parameters = {"days": days, "limit": limit}
         return max([(await transaction.execute(statement, parameters)).rowcount for statement in _PRUNE])
 
     async def _publish(
-        self, transaction: Transaction, decisions: Sequence[Decision], recorded: Mapping[Key, str | None]
+        self, transaction: Transaction, decisions: Sequence[Decision], recorded: Mapping[OccurrenceKey, str | None]
     ) -> None:
         messages: dict[str, list[Any]] = {"routing_keys": [], "bodies": [], "message_ids": []}
         for decision in decisions:
