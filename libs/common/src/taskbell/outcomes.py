@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskbell.contracts import State
+from taskbell.contracts import CommandState
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a command ended."""
 
-    state: State
+    state: CommandState
     result: Mapping[str, Any] | None = None
     reason: str | None = None
 

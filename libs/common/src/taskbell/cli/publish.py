@@ -77,7 +77,7 @@ def publish_by_hand(
         published_as, outcome = asyncio.run(send())
     except ValueError as error:  # an id that AMQP cannot carry
         raise Mistake(str(error)) from None
-    _tell(message, known_as, outcome, as_json=as_json)
+    _tell(message, published_as, outcome, as_json=as_json)
     if outcome and not outcome.ok:
         raise typer.Exit(1)
 
