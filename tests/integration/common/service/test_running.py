@@ -231,8 +231,8 @@ def test_wrong_settings_are_told_once_each_and_nothing_starts(start: Start) -> N
     assert service.status() == 2
     assert service.said == []
     assert sorted(service.logged) == [
-        "TIMEZONE: 'Nowhere' is not an IANA time zone; give one such as Europe/Berlin or UTC",
         "SMALL_NOTE is not set: Something to say",
+        "TIMEZONE: 'Nowhere' is not an IANA time zone; give one such as Europe/Berlin or UTC",
     ]
 
 

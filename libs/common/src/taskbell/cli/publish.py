@@ -51,7 +51,7 @@ def publish_by_hand(
     known = catalogue()
     message = known.get(routing_key)
     if message is None:
-        msg = f"there is no message {routing_key!r}{did_you_mean(routing_key, known)} `taskbell messages` lists all"
+        msg = f"unknown message {routing_key!r}{did_you_mean(routing_key, known)} `taskbell messages` lists all"
         raise Mistake(msg)
     if wait is not None and not message.has_outcome:
         msg = f"{routing_key} has no outcome to wait for: leave --wait out"
