@@ -1,6 +1,6 @@
 """Renders mails. Construct one `Renderer` and keep it: construction inlines, translates and compiles all templates."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -9,7 +9,6 @@ from jinja2 import Template
 from jinja2.runtime import Context
 
 from taskbell.kinds import Kind, Recipient
-from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.mail import clean, tasks
 from taskbell_notifier.mail.context import Installation, WritingContext
 from taskbell_notifier.mail.frame import LINE_LENGTH, Frame, frame
@@ -43,7 +42,7 @@ class Renderer:
     """Turns what there is to say into subject, text part and HTML part, in the recipient's language.
 
     Args:
-        kinds: those that it can render.
+        kinds: those that it can render, by name.
         links: the web app's addresses.
         product: the name that mails carry; it may be the app's own.
 
@@ -51,7 +50,7 @@ class Renderer:
         SettingsError: a kind has no templates.
     """
 
-    def __init__(self, kinds: Kinds, links: Links, product: str = PRODUCT) -> None:
+    def __init__(self, kinds: Mapping[str, Kind], links: Links, product: str = PRODUCT) -> None:
         self.installation = Installation(clean.title(product, clean.NAME_GRAPHEMES) or PRODUCT, links, tasks.entry)
         self.languages = Languages(tuple(kinds.values()), self.installation.product)
         self._wrapped = lru_cache(maxsize=256)(_wrapped)  # the long lines are mostly the same sentences

@@ -27,7 +27,6 @@ from taskbell.kinds import (
     Task,
 )
 from taskbell_notifier.domain import PENDING, URGENCY
-from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.lifecycle import Claimed
 from taskbell_notifier.mail.figures import ReportFigures, read_report
 from taskbell_notifier.repository.conditions import OPEN, predicate, what_statement
@@ -92,7 +91,9 @@ async def people(transaction: Transaction, app: str, rows: Sequence[Claimed]) ->
     return {row.delivery_id: _person(row) for row in found}
 
 
-async def contents(transaction: Transaction, app: str, kinds: Kinds, rows: Sequence[Claimed]) -> Mapping[int, object]:
+async def contents(
+    transaction: Transaction, app: str, kinds: Mapping[str, Kind], rows: Sequence[Claimed]
+) -> Mapping[int, object]:
     """What the mails of claimed rows have to say, by delivery id; a row that is missing has nothing to say.
 
     Rows of a kind that is not installed are passed over.

@@ -12,11 +12,10 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from taskbell.kinds import Kind
-from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.mail.links import absolute
 
 _VERSION_AND_PURPOSE = b"taskbell unsubscribe 1\0"
@@ -54,7 +53,7 @@ class Unsubscriber:
         ValueError: for an empty key.
     """
 
-    def __init__(self, kinds: Kinds, secret_key: str, former_keys: Sequence[str] = ()) -> None:
+    def __init__(self, kinds: Mapping[str, Kind], secret_key: str, former_keys: Sequence[str] = ()) -> None:
         self._names = {it.unsubscribe: it.name for it in kinds.values() if isinstance(it.unsubscribe, int)}
         self._keys = tuple(_key(secret) for secret in (secret_key, *former_keys))
 
