@@ -1,15 +1,13 @@
 """What the version before this one has begun, this one ends: on its database and queues, with work of every kind.
 
 The former version sets everything up, works, and is killed in the middle (tests/upgrade/work.py). A quarter of an hour
-later, by the database's clock, the present one's setup runs, then its services.
+later, by the database's clock, the present one's setup runs, then its services (tests/upgrade/upgraded.py).
 """
 
-import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,18 +15,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from taskbell.contracts import CATALOGUE
-from tests.support.management import Message
-from tests.support.scripted_smtp import Accepted
 from tests.support.servers import ServerUrls
-from tests.support.virtual_clock import VirtualClock
 from tests.support.waiting import eventually
-from tests.upgrade.place import COMMANDS, EVENTS, OPERATORS, Place, fresh_place
+from tests.upgrade.installation import COMMANDS, EVENTS, OPERATORS
+from tests.upgrade.upgraded import LATER, Upgraded, upgraded_with_work_under_way
 from tests.upgrade.versions import Version
 from tests.upgrade.work import (
-    BEGUN,
     BROKEN,
-    BY_APP,
     FINISHED,
     INVALID,
     MINUTE,
@@ -39,97 +32,23 @@ from tests.upgrade.work import (
     PEOPLE,
     REMINDED,
     RUNNING,
-    SESSIONS,
     STATUS,
     TOLD_LATER,
-    WAITING,
     WEEKLY,
-    Left,
-    leave_work,
     parsed,
-    schedules_file,
 )
 
-SERVICES = ("scheduler", "notifier", "maintenance")
-AWAY = 15 * MINUTE
-"""So long that every lease is over, and every mail that was put off is due."""
 IN_DOUBT = {("unknown", None), ("sending", "data")}
 """Where the server may have a mail of which the ledger does not know that it was sent."""
-MAILINGS = ("overdue mailing", "weekly mailing", "reminders")
-LATER = {
-    **{f"begun-{task}": task for task in BEGUN},
-    **{f"waiting-{task}": task for task in WAITING},
-    **{f"app-{task}": task for task in BY_APP},
-    f"retried-{BROKEN}": BROKEN,
-}
-"""The commands that the present version ends, each with its task."""
-
-
-@dataclass(frozen=True)
-class Upgraded:
-    """The place with the present version at work, when it had done all that was left to it."""
-
-    place: Place
-    present: Version
-    left: Left
-    deliveries: Mapping[int, Mapping[str, Any]]
-    commands: Mapping[str, Mapping[str, Any]]
-    mails: tuple[Accepted, ...]
-    """All that the mail server has taken, from both versions."""
-    events: tuple[Message, ...]
-    """All that was published to the exchange of events since the present version's setup."""
-
-    def told(self, key: str) -> list[Message]:
-        """The events of that routing key."""
-        return [event for event in self.events if event.routing_key == key]
-
-    async def taskbell(self, *arguments: str) -> Any:
-        """What a command of the present version prints, as JSON."""
-        return (await self.place.taskbell(self.present, *arguments, "--json")).json()
 
 
 @pytest_asyncio.fixture(scope="module")
 async def upgraded(
     servers: ServerUrls, former: Version, present: Version, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Upgraded]:
-    file = schedules_file(tmp_path_factory.mktemp("schedules"))
-    async with fresh_place(servers, SCHEDULES_FILE=str(file), MAIL_POOL_SIZE=str(SESSIONS)) as place:
-        clock = VirtualClock(place.database_url)
-        left = await leave_work(place, former, clock)
-        await clock.set(MORNING + AWAY, runs=True)
-        await place.taskbell(present, "setup")
-        events = await place.management.listen(EVENTS, "#")
-        members = [place.add(present, service) for service in SERVICES]
-        await asyncio.gather(*(member.start() for member in members))
-        await eventually(lambda: all_is_done(place), limit=90, what="the end of all that was left")
-        yield Upgraded(
-            place,
-            present,
-            left,
-            await place.deliveries(),
-            await place.commands(),
-            tuple(place.server.accepted),
-            tuple(await place.management.take(events)),
-        )
-        await asyncio.gather(*(member.stop() for member in members))
-        await clock.close()
-
-
-async def all_is_done(place: Place) -> bool:
-    """Every mail and every command has ended, everything is published, and no queue has anything left."""
-    place.crew.check_running(member for member in place.crew.members if member.ready)
-    unfinished = await place.rows("SELECT message_id FROM taskbell.mailing WHERE completed_at IS NULL")
-    assert not unfinished
-    mailings = {row["message_id"] for row in await place.rows("SELECT message_id FROM taskbell.mailing")}
-    assert mailings >= set(MAILINGS), mailings
-    assert set(await place.commands()) >= LATER.keys()
-    assert await place.value("SELECT count(*) FROM taskbell.mailing WHERE kind = 'report'") == 1
-    position = "SELECT position FROM taskbell.schedule_state WHERE schedule = $1"
-    assert await place.value(position, RUNNING) >= MORNING + AWAY
-    assert not await place.unpublished()
-    for message in CATALOGUE.values():
-        assert message.queue is None or not await place.ready(message.queue), message.queue
-    return True
+    folder = tmp_path_factory.mktemp("upgrade")
+    async with upgraded_with_work_under_way(servers, former, present, folder) as upgraded:
+        yield upgraded
 
 
 def test_every_recipient_has_one_mail_and_those_left_in_doubt_one_resend_of_the_same(upgraded: Upgraded) -> None:
@@ -181,7 +100,7 @@ def test_what_had_ended_stays_as_it_was(upgraded: Upgraded) -> None:
 
 
 async def test_each_mailing_is_told_of_as_completed_once_with_its_counts(upgraded: Upgraded) -> None:
-    rows = await upgraded.place.rows("SELECT id, message_id FROM taskbell.mailing")
+    rows = await upgraded.installation.rows("SELECT id, message_id FROM taskbell.mailing")
     names = {row["id"]: row["message_id"] for row in rows}
     told = [
         (names[it["mailing_id"]], it["counts"]) for it in (event.json() for event in upgraded.told("mailing.completed"))
@@ -205,20 +124,22 @@ async def test_every_command_takes_effect_once_and_has_one_outcome(upgraded: Upg
     told = Counter(event.json()["task_id"] for event in upgraded.told("task.status_changed"))
     assert told == dict.fromkeys([*LATER.values(), TOLD_LATER], 1)
     query = "SELECT id FROM tasks WHERE status = 'in_progress' ORDER BY id"
-    started = {row["id"] for row in await upgraded.place.rows(query)}
+    started = {row["id"] for row in await upgraded.installation.rows(query)}
     assert started == {*LATER.values(), FINISHED["done"][1]["task_id"], TOLD_LATER}
     assert set(upgraded.commands) == {*LATER, *FINISHED, INVALID[0]}
 
 
 async def test_a_command_that_the_former_version_ended_is_answered_with_its_outcome(upgraded: Upgraded) -> None:
-    place, before = upgraded.place, len(upgraded.place.server.accepted)
-    await place.management.call("PUT", "/queues/{vhost}/reply.upgrade", {"durable": True})
+    installation, before = upgraded.installation, len(upgraded.installation.server.accepted)
+    await installation.management.call("PUT", "/queues/{vhost}/reply.upgrade", {"durable": True})
     for message_id, (key, body) in FINISHED.items():
-        await place.publish(COMMANDS, key, body, message_id, reply_to="reply.upgrade")
+        await installation.publish(COMMANDS, key, body, message_id, reply_to="reply.upgrade")
     replies: dict[str, dict[str, Any]] = {}
 
     async def all_answered() -> bool:
-        replies.update((it.json()["message_id"], it.json()) for it in await place.management.take("reply.upgrade"))
+        replies.update(
+            (it.json()["message_id"], it.json()) for it in await installation.management.take("reply.upgrade")
+        )
         return len(replies) == len(FINISHED)
 
     await eventually(all_answered, what="an answer to each command")
@@ -227,22 +148,22 @@ async def test_a_command_that_the_former_version_ended_is_answered_with_its_outc
         assert reply["state"] == stored["state"]
         assert reply.get("result") == (stored["result"] and json.loads(stored["result"]))
         assert reply.get("reason") == stored["reason"]
-    assert upgraded.left.commands.items() <= (await place.commands()).items()
-    assert len(place.server.accepted) == before
+    assert upgraded.left.commands.items() <= (await installation.commands()).items()
+    assert len(installation.server.accepted) == before
 
 
 async def test_every_event_that_waited_is_published_once(upgraded: Upgraded) -> None:
     told = Counter(event.properties["message_id"] for event in upgraded.events)
     assert set(told.values()) == {1}
     query = "SELECT message_id FROM taskbell.outbox WHERE routing_key !~ '^(maintenance|notifier)'"
-    events = {row["message_id"] for row in await upgraded.place.rows(query)}
+    events = {row["message_id"] for row in await upgraded.installation.rows(query)}
     assert upgraded.left.unpublished & events <= set(told)
     assert len(upgraded.left.unpublished & events) >= 4, "of the scheduler, maintenance and the app"
 
 
 async def test_the_dead_letter_lies_where_it_was(upgraded: Upgraded) -> None:
     message_id, body = INVALID
-    (letter,) = await upgraded.place.management.take("maintenance.dead")
+    (letter,) = await upgraded.installation.management.take("maintenance.dead")
     assert letter.body == body.encode()
     assert letter.properties["message_id"] == message_id
     assert letter.headers["x-taskbell-queue"] == STATUS
@@ -251,7 +172,7 @@ async def test_the_dead_letter_lies_where_it_was(upgraded: Upgraded) -> None:
 
 async def test_a_schedule_goes_on_where_the_former_version_had_come_to(upgraded: Upgraded) -> None:
     query = "SELECT at, status, message_id FROM taskbell.occurrence WHERE schedule = $1 ORDER BY at"
-    rows = await upgraded.place.rows(query, RUNNING)
+    rows = await upgraded.installation.rows(query, RUNNING)
     assert [row["at"] for row in rows] == [MORNING + (number - 4) * MINUTE for number in range(len(rows))]
     statuses = "".join(f"{row['status']} " for row in rows)
     assert re.fullmatch("(missed ){4,}(published )+(missed ){5,}(published )+", statuses)
@@ -269,17 +190,19 @@ async def test_a_paused_schedule_stays_paused(upgraded: Upgraded) -> None:
 
 
 async def test_the_unsubscribe_link_of_a_former_mail_ends_the_subscription(upgraded: Upgraded) -> None:
-    place, mail = upgraded.place, upgraded.left.mail
+    installation, mail = upgraded.installation, upgraded.left.mail
     person = int(str(mail["To"]).partition("@")[0].rpartition("person")[2])
     path = urlsplit(str(mail["List-Unsubscribe"]).strip("<>")).path
-    (notifier,) = (it for it in place.crew.of("notifier") if it.ready)
+    (notifier,) = (it for it in installation.processes.of("notifier") if it.ready)
     async with httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(notifier.url + path)).status_code == 200
         assert (await client.post(notifier.url + path)).status_code == 200
-    before = len(place.server.accepted)
-    await place.publish(EVENTS, "overdue.due", {"user_ids": [person, person + 1], "force": True}, "after unsubscribing")
-    await place.mailing("after unsubscribing")
-    assert [mail.recipients for mail in place.server.accepted[before:]] == [(f"person{person + 1}@example.org",)]
+    before = len(installation.server.accepted)
+    await installation.publish(
+        EVENTS, "overdue.due", {"user_ids": [person, person + 1], "force": True}, "after unsubscribing"
+    )
+    await installation.mailing("after unsubscribing")
+    assert [mail.recipients for mail in installation.server.accepted[before:]] == [(f"person{person + 1}@example.org",)]
 
 
 @pytest.mark.parametrize(
@@ -288,17 +211,17 @@ async def test_the_unsubscribe_link_of_a_former_mail_ends_the_subscription(upgra
 async def test_who_has_had_a_mail_of_the_former_version_gets_no_second_one(
     upgraded: Upgraded, kind: str, people: range
 ) -> None:
-    place, before = upgraded.place, len(upgraded.place.server.accepted)
-    await place.publish(EVENTS, f"{kind}.due", {"user_ids": list(people)}, f"{kind} again")
-    counts = await place.mailing(f"{kind} again")
+    installation, before = upgraded.installation, len(upgraded.installation.server.accepted)
+    await installation.publish(EVENTS, f"{kind}.due", {"user_ids": list(people)}, f"{kind} again")
+    counts = await installation.mailing(f"{kind} again")
     assert counts["already"] == len(people)
     assert sum(counts.values()) == len(people)
-    assert len(place.server.accepted) == before
+    assert len(installation.server.accepted) == before
 
 
 async def test_the_ledger_of_the_former_version_tells_why(upgraded: Upgraded) -> None:
     failed = next(row for row in upgraded.left.deliveries.values() if row["state"] == "failed")
-    said = await upgraded.place.taskbell(upgraded.present, "mail", "why", "--user", str(failed["user_id"]))
+    said = await upgraded.installation.taskbell(upgraded.present, "mail", "why", "--user", str(failed["user_id"]))
     for words in ("failed", "RCPT: 550 5.7.1 not here", MORNING.date().isoformat()):
         assert words in said.out
     (mailing,) = await upgraded.taskbell("mail", "mailings", "overdue mailing")
@@ -306,7 +229,7 @@ async def test_the_ledger_of_the_former_version_tells_why(upgraded: Upgraded) ->
 
 
 async def test_a_mail_to_a_person_of_the_former_version_is_shown(upgraded: Upgraded) -> None:
-    shown = await upgraded.place.taskbell(upgraded.present, "mail", "preview", "overdue", "--user", "5")
+    shown = await upgraded.installation.taskbell(upgraded.present, "mail", "preview", "overdue", "--user", "5")
     assert "Late 5" in shown.out
 
 
@@ -324,7 +247,7 @@ async def test_tasks_that_the_former_version_archived_come_back(upgraded: Upgrad
         SELECT t.id, t.title, t.status, t.completed_at = (a.row ->> 'completed_at')::timestamptz AS same
         FROM tasks AS t JOIN taskbell.archived_task AS a ON a.task_id = t.id ORDER BY t.id
     """
-    rows = [tuple(row.values()) for row in await upgraded.place.rows(query)]
+    rows = [tuple(row.values()) for row in await upgraded.installation.rows(query)]
     assert rows == [(it, f"Old {it}", "done", True) for it in OLD]
 
 
@@ -334,7 +257,7 @@ async def test_stored_outcomes_are_shown(upgraded: Upgraded) -> None:
 
 
 def test_no_service_complains(upgraded: Upgraded) -> None:
-    for member in upgraded.place.crew.members:
-        if member.ready:
-            errors = [line for line in member.log.read_text().splitlines() if '"level": "error"' in line]
+    for process in upgraded.installation.processes.all:
+        if process.ready:
+            errors = [line for line in process.log.read_text().splitlines() if '"level": "error"' in line]
             assert errors == []

@@ -3,6 +3,7 @@
 import asyncio
 import email
 import email.policy
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ import asyncpg
 from tests.support.scripted_smtp import Accepted, Rule, ScriptedSmtp
 from tests.support.virtual_clock import VirtualClock
 from tests.support.waiting import eventually
-from tests.upgrade.place import COMMANDS, EVENTS, Place
+from tests.upgrade.installation import COMMANDS, EVENTS, SharedInstallation
 from tests.upgrade.versions import Version
 
 MORNING = datetime.now(UTC).replace(hour=10, minute=0, second=0, microsecond=0)
@@ -38,13 +39,19 @@ TASKS = range(1_001, 1_101)
 CHANGED, TOLD_LATER, BROKEN = TASKS[:3]
 BY_APP, BEGUN, WAITING = TASKS[10:20], TASKS[20:40], TASKS[40:50]
 
+
+def status(task: int) -> dict[str, Any]:
+    """The body of a command to start work on a task."""
+    return {"task_id": task, "new_status": "in_progress"}
+
+
 FINISHED: dict[str, tuple[str, Any]] = {
-    "done": (STATUS, {"task_id": CHANGED, "new_status": "in_progress"}),
-    "unchanged": (STATUS, {"task_id": CHANGED, "new_status": "in_progress"}),
-    "rejected": (STATUS, {"task_id": 999_999, "new_status": "in_progress"}),
+    "done": (STATUS, status(CHANGED)),
+    "unchanged": (STATUS, status(CHANGED)),
+    "rejected": (STATUS, status(999_999)),
     "cleanup": ("maintenance.cleanup_completed_tasks", {}),
     "test mail": ("notifier.send_test_mail", {"to": "ops@example.org"}),
-    "told later": (STATUS, {"task_id": TOLD_LATER, "new_status": "in_progress"}),
+    "told later": (STATUS, status(TOLD_LATER)),
     "report": ("maintenance.generate_task_report", {"date": MORNING.date().isoformat()}),
 }
 """Commands that end before the former version does, each with the stored outcome that its name says or `done`."""
@@ -94,7 +101,7 @@ MEND_SQL = "DROP TRIGGER told ON public.tasks"
 
 
 @dataclass(frozen=True)
-class Left:
+class LeftWork:
     """What the former version has left behind."""
 
     deliveries: dict[int, dict[str, Any]]
@@ -115,48 +122,43 @@ def schedules_file(folder: Path) -> Path:
     return file
 
 
-def status(task: int) -> dict[str, Any]:
-    """The body of a command to start work on a task."""
-    return {"task_id": task, "new_status": "in_progress"}
-
-
-async def leave_work(place: Place, former: Version, clock: VirtualClock) -> Left:
-    """Has the former version set everything up and work, and ends it in the middle."""
-    await place.taskbell(former, "setup", "--with-app-tables")
+async def leave_work(installation: SharedInstallation, former: Version, clock: VirtualClock) -> LeftWork:
+    """Lets the former version set everything up and work, and kills it in the middle."""
+    await installation.taskbell(former, "setup", "--with-app-tables")
     await clock.install()
     await clock.take_over_defaults()
     await clock.set(MORNING, runs=True)
-    await place.rows(PEOPLE_SQL, PEOPLE)
-    await place.rows(TASKS_SQL, PEOPLE, list(TASKS), list(OLD))
-    notifier, maintenance = place.add(former, "notifier"), place.add(former, "maintenance")
-    await asyncio.gather(notifier.start(), maintenance.start(), _pause_a_schedule(place, former))
+    await installation.rows(PEOPLE_SQL, PEOPLE)
+    await installation.rows(TASKS_SQL, PEOPLE, list(TASKS), list(OLD))
+    notifier, maintenance = installation.add(former, "notifier"), installation.add(former, "maintenance")
+    await asyncio.gather(notifier.start(), maintenance.start(), _pause_a_schedule(installation, former))
 
-    await _finish_some(place)
-    await _begin_a_mailing(place)
-    await _plan_another_that_is_not_published(place)
-    await place.management.call("DELETE", f"/exchanges/{{vhost}}/{EVENTS}")
-    await _do_what_is_told_later(place)
-    scheduler = place.add(former, "scheduler")
+    await _finish_some(installation)
+    await _begin_a_mailing(installation)
+    await _plan_another_that_is_not_published(installation)
+    await installation.management.call("DELETE", f"/exchanges/{{vhost}}/{EVENTS}")
+    await _do_what_is_told_later(installation)
+    scheduler = installation.add(former, "scheduler")
     await scheduler.start()
-    await eventually(lambda: _waits_in_outbox(place, "scheduler"), what="an occurrence in the outbox")
-    await _put_one_on_the_retry_ladder(place)
-    async with _tasks_locked(place):
-        await _publish(place, "begun", BEGUN)
-        await eventually(lambda: _all_taken(place), what="commands under way")
+    await eventually(lambda: _waits_in_outbox(installation, "scheduler"), what="an occurrence in the outbox")
+    await _put_one_on_the_retry_ladder(installation)
+    async with _tasks_locked(installation):
+        await _publish(installation, "begun", BEGUN)
+        await eventually(lambda: _all_taken(installation), what="commands under way")
         await asyncio.gather(scheduler.stop(), notifier.kill(), maintenance.kill())
-    await place.rows(MEND_SQL)
-    place.server.clear()
+    await installation.rows(MEND_SQL)
+    installation.server.clear()
 
-    await _publish(place, "waiting", WAITING)
+    await _publish(installation, "waiting", WAITING)
     for task in BY_APP:
-        await _enqueue(place, STATUS, f'{{"task_id": {task}, "new_status": "in_progress"}}', f"app-{task}")
-    await _enqueue(place, "reminder.due", f'{{"user_ids": {list(REMINDED)}}}', "reminders")
-    return Left(
-        await place.deliveries(),
-        await place.commands(),
-        await place.unpublished(),
-        place.taken(),
-        parsed(next(mail for mail in place.server.accepted if mail.message_id.startswith("<overdue."))),
+        await _enqueue(installation, STATUS, status(task), f"app-{task}")
+    await _enqueue(installation, "reminder.due", {"user_ids": list(REMINDED)}, "reminders")
+    return LeftWork(
+        await installation.deliveries(),
+        await installation.commands(),
+        await installation.unpublished(),
+        installation.taken(),
+        parsed(next(mail for mail in installation.server.accepted if mail.message_id.startswith("<overdue."))),
     )
 
 
@@ -165,35 +167,35 @@ def parsed(mail: Accepted) -> EmailMessage:
     return email.message_from_bytes(mail.message, policy=email.policy.default)
 
 
-async def _pause_a_schedule(place: Place, former: Version) -> None:
-    """The other one was looked at five minutes ago."""
-    await place.rows(
+async def _pause_a_schedule(installation: SharedInstallation, former: Version) -> None:
+    """Pauses one schedule. The other has been dealt with up to five minutes ago."""
+    await installation.rows(
         "INSERT INTO taskbell.schedule_state (schedule, zone, cron, position) VALUES ($1, 'UTC', '* * * * *', $2)",
         RUNNING,
         MORNING - 5 * MINUTE,
     )
-    await place.taskbell(former, "schedules", "pause", PAUSED, "--note", NOTE)
+    await installation.taskbell(former, "schedules", "pause", PAUSED, "--note", NOTE)
 
 
-async def _finish_some(place: Place) -> None:
-    """Commands of every outcome, an archive batch, a test mail and a dead letter."""
+async def _finish_some(installation: SharedInstallation) -> None:
+    """Waits for commands of every outcome, an archive batch, a test mail and a dead letter."""
     now = [message_id for message_id in FINISHED if message_id not in EVENTS_LATER]
     for message_id in now:
-        await place.publish(COMMANDS, *FINISHED[message_id], message_id)
+        await installation.publish(COMMANDS, *FINISHED[message_id], message_id)
     message_id, body = INVALID
-    await place.publish(COMMANDS, STATUS, body, message_id)
+    await installation.publish(COMMANDS, STATUS, body, message_id)
 
     async def ended() -> bool:
-        found = {message_id: row["state"] for message_id, row in (await place.commands()).items()}
+        found = {message_id: row["state"] for message_id, row in (await installation.commands()).items()}
         assert found == {it: it if it in STATES else "done" for it in now} | {INVALID[0]: "rejected"}
-        assert await place.ready("maintenance.dead") == 1
-        return len(place.server.accepted) == 1
+        assert await installation.ready("maintenance.dead") == 1
+        return len(installation.server.accepted) == 1
 
     await eventually(ended, what="the end of the first commands")
 
 
 def _script(server: ScriptedSmtp) -> tuple[Rule, Rule]:
-    """Some are put off, refused, or cut off after the message; about sixty are taken; then nobody is answered.
+    """Puts some off, refuses some, cuts some off after the message, takes about sixty, and then answers no mail.
 
     Returns the rules that leave mails unanswered before and after their message.
     """
@@ -213,14 +215,14 @@ def _script(server: ScriptedSmtp) -> tuple[Rule, Rule]:
     return before, server.rule("DOT", hold=True, accept=False, after=60, times=3)
 
 
-async def _begin_a_mailing(place: Place) -> None:
-    """To everybody, in which a row stands in every state that it can stand in."""
-    before, after = _script(place.server)
-    await place.publish(EVENTS, "overdue.due", {}, "overdue mailing")
+async def _begin_a_mailing(installation: SharedInstallation) -> None:
+    """Mails everybody, until there is a row in every state in which it can be at that moment."""
+    before, after = _script(installation.server)
+    await installation.publish(EVENTS, "overdue.due", {}, "overdue mailing")
 
     async def under_way() -> bool:
         assert (before.seen, after.seen) >= (82, 63), "not every session waits"
-        rows = await place.rows("SELECT DISTINCT state, phase FROM taskbell.delivery WHERE kind = 'overdue'")
+        rows = await installation.rows("SELECT DISTINCT state, phase FROM taskbell.delivery WHERE kind = 'overdue'")
         return {(row["state"], row["phase"]) for row in rows} == {
             ("planned", None),
             ("sending", "envelope"),
@@ -234,62 +236,64 @@ async def _begin_a_mailing(place: Place) -> None:
     await eventually(under_way, what="a row of the mailing in every state")
 
 
-async def _plan_another_that_is_not_published(place: Place) -> None:
-    """Its batch has no queue to go to."""
+async def _plan_another_that_is_not_published(installation: SharedInstallation) -> None:
+    """Plans the weekly mails of some people. Their batch cannot be published: no queue is bound for it."""
     queue = "notifier.send_batch"
-    await place.management.call("DELETE", f"/bindings/{{vhost}}/e/{COMMANDS}/q/{queue}/{queue}")
-    await place.publish(EVENTS, "weekly.due", {"user_ids": list(WEEKLY)}, "weekly mailing")
-    await eventually(lambda: _waits_in_outbox(place, "notifier"), what="a batch in the outbox")
+    await installation.management.call("DELETE", f"/bindings/{{vhost}}/e/{COMMANDS}/q/{queue}/{queue}")
+    await installation.publish(EVENTS, "weekly.due", {"user_ids": list(WEEKLY)}, "weekly mailing")
+    await eventually(lambda: _waits_in_outbox(installation, "notifier"), what="a batch in the outbox")
 
 
-async def _do_what_is_told_later(place: Place) -> None:
-    """A changed status and a report, while their events cannot be published."""
+async def _do_what_is_told_later(installation: SharedInstallation) -> None:
+    """Changes a status and makes a report, while their events cannot be published."""
     for message_id in EVENTS_LATER:
-        await place.publish(COMMANDS, *FINISHED[message_id], message_id)
+        await installation.publish(COMMANDS, *FINISHED[message_id], message_id)
 
     async def waits() -> bool:
-        return set(EVENTS_LATER) <= set(await place.commands()) and await _waits_in_outbox(place, "maintenance")
+        return set(EVENTS_LATER) <= set(await installation.commands()) and await _waits_in_outbox(
+            installation, "maintenance"
+        )
 
     await eventually(waits, what="events in the outbox")
 
 
-async def _put_one_on_the_retry_ladder(place: Place) -> None:
-    """A trigger of the app's table is broken when it comes."""
-    connection = await asyncpg.connect(place.database_url)
+async def _put_one_on_the_retry_ladder(installation: SharedInstallation) -> None:
+    """Breaks a trigger of the app's table, and sends a command that meets it."""
+    connection = await asyncpg.connect(installation.database_url)
     try:
         await connection.execute(BREAK_SQL)
     finally:
         await connection.close()
-    await _publish(place, "retried", [BROKEN])
-    await eventually(lambda: place.ready("taskbell.retry.10s"), what="a command on the retry ladder")
+    await _publish(installation, "retried", [BROKEN])
+    await eventually(lambda: installation.ready("taskbell.retry.10s"), what="a command on the retry ladder")
 
 
-async def _publish(place: Place, name: str, tasks: Iterable[int]) -> None:
+async def _publish(installation: SharedInstallation, name: str, tasks: Iterable[int]) -> None:
     for task in tasks:
-        await place.publish(COMMANDS, STATUS, status(task), f"{name}-{task}")
+        await installation.publish(COMMANDS, STATUS, status(task), f"{name}-{task}")
 
 
-async def _enqueue(place: Place, key: str, body: str, message_id: str) -> None:
-    """As a web app does."""
-    await place.rows("SELECT taskbell.enqueue($1, $2::jsonb, $3)", key, body, message_id)
+async def _enqueue(installation: SharedInstallation, key: str, body: Any, message_id: str) -> None:
+    """Leaves a message in the outbox, as a web app does."""
+    await installation.rows("SELECT taskbell.enqueue($1, $2::jsonb, $3)", key, json.dumps(body), message_id)
 
 
-async def _waits_in_outbox(place: Place, owner: str) -> bool:
-    """Has it a message that was tried, and found no way?"""
+async def _waits_in_outbox(installation: SharedInstallation, owner: str) -> bool:
+    """Whether that owner has a message that could not be published when it was tried."""
     query = "SELECT count(*) FROM taskbell.outbox WHERE owner = $1 AND published_at IS NULL AND last_error IS NOT NULL"
-    return bool(await place.value(query, owner))
+    return bool(await installation.value(query, owner))
 
 
-async def _all_taken(place: Place) -> bool:
-    """Are the commands that were begun with a process, and none has ended?"""
-    assert not [it for it in await place.commands() if it.startswith("begun")]
-    return await place.ready(STATUS) == 0
+async def _all_taken(installation: SharedInstallation) -> bool:
+    """Whether a process holds all commands that were begun, and none of them has ended."""
+    assert not [it for it in await installation.commands() if it.startswith("begun")]
+    return await installation.ready(STATUS) == 0
 
 
 @asynccontextmanager
-async def _tasks_locked(place: Place) -> AsyncIterator[None]:
-    """No task can be changed."""
-    connection = await asyncpg.connect(place.database_url)
+async def _tasks_locked(installation: SharedInstallation) -> AsyncIterator[None]:
+    """Nobody can change a task until the block ends."""
+    connection = await asyncpg.connect(installation.database_url)
     await connection.execute("BEGIN; LOCK TABLE tasks IN EXCLUSIVE MODE")
     try:
         yield

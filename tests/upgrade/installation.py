@@ -1,4 +1,4 @@
-"""A database, a virtual host and a mail server on which one version works after the other."""
+"""A database, a virtual host and a mail server on which two versions work, one after the other or both at once."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from tests.chaos.crew import Crew, Member
+from tests.chaos.support.processes import Processes, ServiceProcess
 from tests.support.command import Done
 from tests.support.databases import fresh_database
 from tests.support.management import Management
@@ -25,23 +25,23 @@ UNPUBLISHED = "SELECT message_id FROM taskbell.outbox WHERE published_at IS NULL
 
 
 @dataclass(frozen=True)
-class Place:
+class SharedInstallation:
     """Where both versions work. Nothing is in it until one of them sets it up."""
 
     database_url: str
     management: Management
     server: ScriptedSmtp
-    crew: Crew
+    processes: Processes
     settings: dict[str, str]
 
     async def taskbell(self, version: Version, *arguments: str) -> Done:
         """A command of that version, which must succeed."""
         return await version.taskbell(*arguments, **self.settings)
 
-    def add(self, version: Version, service: str) -> Member:
+    def add(self, version: Version, service: str) -> ServiceProcess:
         """A process of that version, not started yet."""
-        (member,) = self.crew.add(service, PYTHONPATH=version.path)
-        return member
+        (process,) = self.processes.add(service, PYTHONPATH=version.path)
+        return process
 
     async def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """What a query finds in the database."""
@@ -83,7 +83,7 @@ class Place:
         query = "SELECT counts FROM taskbell.mailing WHERE message_id = $1 AND completed_at IS NOT NULL"
 
         async def completed() -> list[dict[str, Any]]:
-            self.crew.check_running(member for member in self.crew.members if member.ready)
+            self.processes.check_running(process for process in self.processes.all if process.ready)
             return await self.rows(query, message_id)
 
         (row,) = await eventually(completed, what=f"the completion of {message_id}")
@@ -95,12 +95,12 @@ class Place:
 
     def last_words(self) -> str:
         """The end of what each process said."""
-        return "\n".join(f"--- {member.name}\n{member.said()}" for member in self.crew.members)
+        return "\n".join(f"--- {process.name}\n{process.said()}" for process in self.processes.all)
 
 
 @asynccontextmanager
-async def fresh_place(servers: ServerUrls, **settings: str) -> AsyncIterator[Place]:
-    """An empty place. If the block fails, what the processes said last is printed."""
+async def fresh_installation(servers: ServerUrls, **settings: str) -> AsyncIterator[SharedInstallation]:
+    """An empty installation. If the block fails, what the processes said last is printed."""
     async with (
         fresh_database(servers.database_url) as database_url,
         fresh_vhost(servers, topology=False) as vhost,
@@ -118,12 +118,12 @@ async def fresh_place(servers: ServerUrls, **settings: str) -> AsyncIterator[Pla
             "SECRET_KEY": "a secret of the tests",
             "TIMEZONE": "UTC",
         } | settings
-        async with Crew(common) as crew:
-            place = Place(database_url, vhost.management, server, crew, common)
+        async with Processes(common) as processes:
+            installation = SharedInstallation(database_url, vhost.management, server, processes, common)
             try:
-                yield place
+                yield installation
             except BaseException:
-                print(place.last_words())
+                print(installation.last_words())
                 raise
             finally:
                 server.clear()
