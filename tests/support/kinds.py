@@ -5,7 +5,7 @@ from dataclasses import replace
 from taskbell_notifier.kinds.table import OWN, Kinds
 
 KINDS = Kinds(OWN)
-REMINDER, OVERDUE, WEEKLY, REPORT, TEST = OWN
+REMINDER, OVERDUE, WEEKLY, REPORT, TEST = (KINDS[it] for it in ("reminder", "overdue", "weekly", "report", "test"))
 MAILINGS = KINDS.planned
 
 FOREIGN = replace(REMINDER, name="stand_up", unsubscribe="stand_up")
