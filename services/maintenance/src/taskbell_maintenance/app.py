@@ -2,6 +2,7 @@
 
 from taskbell.commands import CommandLog, Replies
 from taskbell.database import Database
+from taskbell.extensions import installed
 from taskbell.gate import Gate
 from taskbell.messaging.consuming.consumers import Consumers
 from taskbell.messaging.publishing.publisher import Publisher
@@ -13,6 +14,7 @@ from taskbell.zones import resolve_zone
 from taskbell_maintenance.cleanup import Cleanups
 from taskbell_maintenance.dead_letters import DeadLetterQueues
 from taskbell_maintenance.handlers import subscriptions
+from taskbell_maintenance.packages import PackageHandler
 from taskbell_maintenance.pruning import Pruner
 from taskbell_maintenance.reports import DailyReports
 from taskbell_maintenance.repository.archive import Archive
@@ -49,9 +51,14 @@ def build(settings: MaintenanceSettings, process: Process) -> Application:
         max_share=settings.cleanup_max_share,
     )
     reports = DailyReports(log, Reports(database), DeadLetterQueues(url), outbox, zone=zone)
+    packages = [
+        PackageHandler(handler, database, log, outbox)
+        for package in installed()
+        for handler in package.extension.handlers
+    ]
     consumers = Consumers(
         url,
-        subscriptions(log, statuses, cleanups, reports),
+        subscriptions(log, statuses, cleanups, reports, packages),
         name="taskbell maintenance",
         publisher=publisher,
         gates=[gate],

@@ -8,6 +8,7 @@ from taskbell.contracts import CleanupCompletedTasks, GenerateTaskReport, Update
 from taskbell.messaging.consuming.delivery import Body
 from taskbell.messaging.consuming.dispatcher import Handler, Subscription
 from taskbell_maintenance.cleanup import Cleanups
+from taskbell_maintenance.packages import PackageHandler
 from taskbell_maintenance.reports import DailyReports
 from taskbell_maintenance.statuses import StatusUpdates
 
@@ -16,7 +17,11 @@ SET = 200
 
 
 def subscriptions(
-    log: CommandLog, statuses: StatusUpdates, cleanups: Cleanups, reports: DailyReports
+    log: CommandLog,
+    statuses: StatusUpdates,
+    cleanups: Cleanups,
+    reports: DailyReports,
+    packages: Sequence[PackageHandler] = (),
 ) -> Sequence[Subscription[Any]]:
     """The table of messages. Each has a worker of its own: a status update never waits behind a cleanup.
 
@@ -26,6 +31,7 @@ def subscriptions(
         _line(log, "maintenance.update_task_status", UpdateTaskStatus, statuses.update, SET, 5 * SET),
         _line(log, "maintenance.cleanup_completed_tasks", CleanupCompletedTasks, cleanups.clean_up),
         _line(log, "maintenance.generate_task_report", GenerateTaskReport, reports.generate),
+        *(_line_of_package(log, it) for it in packages),
     )
 
 
@@ -35,3 +41,12 @@ def _line(
     return Subscription(
         queue, contract, handle, batch=batch, prefetch=prefetch, on_invalid=log.refuse, on_dead=log.fail
     )
+
+
+def _line_of_package(log: CommandLog, it: PackageHandler) -> Subscription[Any]:
+    queue, contract = it.message.queue, it.message.contract
+    assert queue is not None  # a handler's message has a consumer: extensions.checks
+    prefetch = 1 if it.batch == 1 else 5 * it.batch
+    if it.message.kind == "command":
+        return _line(log, queue, contract, it.handle, it.batch, prefetch)
+    return Subscription(queue, contract, it.handle, batch=it.batch, prefetch=prefetch)
