@@ -6,7 +6,7 @@ from tests.support.command import taskbell
 
 async def test_list_and_show_tell_what_a_cleanup_took(maintenance: Maintenance, database_url: str) -> None:
     nothing = await taskbell("archive", "list", DATABASE_URL=database_url)
-    assert (nothing.status, nothing.out) == (0, "No cleanup has taken anything yet.\n")
+    assert (nothing.status, nothing.out) == (0, "No cleanup has taken a task yet.\n")
 
     task = await maintenance.done(31, title="Ünïcödé \x1b[31m🎉")
     await maintenance.clean_up("m1")
@@ -49,13 +49,13 @@ async def test_restore_brings_back_and_says_what_it_could_not(maintenance: Maint
     assert rest.status == 1
     assert rest.out.splitlines()[0] == "1 restored from batch 1."
     assert "1 stay in the archive" in rest.out
-    assert "there is a task of this id" in rest.out
+    assert "a task with this id exists already" in rest.out
     assert await maintenance.ids() == [first, second, third]
 
     as_json = await taskbell("archive", "restore", "1", "--json", DATABASE_URL=database_url)
     assert (as_json.status, as_json.json()) == (
         1,
-        {"restored": 0, "left": 1, "reasons": {str(first): "there is a task of this id"}},
+        {"restored": 0, "left": 1, "reasons": {str(first): "a task with this id exists already"}},
     )
     await maintenance.execute("DELETE FROM tasks WHERE id = $1", first)
     await taskbell("archive", "restore", "1", DATABASE_URL=database_url)
@@ -70,14 +70,14 @@ async def test_what_cannot_be_meant_is_told_in_one_sentence(maintenance: Mainten
     await maintenance.clean_up()
     await taskbell("archive", "restore", "2", DATABASE_URL=database_url)
     for arguments, sentence in (
-        (("show", "9"), "there is no batch 9; `taskbell archive list` lists them"),
-        (("restore", "9"), "there is no batch 9; `taskbell archive list` lists them"),
-        (("restore", "1"), "batch 1 deleted its tasks: they were not kept"),
+        (("show", "9"), "batch 9 does not exist; `taskbell archive list` lists all"),
+        (("restore", "9"), "batch 9 does not exist; `taskbell archive list` lists all"),
+        (("restore", "1"), "batch 1 cannot be restored: its cleanup deleted the tasks instead of archiving them"),
         (
             ("restore", "2", "--task", str(deleted)),
             f"task {deleted} is not in batch 2; `taskbell archive list --task {deleted}` finds it",
         ),
-        (("restore", "2", "--task", str(task)), f"task {task} of batch 2 was restored already, at "),
+        (("restore", "2", "--task", str(task)), f"task {task} of batch 2 was already restored, at "),
     ):
         done = await taskbell("archive", *arguments, DATABASE_URL=database_url)
         assert done.status == 2, arguments

@@ -53,7 +53,7 @@ async def test_an_unknown_task_is_rejected_in_its_row_only(
     async with running(database_url, broker_url):
         assert await management.publish(COMMANDS, UPDATE, {"task_id": 4711, "new_status": "in_progress"})
         (command,) = await _outcomes(maintenance)
-    assert (command["state"], command["reason"]) == ("rejected", "there is no task 4711")
+    assert (command["state"], command["reason"]) == ("rejected", "task 4711 does not exist")
     assert (await management.depth("maintenance.dead")).ready == 0
 
 

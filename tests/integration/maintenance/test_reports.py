@@ -204,7 +204,7 @@ async def test_a_day_that_has_not_come_is_rejected(maintenance: Maintenance) -> 
     for body in ({"date": tomorrow}, {"occurrence": maintenance.now + 2 * DAY}):
         outcome = await maintenance.report(**body)
         assert outcome["state"] == "rejected"
-        assert outcome["reason"].startswith("that day has not come yet: it is ")
+        assert outcome["reason"].startswith("the report's date has not come yet: today is ")
         assert outcome["reason"].endswith(" in UTC")
     assert await maintenance.rows("SELECT * FROM taskbell.report") == []
     assert await maintenance.events("report.generated") == []

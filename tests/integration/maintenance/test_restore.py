@@ -79,7 +79,7 @@ async def test_an_id_that_exists_again_is_told_and_left(maintenance: Maintenance
     await maintenance.task(id=taken, title="A newer one")
     restored = await maintenance.restore(batch)
 
-    assert (restored.tasks, restored.left, restored.reasons) == (1, 1, {taken: "there is a task of this id"})
+    assert (restored.tasks, restored.left, restored.reasons) == (1, 1, {taken: "a task with this id exists already"})
     assert await maintenance.value("SELECT title FROM tasks WHERE id = $1", taken) == "A newer one"
     await maintenance.execute("DELETE FROM tasks WHERE id = $1", taken)
     assert (await maintenance.restore(batch)).tasks == 1

@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 
 from taskbell.database import Transaction
 from taskbell_maintenance.domain import Page
-from taskbell_maintenance.repository.archive import Archive, Wanted
+from taskbell_maintenance.repository.archive import Archive, PageRequest
 
 COMMANDS = "taskbell.commands"
 UPDATE = "maintenance.update_task_status"
@@ -52,10 +52,10 @@ async def test_a_status_update_does_not_wait_behind_a_cleanup(
     held, go_on = asyncio.Event(), asyncio.Event()
     take = Archive.take
 
-    async def slow(self: Archive, transaction: Transaction, wanted: Wanted) -> Page:
+    async def slow(self: Archive, transaction: Transaction, request: PageRequest) -> Page:
         held.set()
         await go_on.wait()
-        return await take(self, transaction, wanted)
+        return await take(self, transaction, request)
 
     monkeypatch.setattr(Archive, "take", slow)
     async with running(database_url, broker_url):

@@ -54,7 +54,7 @@ async def test_the_same_status_changes_nothing_and_publishes_nothing(maintenance
 async def test_an_unknown_task_is_rejected(maintenance: Maintenance) -> None:
     (outcome,) = await maintenance.update(status_update(2**63 - 1, "done"))
     assert outcome["state"] == "rejected"
-    assert outcome["reason"] == "there is no task 9223372036854775807"
+    assert outcome["reason"] == "task 9223372036854775807 does not exist"
     assert await maintenance.events("task.status_changed") == []
 
 

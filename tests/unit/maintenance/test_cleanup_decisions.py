@@ -38,7 +38,7 @@ def test_the_guard_counts_exactly(every: int, old: int, share: str, allowed: boo
 def test_the_guard_says_what_to_do() -> None:
     assert refusal(Survey(1_000, 500), Decimal("0.20")) == (
         "it would take 500 of 1000 tasks, more than the share of 0.20 that CLEANUP_MAX_SHARE allows; "
-        "send it with force to do it all the same"
+        "if that is intended, send the command again with force"
     )
 
 

@@ -17,8 +17,8 @@ def _wish(status: TaskStatus, expected: TaskStatus | None = None) -> UpdateTaskS
 @pytest.mark.parametrize(
     ("found", "new", "expected", "decision"),
     [
-        ({}, TaskStatus.DONE, None, Rejected(7, "there is no task 7")),
-        ({8: "pending"}, TaskStatus.DONE, None, Rejected(7, "there is no task 7")),
+        ({}, TaskStatus.DONE, None, Rejected(7, "task 7 does not exist")),
+        ({8: "pending"}, TaskStatus.DONE, None, Rejected(7, "task 7 does not exist")),
         ({7: "pending"}, TaskStatus.DONE, None, StatusChange(7, "pending", "done", "set")),
         ({7: "done"}, TaskStatus.DONE, None, Unchanged(7, "done")),
         ({7: "done"}, TaskStatus.DONE, TaskStatus.PENDING, Unchanged(7, "done")),
@@ -67,7 +67,7 @@ def test_a_change_is_what_the_table_made_of_it(
 
 
 def test_what_was_no_change_stays_what_it_was() -> None:
-    for decision in (Unchanged(7, "done"), Rejected(7, "there is no task 7")):
+    for decision in (Unchanged(7, "done"), Rejected(7, "task 7 does not exist")):
         assert settled(decision, {7: "pending"}, {7: "no"}) == decision
 
 

@@ -1,4 +1,4 @@
-"""The composition root: the only place that constructs."""
+"""Constructs the maintenance service and its parts."""
 
 from taskbell.commands import CommandLog, Replies
 from taskbell.database import Database
@@ -27,24 +27,24 @@ from taskbell_maintenance.statuses import StatusUpdates
 
 
 def build(settings: MaintenanceSettings, process: Process) -> Application:
-    """Constructs the service; nothing of it runs yet."""
+    """Constructs the service; nothing is connected yet."""
     health, metrics = process.health, process.metrics
     url = settings.broker_url.get_secret_value()
     zone = resolve_zone(settings.timezone)
-    assert zone is not None  # the settings have checked it
+    assert zone is not None  # the settings check it
 
     database = Database.connect(settings, name="taskbell maintenance")
     gate = Gate("postgresql", lambda: check_schema(database), health)
     publisher = Publisher(url, name="taskbell maintenance publish")
     replies = Replies(Publisher(url, name="taskbell maintenance replies"))
-    log = CommandLog(database, replies)
+    commands = CommandLog(database, replies)
     outbox = Outbox("maintenance")
     locks = TaskLocks(database)
 
-    statuses = StatusUpdates(log, Tasks(database, locks), outbox)
+    statuses = StatusUpdates(commands, Tasks(database, locks), outbox)
     cleanups = Cleanups(
         database,
-        log,
+        commands,
         Archive(database, locks),
         outbox,
         retention_days=settings.retention_days,

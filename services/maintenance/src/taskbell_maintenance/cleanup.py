@@ -1,7 +1,7 @@
-"""Cleanups: old completed tasks leave the app's table in small transactions, into an archive batch or for good.
+"""Cleanups: old completed tasks are moved in small transactions from the app's table to an archive batch, or deleted.
 
-All of a cleanup's state is its batch's row. Whoever goes on in a batch locks that row for a page's time, so a killed
-cleanup is continued, and two deliveries of one command share the work instead of doing it twice.
+The whole state of a cleanup is its batch's row, which is locked while a page is taken. So a killed cleanup is
+continued, and two deliveries of one command share the work instead of doing it twice.
 """
 
 import asyncio
@@ -22,24 +22,24 @@ from taskbell.messaging.consuming.holding import Returned
 from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_maintenance.domain import FIRST_PAGE, Mode, Page, Progress, Survey, cutoff, next_size, refusal
 from taskbell_maintenance.repository import batches
-from taskbell_maintenance.repository.archive import Archive, Obstructed, Wanted
+from taskbell_maintenance.repository.archive import Archive, Obstructed, PageRequest
 from taskbell_maintenance.repository.batches import Batch
 
-Command = Received[CleanupCompletedTasks]
+CleanupCommand = Received[CleanupCompletedTasks]
 
 
 class Cleanups:
-    """The use case of `maintenance.cleanup_completed_tasks`. A Part, to hear of the service's end between two pages.
+    """The use case of `maintenance.cleanup_completed_tasks`. Also a Part, so that it can stop between two pages.
 
     Args:
-        retention_days: what older_than_days is where a command does not say.
-        max_share: of all tasks; a cleanup that would take more needs `force`.
+        retention_days: the default of a command's older_than_days.
+        max_share: a cleanup that would take a larger share of all tasks needs `force`.
     """
 
     def __init__(
         self,
         database: Database,
-        log: CommandLog,
+        commands: CommandLog,
         archive: Archive,
         outbox: Outbox,
         *,
@@ -48,98 +48,98 @@ class Cleanups:
     ) -> None:
         self.name = "cleanup"
         self._database = database
-        self._log = log
+        self._commands = commands
         self._archive = archive
         self._outbox = outbox
         self._retention_days = retention_days
         self._max_share = max_share
         self._stopping = False
-        self._logger = logger("cleanup")
+        self._log = logger("cleanup")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Waits for `stop`; a cleanup under way then gives its command back, for the next process to go on."""
+        """Waits for `stop`. A cleanup under way then returns its command to the queue, and the next process goes on."""
         await stop.wait()
         self._stopping = True
 
-    async def clean_up(self, commands: Sequence[Command]) -> None:
+    async def clean_up(self, commands: Sequence[CleanupCommand]) -> None:
         """Carries out cleanups, one after the other."""
         for command in commands:
             outcome = await self._clean_up(command)
-            self._log.reply(command.envelope, outcome)
+            self._commands.reply(command.envelope, outcome)
 
-    async def _clean_up(self, command: Command) -> Outcome:
+    async def _clean_up(self, command: CleanupCommand) -> Outcome:
         begun = await self._begin(command)
         if isinstance(begun, Outcome):
             return begun
         if isinstance(begun, Batch):
-            await self._empty(begun)
+            await self._take_all(begun)
             return await self._finish(command, begun)
-        return await self._end(command, await self._rehearse(begun))
+        return await self._end(command, await self._dry_run(begun))
 
-    async def _begin(self, command: Command) -> "Batch | Rehearsal | Outcome":
-        """The batch to go on in, or of a dry run what it is to tell, or how the command has ended already."""
+    async def _begin(self, command: CleanupCommand) -> "Batch | DryRun | Outcome":
+        """The batch to continue; or the dry run to make; or the outcome, if the command has ended already."""
         body = command.body
         async with self._database.transaction() as transaction:
             if (known := await self._known(transaction, command)) is not None:
                 return known
             at = body.occurrence or await transaction.value("SELECT now()")
         old = cutoff(at, self._retention_days if body.older_than_days is None else body.older_than_days)
-        # Counting takes the longest, so it has a transaction of its own, in which nothing is written or locked.
+        # Counting takes longest, so it has its own transaction, in which nothing is written or locked.
         async with self._database.transaction() as transaction:
             survey = await self._archive.survey(transaction, old)
         reason = None if body.force else refusal(survey, self._max_share)
         if body.dry_run:
-            return Rehearsal(body.mode, old, survey, reason)
+            return DryRun(body.mode, old, survey, reason)
         async with self._database.transaction() as transaction:
             if (known := await self._known(transaction, command)) is not None:
-                return known  # another delivery of this command was quicker
+                return known  # another delivery of this command was faster
             if reason is None:
                 return await batches.open_batch(transaction, command, old)
             outcome = Outcome.rejected(reason, tasks=survey.old, of=survey.every)
-            await self._log.finish(transaction, [(command, outcome)])
+            await self._commands.finish(transaction, [(command, outcome)])
             return outcome
 
-    async def _known(self, transaction: Transaction, command: Command) -> Batch | Outcome | None:
-        """How the command has ended, or the batch that it has begun, if so. Other deliveries of it wait."""
-        fresh, stored = await self._log.begin(transaction, [command])
+    async def _known(self, transaction: Transaction, command: CleanupCommand) -> Batch | Outcome | None:
+        """The command's outcome, or the batch that it has begun, if any. Other deliveries of the command wait."""
+        fresh, stored = await self._commands.begin(transaction, [command])
         if not fresh:
             return stored[command.message_id]
         return None if command.body.dry_run else await batches.batch_of(transaction, command)
 
-    async def _empty(self, batch: Batch) -> None:
-        """Takes page after page, each in a transaction of its own."""
+    async def _take_all(self, batch: Batch) -> None:
+        """Takes page after page, each in its own transaction."""
         pace = BatchPace()
         while not pace.over:
-            self._go_on()
+            self._check_stopping()
             with pace.page():
                 async with self._database.transaction() as transaction:
                     progress, finished = await batches.lock_progress(transaction, batch)
                     if finished:
                         return
-                    wanted = Wanted(batch.cutoff, progress.cursor, pace.size, batch, pace.carefully)
-                    page = await self._archive.take(transaction, wanted)
+                    request = PageRequest(batch.cutoff, progress.cursor, pace.size, batch, pace.carefully)
+                    page = await self._archive.take(transaction, request)
                     await batches.record(transaction, batch, progress.after(page))
                 pace.done(page)
 
-    async def _rehearse(self, rehearsal: "Rehearsal") -> Outcome:
-        """A dry run is the run itself, every page rolled back: it finds the same tasks, and those that are held."""
+    async def _dry_run(self, dry_run: "DryRun") -> Outcome:
+        """Does everything that a run does and rolls every page back, so it finds the same tasks, held ones included."""
         progress, pace = Progress(), BatchPace()
         while not pace.over:
-            self._go_on()
+            self._check_stopping()
             with pace.page():
                 async with self._database.transaction() as transaction:
-                    wanted = Wanted(rehearsal.cutoff, progress.cursor, pace.size, None, pace.carefully)
-                    page = await self._archive.take(transaction, wanted)
+                    request = PageRequest(dry_run.cutoff, progress.cursor, pace.size, None, pace.carefully)
+                    page = await self._archive.take(transaction, request)
                     await transaction.connection.rollback()
                 progress = progress.after(page)
                 pace.done(page)
-        told = {"of": rehearsal.survey.every} | ({"needs_force": rehearsal.reason} if rehearsal.reason else {})
-        return Outcome.done(dry_run=True, **_result(rehearsal.mode, rehearsal.cutoff, progress), **told)
+        more = {"of": dry_run.survey.every} | ({"needs_force": dry_run.reason} if dry_run.reason else {})
+        return Outcome.done(dry_run=True, **_result(dry_run.mode, dry_run.cutoff, progress), **more)
 
-    async def _finish(self, command: Command, batch: Batch) -> Outcome:
-        """Ends the batch, once, with its event; a command that shared it gets the same outcome."""
+    async def _finish(self, command: CleanupCommand, batch: Batch) -> Outcome:
+        """Ends the batch, and adds its event once. Another command that shared the batch gets the same outcome."""
         async with self._database.transaction() as transaction:
-            fresh, stored = await self._log.begin(transaction, [command])
+            fresh, stored = await self._commands.begin(transaction, [command])
             if not fresh:
                 return stored[command.message_id]
             progress, _ = await batches.lock_progress(transaction, batch)
@@ -148,21 +148,21 @@ class Cleanups:
                 event = TasksArchived(batch_id=batch.id, tasks=progress.tasks, held=progress.held, mode=batch.mode)
                 correlation_id = command.envelope.correlation_id or command.message_id
                 await self._outbox.add(transaction, [OutboxMessage(event, correlation_id=correlation_id)])
-            await self._log.finish(transaction, [(command, outcome)])
-        self._logger.info("cleanup.finished", batch_id=batch.id, tasks=progress.tasks, held=progress.held)
+            await self._commands.finish(transaction, [(command, outcome)])
+        self._log.info("cleanup.finished", batch_id=batch.id, tasks=progress.tasks, held=progress.held)
         return outcome
 
-    async def _end(self, command: Command, outcome: Outcome) -> Outcome:
+    async def _end(self, command: CleanupCommand, outcome: Outcome) -> Outcome:
         async with self._database.transaction() as transaction:
-            fresh, stored = await self._log.begin(transaction, [command])
+            fresh, stored = await self._commands.begin(transaction, [command])
             if not fresh:
                 return stored[command.message_id]
-            await self._log.finish(transaction, [(command, outcome)])
+            await self._commands.finish(transaction, [(command, outcome)])
         return outcome
 
-    def _go_on(self) -> None:
+    def _check_stopping(self) -> None:
         if self._stopping:
-            msg = "the service stops; the next one goes on"
+            msg = "the service is stopping; the next process continues this cleanup"
             raise Returned(msg)
 
 
@@ -176,7 +176,7 @@ class BatchPace:
 
     @contextmanager
     def page(self) -> Iterator[None]:
-        """Takes the time of a page; one that is obstructed is taken again, carefully."""
+        """Measures how long a page takes. If the page is obstructed, the next try takes it carefully."""
         started = time.perf_counter()
         try:
             yield
@@ -185,19 +185,19 @@ class BatchPace:
         self.size = next_size(self.size, time.perf_counter() - started)
 
     def done(self, page: Page) -> None:
-        """That page is taken; where nothing of it was held, the next one needs no care."""
+        """Records that the page was taken. The next one is taken carefully only if tasks of this one were held."""
         self.carefully, self.over = bool(page.held), page.last
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """A dry run, begun."""
+class DryRun:
+    """A dry run to make."""
 
     mode: Mode
     cutoff: datetime
     survey: Survey
     reason: str | None
-    """Why the run itself would need force."""
+    """Why the real cleanup would need force; None: it would not."""
 
 
 def _result(mode: Mode, old: datetime, progress: Progress) -> dict[str, Any]:

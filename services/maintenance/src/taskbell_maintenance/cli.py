@@ -1,4 +1,4 @@
-"""`taskbell archive`: what cleanups took out of the app's table, and the way back."""
+"""`taskbell archive`: shows what cleanups took out of the app's table, and restores it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,48 +15,48 @@ from taskbell_maintenance.restore import Restore, Restored
 
 T = TypeVar("T")
 MAX_ID = 2**63 - 1
-BatchId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="A batch, as `taskbell archive list` numbers it.")]
-OneTask = Annotated[int | None, typer.Option("--task", min=1, max=MAX_ID, help="Only this task, by its id.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
+BatchId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The id of a batch; `taskbell archive list` shows it.")]
+OneTask = Annotated[int | None, typer.Option("--task", min=1, max=MAX_ID, help="Only the task with this id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="The number of rows at most.")]
 
 archive = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="What cleanups took out of the app's table, and the way back.",
+    help="Show what cleanups took out of the app's table, and restore it.",
 )
 
 
 @archive.command("list")
 def list_batches(task: OneTask = None, limit: Limit = 20, as_json: AsJson = False) -> None:
-    """List archive batches, one a cleanup, the newest first."""
+    """List archive batches, one for each cleanup, the newest first."""
 
-    async def ask(connected: Database) -> Sequence[RowMapping]:
+    async def query(connected: Database) -> Sequence[RowMapping]:
         async with connected.transaction() as transaction:
             return await restoring.batches(transaction, task, limit)
 
-    rows = _asked(ask)
+    rows = _queried(query)
     if as_json:
         print_json([dict(row) for row in rows])
     elif rows:
         columns = ("id", "mode", "started_at", "finished_at", "cutoff", "tasks", "held", "restored")
         print_table(columns, [[row[column] for column in columns] for row in rows])
     else:
-        print(f"No batch has task {task}." if task is not None else "No cleanup has taken anything yet.")
+        print(f"No batch has task {task}." if task is not None else "No cleanup has taken a task yet.")
 
 
 @archive.command()
 def show(batch_id: BatchId, task: OneTask = None, limit: Limit = 20, as_json: AsJson = False) -> None:
     """Show a batch, and the first of its tasks."""
 
-    async def ask(connected: Database) -> tuple[RowMapping | None, Sequence[RowMapping]]:
+    async def query(connected: Database) -> tuple[RowMapping | None, Sequence[RowMapping]]:
         async with connected.transaction() as transaction:
             batch = await restoring.batch(transaction, batch_id)
             return batch, await restoring.archived(transaction, batch_id, task, limit)
 
-    batch, tasks = _asked(ask)
+    batch, tasks = _queried(query)
     if batch is None:
-        msg = f"there is no batch {batch_id}; `taskbell archive list` lists them"
+        msg = f"batch {batch_id} does not exist; `taskbell archive list` lists all"
         raise Mistake(msg)
     if as_json:
         print_json(dict(batch) | {"archived": [dict(row) for row in tasks]})
@@ -69,7 +69,7 @@ def show(batch_id: BatchId, task: OneTask = None, limit: Limit = 20, as_json: As
 
 @archive.command()
 def restore(batch_id: BatchId, task: OneTask = None, as_json: AsJson = False) -> None:
-    """Bring archived tasks back into the app's table, whole. Ends with status 1 where some cannot come back."""
+    """Bring archived tasks back into the app's table, whole. The exit status is 1 if some cannot come back."""
 
     async def bring_back(connected: Database) -> Restored:
         async with connected.transaction() as transaction:
@@ -78,21 +78,21 @@ def restore(batch_id: BatchId, task: OneTask = None, as_json: AsJson = False) ->
         _check(batch_id, batch, task, named)
         return await Restore(connected, restoring.Restoring(connected)).restore(batch_id, task)
 
-    result = _asked(bring_back)
+    result = _queried(bring_back)
     if as_json:
         print_json({"restored": result.tasks, "left": result.left, "reasons": result.reasons})
     else:
-        _tell(result, batch_id)
+        _print(result, batch_id)
     if result.left:
         raise typer.Exit(1)
 
 
 def _check(batch_id: int, batch: RowMapping | None, task: int | None, named: Sequence[RowMapping]) -> None:
     if batch is None:
-        msg = f"there is no batch {batch_id}; `taskbell archive list` lists them"
+        msg = f"batch {batch_id} does not exist; `taskbell archive list` lists all"
         raise Mistake(msg)
     if batch["mode"] == "delete":
-        msg = f"batch {batch_id} deleted its tasks: they were not kept"
+        msg = f"batch {batch_id} cannot be restored: its cleanup deleted the tasks instead of archiving them"
         raise Mistake(msg)
     if task is None:
         return
@@ -100,28 +100,28 @@ def _check(batch_id: int, batch: RowMapping | None, task: int | None, named: Seq
         msg = f"task {task} is not in batch {batch_id}; `taskbell archive list --task {task}` finds it"
         raise Mistake(msg)
     if named[0]["restored_at"] is not None:
-        msg = f"task {task} of batch {batch_id} was restored already, at {shown(named[0]['restored_at'])}"
+        msg = f"task {task} of batch {batch_id} was already restored, at {shown(named[0]['restored_at'])}"
         raise Mistake(msg)
 
 
-def _tell(result: Restored, batch_id: int) -> None:
+def _print(result: Restored, batch_id: int) -> None:
     if not result.tasks and not result.left:
         print(f"Nothing of batch {batch_id} is left to restore.")
         return
     print(f"{result.tasks} restored from batch {batch_id}.")
     if result.tasks:
-        print("A cleanup takes them again while they are done and old: reopen those that shall stay.")
+        print("The next cleanup takes them again if they are still done and old: reopen those that must stay.")
     if result.unknown_columns:
         columns = ", ".join(sorted(result.unknown_columns))
-        print(f"The table has no such columns any more, their values stay in the archive: {columns}")
+        print(f"The table no longer has these columns, whose values stay in the archive: {columns}")
     if result.left:
         print(f"{result.left} stay in the archive, the first of them:")
         print_table(("task", "why"), result.reasons.items())
 
 
-def _asked(ask: Callable[[Database], Awaitable[T]]) -> T:
-    async def answer() -> T:
+def _queried(query: Callable[[Database], Awaitable[T]]) -> T:
+    async def run_query() -> T:
         async with database() as connected:
-            return await ask(connected)
+            return await query(connected)
 
-    return asyncio.run(answer())
+    return asyncio.run(run_query())

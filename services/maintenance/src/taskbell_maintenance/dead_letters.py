@@ -1,4 +1,4 @@
-"""How many messages lie in the dead-letter queues, as RabbitMQ says at this moment."""
+"""Asks RabbitMQ how many messages are in the dead-letter queues."""
 
 import asyncio
 
@@ -10,11 +10,11 @@ from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connect
 from taskbell_maintenance.figures import DeadLetters
 
 TIMEOUT = 5.0
-"""Seconds that a report waits for RabbitMQ; without an answer it says so."""
+"""Seconds that a report waits for RabbitMQ. If there is no answer, the report says so."""
 
 
 class DeadLetterQueues:
-    """Asks over a plain connection of its own: a robust channel answers a repeated declaration from its cache.
+    """Counts over its own, plain connection, because a robust channel answers repeated declarations from its cache.
 
     Args:
         timeout: seconds for the answer.
@@ -25,7 +25,7 @@ class DeadLetterQueues:
         self._timeout = timeout
 
     async def count(self) -> DeadLetters:
-        """The queues' lengths, or why they could not be had; never raises because of the broker."""
+        """The lengths of the queues, or the reason why they are unknown. Never raises because of the broker."""
         try:
             with connection_errors_named():
                 async with asyncio.timeout(self._timeout):

@@ -1,4 +1,4 @@
-"""Which tasks change, which go, and which day a report is for: the README's sentences as pure functions.
+"""Which tasks change, which go, and which day a report is for: the rules of docs/maintenance.md as pure functions.
 
 Nothing here reads a clock, a database or a setting. T is the time that a command is for: its occurrence, or its
 arrival.
@@ -30,12 +30,12 @@ class StatusChange:
     old: str | None
     new: str
     completion: Literal["set", "clear", "keep"]
-    """What becomes of completed_at: entering done sets it, leaving done clears it."""
+    """What happens to completed_at: entering done sets it, leaving done clears it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The task has that status already."""
+    """The task already has that status."""
 
     task_id: int
     status: str
@@ -48,40 +48,40 @@ class Rejected:
     task_id: int
     reason: str
     status: str | None = None
-    """The task's status, where there is such a task."""
+    """The task's status; None: there is no such task, or it has no status."""
 
 
 Decision = StatusChange | Unchanged | Rejected
 
 
-def decide(wish: UpdateTaskStatus, statuses: Mapping[int, str | None]) -> Decision:
+def decide(command: UpdateTaskStatus, statuses: Mapping[int, str | None]) -> Decision:
     """What a command means for its task.
 
-    A task that has the wanted status already is `Unchanged` whatever status was expected: a command that came without
-    an id and comes again, after it took effect, finds its own work.
+    If the task already has the wanted status, that is `Unchanged`, whatever status was expected: the command may have
+    come without a message_id and taken effect, and is now redelivered.
 
     Args:
-        statuses: of the tasks that exist, by id.
+        statuses: the statuses of the tasks that exist, by id.
     """
-    if wish.task_id not in statuses:
-        return Rejected(wish.task_id, f"there is no task {wish.task_id}")
-    old, new = statuses[wish.task_id], wish.new_status.value
+    if command.task_id not in statuses:
+        return Rejected(command.task_id, f"task {command.task_id} does not exist")
+    old, new = statuses[command.task_id], command.new_status.value
     if old == new:
-        return Unchanged(wish.task_id, new)
-    if wish.expected_status is not None and old != wish.expected_status.value:
-        reason = f"task {wish.task_id} has status {old!r}, not {wish.expected_status.value!r}"
-        return Rejected(wish.task_id, reason, old)
+        return Unchanged(command.task_id, new)
+    if command.expected_status is not None and old != command.expected_status.value:
+        reason = f"task {command.task_id} has status {old!r}, not {command.expected_status.value!r}"
+        return Rejected(command.task_id, reason, old)
     if new == TaskStatus.DONE:
-        return StatusChange(wish.task_id, old, new, "set")
-    return StatusChange(wish.task_id, old, new, "clear" if old == TaskStatus.DONE else "keep")
+        return StatusChange(command.task_id, old, new, "set")
+    return StatusChange(command.task_id, old, new, "clear" if old == TaskStatus.DONE else "keep")
 
 
 def settled(decision: Decision, written: Mapping[int, str | None], reasons: Mapping[int, str]) -> Decision:
-    """The decision as the app's table has taken it.
+    """The decision, corrected by what the app's table made of it.
 
     Args:
-        written: the statuses that tasks have now; a trigger may have chosen another than the wanted one.
-        reasons: why the table refused others.
+        written: the statuses that tasks have now; a trigger may have set another one than wanted.
+        reasons: why the table refused changes, by task id.
     """
     if not isinstance(decision, StatusChange):
         return decision
@@ -95,10 +95,10 @@ def settled(decision: Decision, written: Mapping[int, str | None], reasons: Mapp
 
 
 def rounds(items: Iterable[Item], key: Callable[[Item], int]) -> list[list[Item]]:
-    """Splits items into rounds with at most one of each key, which keep every key's order.
+    """Splits items into rounds, each with at most one item of a key; items of one key keep their order.
 
-    Applied one round after the other they mean what they mean one by one, also where a table's triggers have a say
-    in each step.
+    Applying one round after the other has the same effect as applying the items one by one, also if triggers of the
+    table change something at each step.
     """
     found: list[list[Item]] = []
     seen: dict[int, int] = {}
@@ -116,23 +116,23 @@ def rounds(items: Iterable[Item], key: Callable[[Item], int]) -> list[list[Item]
 Mode = Literal["archive", "delete"]
 
 PAGE_SIZE = 1_000
-"""No transaction removes more tasks than this."""
+"""How many tasks one transaction removes at most."""
 
 FIRST_PAGE = 50
-"""What a cleanup begins with: nobody knows yet what triggers and foreign keys a deletion has to pass."""
+"""The size of a cleanup's first page: we do not know yet how long triggers and foreign keys make a deletion take."""
 
-UNHURRIED, SLOW = 0.05, 0.12
-"""Seconds: a page that takes longer than SLOW halves the next one, one below UNHURRIED doubles it. So no transaction
-holds anybody up, however slow the app's table is."""
+FAST, SLOW = 0.05, 0.12
+"""Seconds: after a page that took longer than SLOW the next one is half as large, after one below FAST twice as large.
+So no transaction delays others for long, however slow the app's table is."""
 
 FEW = 100
-"""Below this number of tasks the guard is silent: a share of so few says nothing."""
+"""If there are fewer tasks than this, the guard does not apply: a share of so few means nothing."""
 
 NAMED = 20
-"""How many held tasks are named; all are counted."""
+"""How many held tasks the outcome names at most; it counts all of them."""
 
 REASONS = 5
-"""How many different reasons for holding tasks are told."""
+"""How many different reasons for holding tasks the outcome lists at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,31 +144,31 @@ class Survey:
 
 
 def cutoff(at: datetime, older_than_days: int) -> datetime:
-    """Tasks done before this moment are old: days of 24 hours before T."""
+    """Tasks that were done before this moment are old. A day is 24 hours, counted back from T."""
     return at - timedelta(days=older_than_days)
 
 
 def refusal(survey: Survey, max_share: Decimal) -> str | None:
-    """Why a cleanup needs `force`, or None where it does not."""
+    """Why a cleanup needs `force`; None: it does not."""
     if survey.every < FEW or survey.old <= max_share * survey.every:
         return None
     return (
         f"it would take {survey.old} of {survey.every} tasks, more than the share of {max_share} that "
-        "CLEANUP_MAX_SHARE allows; send it with force to do it all the same"
+        "CLEANUP_MAX_SHARE allows; if that is intended, send the command again with force"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What became of one page of a cleanup."""
+    """The result of one page of a cleanup."""
 
     cursor: int
-    """The last task id that it has dealt with."""
+    """The last task id that the page covers."""
     removed: int
     held: Mapping[int, str]
-    """Tasks that could not go, with the reason."""
+    """Tasks that could not be taken, each with the reason."""
     last: bool
-    """There are no tasks behind it."""
+    """Whether no task has a higher id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +177,13 @@ class Progress:
 
     cursor: int = 0
     tasks: int = 0
-    """Removed so far."""
+    """The number of tasks removed so far."""
     held: int = 0
     held_ids: Sequence[int] = ()
     held_reasons: Sequence[str] = ()
 
     def after(self, page: Page) -> "Progress":
-        """The progress with that page done."""
+        """The progress after that page."""
         reasons = dict.fromkeys([*self.held_reasons, *page.held.values()])
         return replace(
             self,
@@ -196,21 +196,22 @@ class Progress:
 
 
 def next_size(size: int, seconds: float) -> int:
-    """How many tasks the next page may take, when one of `size` took so long."""
+    """How many tasks the next page may take, after one of `size` took `seconds`."""
     if seconds > SLOW:
         return max(size // 2, 1)
-    return min(size * 2, PAGE_SIZE) if seconds < UNHURRIED else size
+    return min(size * 2, PAGE_SIZE) if seconds < FAST else size
 
 
 # --- report
 
 
 def report_date(wanted: date | None, at: datetime, now: datetime, zone: ZoneInfo) -> date | None:
-    """The day that a report is for, or None where it has not come yet in that zone.
+    """The day that a report is for; None: in that zone, the day has not come yet.
 
     Args:
-        wanted: the day that was asked for; None: the local date of `at`, T.
-        now: the present moment; the future begins after its local date.
+        wanted: the day that was asked for; None: the local date of `at`.
+        at: the time T.
+        now: the present time; days after its local date have not come yet.
     """
     day = wanted or at.astimezone(zone).date()
     return None if day > now.astimezone(zone).date() else day

@@ -1,4 +1,4 @@
-"""The daily report's body, as a pure function of what was counted."""
+"""Makes the daily report's body: a pure function of what was counted."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ NONE = "(none)"
 """The name under which tasks without a status or a priority are counted."""
 
 PRIORITIES = ("low", "medium", "high", "urgent")
-"""The priorities that the web app's tables have; others are counted as they are."""
+"""The priorities that we know; any other is counted under its own name."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetters:
-    """How many messages lie in each dead-letter queue."""
+    """How many messages are in each dead-letter queue."""
 
     counts: Mapping[str, int] | None
-    """None: nobody knows."""
+    """None: the numbers are unknown."""
     note: str | None = None
-    """Why nobody knows."""
+    """Why the numbers are unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """All that a report is made of."""
+    """All figures that a report is made of."""
 
     tasks: int
     created: int
@@ -35,22 +35,22 @@ class Counted:
     projects: Sequence[Mapping[str, Any]]
     projects_in_all: int
     names: Mapping[int, str | None]
-    """Of the projects."""
+    """The names of projects, by id."""
     oldest: Sequence[Any]
     mails: Mapping[str, Mapping[str, int]]
     dead_letters: DeadLetters
 
 
 def other_priorities_exist(statuses: Iterable[Mapping[str, Any]]) -> bool:
-    """Are there tasks whose priority is none of ours?"""
+    """Whether there are tasks with other priorities than those that we know."""
     return any(row["tasks"] != sum(row[priority] for priority in PRIORITIES) for row in statuses)
 
 
 def report_body(at: datetime, counted: Counted) -> dict[str, Any]:
     """The report as it is stored.
 
-    Counts are of the moment of counting, overdue means due before T, created and completed are of the 24 h before T.
-    A status or priority that we do not know is counted as it is, and is neither open nor done.
+    Tasks are counted as they are at the time of counting. Overdue means due before T; created and completed mean in
+    the 24 h before T. An unknown status or priority is counted under its own name, and counts as neither open nor done.
     """
     rows = counted.statuses
     is_open = [row for row in rows if row["status"] in OPEN]

@@ -1,4 +1,4 @@
-"""Which message means which use case."""
+"""The table of messages and their use cases."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from taskbell_maintenance.reports import DailyReports
 from taskbell_maintenance.statuses import StatusUpdates
 
 SET = 200
-"""Status updates that wait together are applied together, up to so many."""
+"""How many status updates are applied together at most."""
 
 
 def subscriptions(
@@ -23,9 +23,9 @@ def subscriptions(
     reports: DailyReports,
     packages: Sequence[PackageHandler] = (),
 ) -> Sequence[Subscription[Any]]:
-    """The table of messages. Each has a worker of its own: a status update never waits behind a cleanup.
+    """The table of messages. Each message has its own worker, so that a status update never waits for a cleanup.
 
-    Status updates have one worker, so that two for the same task take effect in the order in which they were sent.
+    Status updates have only one worker, so that two for the same task take effect in the order in which they were sent.
     """
     return (
         _line(log, "maintenance.update_task_status", UpdateTaskStatus, statuses.update, SET, 5 * SET),
@@ -36,10 +36,10 @@ def subscriptions(
 
 
 def _line(
-    log: CommandLog, queue: str, contract: type[Body], handle: Handler[Body], batch: int = 1, prefetch: int = 1
+    commands: CommandLog, queue: str, contract: type[Body], handle: Handler[Body], batch: int = 1, prefetch: int = 1
 ) -> Subscription[Body]:
     return Subscription(
-        queue, contract, handle, batch=batch, prefetch=prefetch, on_invalid=log.refuse, on_dead=log.fail
+        queue, contract, handle, batch=batch, prefetch=prefetch, on_invalid=commands.refuse, on_dead=commands.fail
     )
 
 

@@ -1,4 +1,4 @@
-"""The daily report: figures, stored once a date, and the event that has it mailed."""
+"""The daily report: computes figures, stores one report for each date, and publishes the event that gets it mailed."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,48 +16,48 @@ from taskbell_maintenance.domain import report_date
 from taskbell_maintenance.figures import Counted, DeadLetters, other_priorities_exist, report_body
 from taskbell_maintenance.repository.reports import Reports
 
-Command = Received[GenerateTaskReport]
+ReportCommand = Received[GenerateTaskReport]
 
 
 class DailyReports:
     """The use case of `maintenance.generate_task_report`.
 
     Args:
-        zone: TIMEZONE, whose days reports are for.
+        zone: the zone of TIMEZONE, in which a report's day begins and ends.
     """
 
     def __init__(
-        self, log: CommandLog, reports: Reports, dead_letters: DeadLetterQueues, outbox: Outbox, *, zone: ZoneInfo
+        self, commands: CommandLog, reports: Reports, dead_letters: DeadLetterQueues, outbox: Outbox, *, zone: ZoneInfo
     ) -> None:
-        self._log = log
+        self._commands = commands
         self._reports = reports
         self._dead_letters = dead_letters
         self._outbox = outbox
         self._zone = zone
-        self._logger = logger("reports")
+        self._log = logger("reports")
 
-    async def generate(self, commands: Sequence[Command]) -> None:
-        """Makes reports; the broker is asked before the transaction, which waits for nobody but the database."""
+    async def generate(self, commands: Sequence[ReportCommand]) -> None:
+        """Makes reports. Asks the broker before the transaction begins, so that no transaction waits for it."""
         dead_letters = await self._dead_letters.count()
 
-        async def apply(transaction: Transaction, fresh: Sequence[Command]) -> Sequence[Outcome]:
+        async def apply(transaction: Transaction, fresh: Sequence[ReportCommand]) -> Sequence[Outcome]:
             return [await self._generate(transaction, command, dead_letters) for command in fresh]
 
-        await self._log.run(commands, apply)
+        await self._commands.run(commands, apply)
 
-    async def _generate(self, transaction: Transaction, command: Command, dead_letters: DeadLetters) -> Outcome:
+    async def _generate(self, transaction: Transaction, command: ReportCommand, dead_letters: DeadLetters) -> Outcome:
         now = await transaction.value("SELECT now()")
         at = command.body.occurrence or now
         day = report_date(command.body.date, at, now, self._zone)
         if day is None:
             today = now.astimezone(self._zone).date()
-            return Outcome.rejected(f"that day has not come yet: it is {today} in {self._zone.key}")
+            return Outcome.rejected(f"the report's date has not come yet: today is {today} in {self._zone.key}")
         body = report_body(at, await self._count(transaction, at, dead_letters))
         await self._reports.store(transaction, day, at, body, command.message_id)
         correlation_id = command.envelope.correlation_id or command.message_id
         event = ReportGenerated(date=day, as_of=at)
         await self._outbox.add(transaction, [OutboxMessage(event, correlation_id=correlation_id)])
-        transaction.after_commit(partial(self._logger.info, "report.stored", date=day.isoformat(), tasks=body["tasks"]))
+        transaction.after_commit(partial(self._log.info, "report.stored", date=day.isoformat(), tasks=body["tasks"]))
         return Outcome.done(date=day.isoformat(), as_of=at.isoformat(), tasks=body["tasks"], overdue=body["overdue"])
 
     async def _count(self, transaction: Transaction, at: datetime, dead_letters: DeadLetters) -> Counted:

@@ -1,4 +1,4 @@
-"""Brings archived tasks back, whole, into the app's table as it is now."""
+"""Brings archived tasks back, whole, into the present table of the app."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,36 +8,36 @@ from taskbell.database import Database, Transaction
 from taskbell_maintenance.repository.restoring import Restoring
 
 NAMED = 20
-"""How many tasks that stay in the archive are named; all are counted."""
+"""How many of the tasks that stay in the archive are named at most; all are counted."""
 
-EXISTS = "there is a task of this id"
+EXISTS = "a task with this id exists already"
 
 
 @dataclass(slots=True)
 class Restored:
-    """What became of a restore."""
+    """The result of a restore."""
 
     tasks: int = 0
-    """How many are back."""
+    """How many tasks are back."""
     left: int = 0
-    """How many stay in the archive."""
+    """How many tasks stay in the archive."""
     reasons: dict[int, str] = field(default_factory=dict)
-    """The first NAMED of those, and why."""
+    """The first NAMED tasks that stay in the archive, each with the reason."""
     unknown_columns: set[str] = field(default_factory=set)
-    """Columns that the app's table has no more: their values stay in the archive."""
+    """Columns that the app's table no longer has; their values stay in the archive."""
 
 
 class Restore:
-    """Brings back a batch, or one task of it. What cannot come back stays in the archive, and is told."""
+    """Brings back a batch, or one task of it. Tasks that cannot come back stay in the archive and are reported."""
 
     def __init__(self, database: Database, restoring: Restoring) -> None:
         self._database = database
         self._restoring = restoring
 
     async def restore(self, batch_id: int, task: int | None) -> Restored:
-        """Brings back what is not restored yet, in transactions of bounded size.
+        """Brings back the tasks that are not restored yet, in transactions of bounded size.
 
-        Tasks may refer to each other: as long as a pass brings something back, those that were refused are tried again.
+        Tasks may refer to each other, so those that the table refused are tried again while a pass brings others back.
         """
         tasks = 0
         while True:
@@ -56,7 +56,7 @@ class Restore:
                     return result
                 after = rows[-1].task_id
                 columns = await self._restoring.columns(transaction)
-                # Rows of one batch have the same keys, unless the app's table was altered while it was made.
+                # Rows of one batch have the same keys, unless somebody altered the app's table during the cleanup.
                 for keys, some in groupby(rows, key=lambda row: list(row.columns)):
                     await self._some(transaction, batch_id, [row.task_id for row in some], keys, columns, result)
 

@@ -1,4 +1,4 @@
-"""Status updates: commands that wait together are applied together, and mean what they mean one by one."""
+"""Status updates: commands that wait together are applied together, with the same effect as one by one."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,31 +11,33 @@ from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_maintenance.domain import Decision, StatusChange, Unchanged, decide, rounds, settled
 from taskbell_maintenance.repository.statuses import Refused, Tasks
 
-Command = Received[UpdateTaskStatus]
+UpdateCommand = Received[UpdateTaskStatus]
 
 LONGEST_STATUS = 1_000
-"""Characters of an old status that the event tells: the app's table may hold anything, a message may not."""
+"""Characters of the old status that the event carries: the app's table may hold longer texts than a message may."""
 
 
 class StatusUpdates:
     """The use case of `maintenance.update_task_status`."""
 
-    def __init__(self, log: CommandLog, tasks: Tasks, outbox: Outbox) -> None:
-        self._log = log
+    def __init__(self, commands: CommandLog, tasks: Tasks, outbox: Outbox) -> None:
+        self._commands = commands
         self._tasks = tasks
         self._outbox = outbox
 
-    async def update(self, commands: Sequence[Command]) -> None:
+    async def update(self, commands: Sequence[UpdateCommand]) -> None:
         """Applies a set of commands in one transaction, each at most once.
 
-        Where the table refuses one of them, all are done again in a second one, in which it is found and refused.
+        If the table refuses one of them, all are applied again in a second transaction, which finds and rejects it.
         """
         try:
-            await self._log.run(commands, partial(self._apply, apart=False))
+            await self._commands.run(commands, partial(self._apply, apart=False))
         except Refused:
-            await self._log.run(commands, partial(self._apply, apart=True))
+            await self._commands.run(commands, partial(self._apply, apart=True))
 
-    async def _apply(self, transaction: Transaction, commands: Sequence[Command], *, apart: bool) -> Sequence[Outcome]:
+    async def _apply(
+        self, transaction: Transaction, commands: Sequence[UpdateCommand], *, apart: bool
+    ) -> Sequence[Outcome]:
         outcomes: dict[str, Outcome] = {}
         events: list[OutboxMessage] = []
         for some in rounds(commands, key=lambda command: command.body.task_id):
@@ -47,9 +49,9 @@ class StatusUpdates:
         return [outcomes[command.message_id] for command in commands]
 
     async def _one_round(
-        self, transaction: Transaction, commands: Sequence[Command], *, apart: bool
-    ) -> Sequence[tuple[Command, Outcome]]:
-        """Applies at most one command a task."""
+        self, transaction: Transaction, commands: Sequence[UpdateCommand], *, apart: bool
+    ) -> Sequence[tuple[UpdateCommand, Outcome]]:
+        """Applies commands of which no two are for the same task."""
         statuses = await self._tasks.lock_statuses(transaction, [command.body.task_id for command in commands])
         decisions = [(command, decide(command.body, statuses)) for command in commands]
         changes = [decision for _, decision in decisions if isinstance(decision, StatusChange)]
@@ -70,8 +72,8 @@ def _outcome(decision: Decision) -> Outcome:
     return Outcome.rejected(decision.reason, task_id=decision.task_id, status=decision.status)
 
 
-def _event(command: Command, outcome: Outcome) -> OutboxMessage:
-    assert outcome.result is not None  # a done one always says what it did
+def _event(command: UpdateCommand, outcome: Outcome) -> OutboxMessage:
+    assert outcome.result is not None  # the outcome `done` always has a result
     return OutboxMessage(
         TaskStatusChanged(
             task_id=command.body.task_id,

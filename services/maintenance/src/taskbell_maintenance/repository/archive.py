@@ -1,4 +1,4 @@
-"""SQL of cleanups: finding old tasks, and taking them out of the app's table page by page."""
+"""SQL of cleanups: finds old tasks, and takes them out of the app's table page by page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ from taskbell_maintenance.repository.names import column
 from taskbell_maintenance.repository.refusals import is_locked, refused
 
 WINDOW = 10 * PAGE_SIZE
-"""At most so many tasks are looked at in one transaction, old or not: a page takes no longer where few are old."""
+"""How many tasks, old or not, one transaction examines at most: a page must not take longer because few are old."""
 
 LOCK_TIMEOUT = "100ms"
-"""A cleanup waits no longer for a row than this, so it holds nobody up and never is one side of a deadlock."""
+"""How long a cleanup waits for a row: so briefly that it delays nobody, and ends before it could be in a deadlock."""
 
 LOCK_TIMEOUT_EACH = "10ms"
-"""The same for one of many tasks, whose deletion may have to wait for rows of other tables."""
+"""The same if tasks are deleted one by one; a deletion may have to wait for rows of other tables."""
 
 BUSY = "another transaction has it locked"
 DISCARDED = "a trigger or a rule of the table kept it"
 
-# The commit does not wait for the disk: task, archive and cursor are lost together or not at all, and the outcome,
-# committed after them as usual, takes them to the disk with it.
+# With synchronous_commit off, the commit does not wait for the disk. Task, archive row and cursor are lost together or
+# not at all, and the outcome is committed after them in the usual way, which brings them to the disk, too.
 _PREPARE = """
     SELECT set_config('lock_timeout', :limit, true), set_config('synchronous_commit', 'off', true),
         ARRAY(
@@ -43,12 +43,14 @@ _PREPARE = """
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """One page of a cleanup, to be taken.
+class PageRequest:
+    """One page of a cleanup to take.
 
     Attributes:
-        batch: where its tasks go; None for a dry run, which is rolled back.
-        carefully: task by task where need be: what cannot go is passed by, with the reason.
+        cursor: the page begins after this task id.
+        size: how many tasks it takes at most.
+        batch: the batch that gets the tasks; None for a dry run, which is rolled back.
+        carefully: take the tasks one by one if necessary, and leave those that cannot be taken, with the reason.
     """
 
     cutoff: datetime
@@ -59,11 +61,11 @@ class Wanted:
 
 
 class Obstructed(Exception):
-    """A task of the page cannot go: it has to be taken carefully, in another transaction."""
+    """A task of the page cannot be taken; the page must be taken carefully, in another transaction."""
 
 
 class Archive:
-    """Old tasks on their way out of the app's table."""
+    """Takes old tasks out of the app's table."""
 
     def __init__(self, database: Database, locks: TaskLocks) -> None:
         self._locks = locks
@@ -79,7 +81,7 @@ class Archive:
         """
         end_of_window = f"SELECT coalesce(max(t.id), CAST(:cursor AS bigint)) FROM ({window}) AS t"
         window_is_last = f"SELECT count(*) < {WINDOW} FROM ({window}) AS t"
-        # Looked for first and locked then, because a lock would be taken on all of the window.
+        # Old tasks are first found and then locked, because a single SELECT would lock every row of the window.
         self._lock = f"""
             WITH found AS MATERIALIZED (
                 SELECT CAST(array_agg(w.id) AS bigint[]) AS ids
@@ -117,54 +119,55 @@ class Archive:
         assert row is not None  # an aggregate always has its row
         return Survey(row.every, row.old)
 
-    async def take(self, transaction: Transaction, wanted: Wanted) -> Page:
-        """Takes a page of old tasks out of the app's table, and into its batch where that keeps them.
+    async def take(self, transaction: Transaction, request: PageRequest) -> Page:
+        """Takes a page of old tasks out of the app's table, and into its batch if the batch archives them.
 
         Raises:
-            Obstructed: something is in the way; only where the page is not to be taken carefully.
+            Obstructed: a task cannot be taken; only if the page is not to be taken carefully.
+            Retry: the tables below a view stayed locked; only if the page is to be taken carefully.
         """
         prepared = await transaction.row(_PREPARE, {"limit": LOCK_TIMEOUT, "tasks": self._tasks})
-        assert prepared is not None  # it has no FROM
+        assert prepared is not None  # a SELECT without FROM always has its row
         try:
-            some = await self._lock_old(transaction, wanted)
+            some = await self._lock_old(transaction, request)
             locked: list[int] = some.locked
-            held = await self._busy(transaction, wanted, some.found or (), locked) if wanted.carefully else {}
+            held = await self._busy(transaction, request, some.found or (), locked) if request.carefully else {}
             held |= await self._parents_of_others(transaction, locked, prepared.parent_columns)
             ids = [task for task in locked if task not in held] if held else locked
             gone: Sequence[int] = ()
             if ids:
                 await transaction.execute("SET CONSTRAINTS ALL IMMEDIATE")
-                gone, why = await self._remove(transaction, wanted, ids)
+                gone, why = await self._remove(transaction, request, ids)
                 held |= why
         except DBAPIError as error:
-            if wanted.carefully and is_locked(error):
-                msg = f"the tables below the view tasks were locked by others for more than {LOCK_TIMEOUT}"
+            if request.carefully and is_locked(error):
+                msg = f"other transactions locked the tables below the view tasks for more than {LOCK_TIMEOUT}"
                 raise Retry(msg) from error
-            if wanted.carefully or not (is_locked(error) or refused(error)):
+            if request.carefully or not (is_locked(error) or refused(error)):
                 raise
             raise Obstructed from error
         return Page(some.cursor, len(gone), held, some.last)
 
-    async def _lock_old(self, transaction: Transaction, wanted: Wanted) -> Row[Any]:
-        """The page's old tasks (found), those of them that are still old and locked now (locked), and where it ends."""
-        known = {"cutoff": wanted.cutoff, "cursor": wanted.cursor, "size": wanted.size}
-        row: Row[Any] = await self._locks.row(transaction, self._lock, known, skip=wanted.carefully)
+    async def _lock_old(self, transaction: Transaction, request: PageRequest) -> Row[Any]:
+        """Finds the page's old tasks, and locks those that are still old: found, locked, cursor, last."""
+        known = {"cutoff": request.cutoff, "cursor": request.cursor, "size": request.size}
+        row: Row[Any] = await self._locks.row(transaction, self._lock, known, skip=request.carefully)
         return row
 
     async def _busy(
-        self, transaction: Transaction, wanted: Wanted, found: Sequence[int], locked: Sequence[int]
+        self, transaction: Transaction, request: PageRequest, found: Sequence[int], locked: Sequence[int]
     ) -> dict[int, str]:
-        """Those that somebody else has locked, and that are still old as far as we can see."""
+        """The tasks that others have locked and that, as far as we can see, are still old."""
         missing = sorted(set(found).difference(locked))
         if not missing:
             return {}
-        rows = await transaction.rows(self._still_old, {"ids": missing, "cutoff": wanted.cutoff})
+        rows = await transaction.rows(self._still_old, {"ids": missing, "cutoff": request.cutoff})
         return {row.id: BUSY for row in rows}
 
     async def _parents_of_others(
         self, transaction: Transaction, ids: Sequence[int], columns: Sequence[str]
     ) -> dict[int, str]:
-        """Those of these tasks whose deletion would delete a task that is not among them."""
+        """Those of these tasks whose deletion would, by ON DELETE CASCADE, delete a task that is not among them."""
         held: dict[int, str] = {}
         for name in columns:
             parent = f"t.{column(name)}"
@@ -179,20 +182,20 @@ class Archive:
         return held
 
     async def _remove(
-        self, transaction: Transaction, wanted: Wanted, ids: Sequence[int]
+        self, transaction: Transaction, request: PageRequest, ids: Sequence[int]
     ) -> tuple[Sequence[int], Mapping[int, str]]:
-        """The tasks that are gone, and why others are not."""
-        batch = wanted.batch if wanted.batch and wanted.batch.mode == "archive" else None
+        """Removes these tasks; returns those that are gone, and why others are not."""
+        batch = request.batch if request.batch and request.batch.mode == "archive" else None
         statement = self._move if batch else self._delete
         known = {"ids": ids} | ({"batch_id": batch.id} if batch else {})
-        if not wanted.carefully:
+        if not request.carefully:
             gone = await transaction.value(statement, known)
         else:
             try:
                 async with transaction.connection.begin_nested():
                     gone = await transaction.value(statement, known)
             except DBAPIError as error:
-                # Locked may be a row of another table, that refers to its task or goes with it.
+                # The locked row may be one of another table, which refers to the task or is deleted with it.
                 if refused(error) is None and not is_locked(error):
                     raise
                 return await self._remove_each(transaction, batch, ids)
@@ -213,10 +216,10 @@ class Archive:
 
 
 def _one_by_one(statement: str) -> str:
-    """A block that runs a statement for each id, each in a subtransaction, and keeps the reasons of those that fail.
+    """A PL/pgSQL block that runs the statement for each id, in a subtransaction, and stores the reasons of failures.
 
-    In the server, because a table whose every second task is held would otherwise need thousands of round trips a
-    page. A block takes no parameters and returns nothing: both go through settings of the transaction.
+    It runs in the server, because a table in which every second task is held would otherwise need thousands of round
+    trips for a page. A DO block has neither parameters nor a result, so both are passed as settings of the transaction.
     """
     return f"""
         DO $block$

@@ -1,4 +1,4 @@
-"""SQL of archive batches: one a cleanup, with all that it knows of itself."""
+"""SQL of archive batches. Each cleanup has one, which holds its whole state."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,7 +41,7 @@ _FINISH = "UPDATE taskbell.archive_batch SET finished_at = now() WHERE id = :id 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one cleanup takes."""
+    """The batch of one cleanup."""
 
     id: int
     mode: Mode
@@ -49,9 +49,9 @@ class Batch:
 
 
 async def batch_of(transaction: Transaction, command: Received[CleanupCompletedTasks]) -> Batch | None:
-    """The batch that this command has begun, if it has.
+    """The batch that this command has begun; None: it has not begun one.
 
-    One that came without an id and comes again goes on in the unfinished batch of the same body of the last hour.
+    If a command without a message_id is redelivered, that is an unfinished batch of the last hour with the same body.
     """
     row = await transaction.row(
         _OF_COMMAND,
@@ -65,7 +65,7 @@ async def batch_of(transaction: Transaction, command: Received[CleanupCompletedT
 
 
 async def open_batch(transaction: Transaction, command: Received[CleanupCompletedTasks], cutoff: datetime) -> Batch:
-    """Begins a batch."""
+    """Begins and returns a new batch."""
     known = {
         "message_id": command.message_id,
         "body": command.body.to_bytes().decode(),
@@ -76,7 +76,7 @@ async def open_batch(transaction: Transaction, command: Received[CleanupComplete
 
 
 async def lock_progress(transaction: Transaction, batch: Batch) -> tuple[Progress, bool]:
-    """How far the batch is, and whether it is finished; others who work on it wait until this transaction ends."""
+    """Locks the batch until this transaction ends; returns its progress, and whether it is finished."""
     row = await transaction.row(_PROGRESS, {"id": batch.id})
     assert row is not None  # batches are never deleted
     return Progress(row.cursor, row.tasks, row.held, tuple(row.held_ids), tuple(row.held_reasons)), row.finished
@@ -96,5 +96,5 @@ async def record(transaction: Transaction, batch: Batch, progress: Progress) -> 
 
 
 async def finish(transaction: Transaction, batch: Batch) -> bool:
-    """Marks the batch finished; tells whether it was not before."""
+    """Marks the batch finished; returns False if it was finished before."""
     return await transaction.value(_FINISH, {"id": batch.id}) is not None

@@ -1,4 +1,4 @@
-"""Locking rows of the app's tasks, also where they are a view."""
+"""Locks rows of the app's tasks, also if they are a view."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,8 @@ _FEATURE_NOT_SUPPORTED = "0A000"
 class TaskLocks:
     """Locks rows of the app's tasks, so that nobody changes them between our reading and our writing.
 
-    Rows of some views cannot be locked (outer joins, DISTINCT, GROUP BY). There the tables below the view are locked
-    against writers, for as long as the transaction lasts: slower for others, but no update is lost.
+    Rows of some views cannot be locked (outer joins, DISTINCT, GROUP BY). For those, the tables below the view are
+    locked against writers until the transaction ends: that slows others down, but no update is lost.
     """
 
     def __init__(self, database: Database) -> None:
@@ -23,15 +23,15 @@ class TaskLocks:
         self._by_row: bool | None = None
 
     async def row(self, transaction: Transaction, statement: str, parameters: Parameters, *, skip: bool = False) -> Any:
-        """The one row of a SELECT that has `{lock}` where its clause for locking belongs.
+        """The one row of a SELECT, in whose text `{lock}` stands in place of the locking clause.
 
         Args:
-            skip: passes by rows that somebody else has locked, instead of waiting for them.
+            skip: leave out rows that others have locked, instead of waiting for them.
         """
         return (await self._execute(transaction, statement, parameters, skip)).one()
 
     async def rows(self, transaction: Transaction, statement: str, parameters: Parameters) -> Sequence[Row[Any]]:
-        """The rows of such a SELECT."""
+        """The rows of such a SELECT; waits for rows that others have locked."""
         return (await self._execute(transaction, statement, parameters, skip=False)).all()
 
     async def _execute(
@@ -46,7 +46,7 @@ class TaskLocks:
             return await transaction.execute(statement.replace("{lock}", lock), parameters)
         except DBAPIError as error:
             if sqlstate(error) == _FEATURE_NOT_SUPPORTED:
-                self._by_row = None  # the view was replaced meanwhile: the next try finds out
+                self._by_row = None  # somebody replaced the view meanwhile: the next try checks again
             raise
 
     async def _can_lock_rows(self, transaction: Transaction) -> bool:

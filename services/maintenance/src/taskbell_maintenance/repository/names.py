@@ -1,8 +1,8 @@
-"""Names of columns that we do not know, in SQL text."""
+"""Writes names of columns that we do not know into SQL text."""
 
 from taskbell.database import quoted
 
 
 def column(name: str) -> str:
-    """That column, quoted; a colon in its name is not taken for a parameter of the statement."""
+    """The column's name, quoted, with colons escaped so that they do not count as the statement's parameters."""
     return quoted(name).replace(":", "\\:")

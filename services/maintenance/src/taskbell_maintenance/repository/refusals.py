@@ -1,20 +1,21 @@
-"""What PostgreSQL's errors mean: a row that was refused, or a lock that was not to be had."""
+"""Recognises what PostgreSQL's errors mean: that a row was refused, or that a lock was not available."""
 
 from sqlalchemy.exc import DBAPIError
 
 from taskbell.database import sqlstate
 
-_REFUSALS = ("22", "23", "27", "44", "09", "P0")
 # SQLSTATE classes: data exception (no such enum label, text too long), integrity constraint, triggered data change,
-# WITH CHECK OPTION, triggered action, and what a trigger raises. A missing grant (42) is our mistake, not an answer.
+# WITH CHECK OPTION, triggered action, and errors that a trigger raises. A missing grant (42) does not count: that is a
+# mistake of ours, which a retry may find corrected.
+_REFUSALS = ("22", "23", "27", "44", "09", "P0")
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
 def refused(error: DBAPIError) -> str | None:
-    """PostgreSQL's reason where a table refused a row or its trigger did, else None.
+    """PostgreSQL's reason if the table or its trigger refused a row, else None.
 
-    Only the message: its detail repeats the row's values.
+    It is the message only, because the detail repeats the row's values.
     """
     state = sqlstate(error)
     if state is None or not state.startswith(_REFUSALS):
@@ -24,5 +25,5 @@ def refused(error: DBAPIError) -> str | None:
 
 
 def is_locked(error: DBAPIError) -> bool:
-    """Did the statement give up waiting for a lock?"""
+    """Whether the statement did not get a lock in time."""
     return sqlstate(error) == _LOCK_NOT_AVAILABLE

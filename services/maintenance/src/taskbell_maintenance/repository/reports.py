@@ -13,31 +13,31 @@ from taskbell.database import Database, Transaction
 DAY = timedelta(hours=24)
 
 VALUES = 100
-"""At most so many different statuses, and priorities unknown to us, are counted by name, the most frequent first."""
+"""How many different statuses, and how many unknown priorities, are counted by name at most. The most frequent win."""
 
 PROJECTS = 200
-"""At most so many projects are listed, those with the most open tasks first."""
+"""How many projects are listed at most, those with the most open tasks first."""
 
 OLDEST = 10
-"""So many of the oldest overdue tasks are listed."""
+"""How many of the oldest overdue tasks are listed."""
 
 TEXT = 300
-"""Characters of a title, or of a project's name, that are kept."""
+"""Characters of a title or a project's name that are kept, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Counts over all tasks, of one moment."""
+    """Counts over all tasks at one moment."""
 
     statuses: Sequence[dict[str, Any]]
-    """status, tasks, past (due before T), completed (in the 24 h before T), low, medium, high, urgent; ours, and
-    VALUES others."""
+    """At most VALUES rows, those of known statuses first: status, tasks, past (due before T), completed (in the 24 h
+    before T), low, medium, high, urgent."""
     projects: Sequence[dict[str, Any]]
-    """project_id, tasks, open, overdue; the first PROJECTS of them."""
+    """At most PROJECTS rows: project_id, tasks, open, overdue."""
     projects_in_all: int
     tasks: int
     created: int
-    """In the 24 h before T."""
+    """Tasks created in the 24 h before T."""
 
 
 _MAILS = """
@@ -55,12 +55,12 @@ _STORE = """
 
 
 class Reports:
-    """Figures over the app's tables and our own, and the rows that keep them."""
+    """Computes figures from the app's tables and our own, and stores reports."""
 
     def __init__(self, database: Database) -> None:
         tasks, projects = f"{database.app}.tasks", f"{database.app}.projects"
-        # One pass over the table: few enough groups for every worker of a parallel scan to hold them all, which
-        # grouping by priority as well would not be. The statuses' own type is grouped; only groups are cast to text.
+        # One pass over the table. Every worker of a parallel scan can hold all groups, which would be too many if they
+        # were also by priority. Rows are grouped by the column's own type, and only the groups are cast to text.
         self._counts = f"""
             WITH cells AS MATERIALIZED (
                 SELECT t.project_id, t.status, count(*) AS tasks,
@@ -106,6 +106,7 @@ class Reports:
         self._names = (
             f"SELECT p.id, left(p.name, {TEXT}) AS name FROM {projects} AS p WHERE p.id = ANY(CAST(:ids AS bigint[]))"
         )
+        # greatest(): Python has no datetime for times before the year 1, and one such row would fail the statement.
         self._oldest = f"""
             SELECT t.id, left(t.title, {TEXT}) AS title, CAST(t.status AS text) AS status,
                 CAST(t.priority AS text) AS priority, t.project_id,
@@ -114,16 +115,15 @@ class Reports:
             WHERE CAST(t.status AS text) IN ('pending', 'in_progress') AND t.due_date < CAST(:at AS timestamptz)
             ORDER BY t.due_date, t.id LIMIT {OLDEST}
         """
-        # Python has no datetime for what lies before the year 1, and one row of it would fail the statement.
 
     async def counts(self, transaction: Transaction, at: datetime) -> Counts:
         """Counts all tasks in one pass."""
         row = await transaction.row(self._counts, {"at": at, "since": at - DAY})
-        assert row is not None  # it is made of aggregates
+        assert row is not None  # a SELECT of aggregates always has its row
         return Counts(_list(row.statuses), _list(row.projects), row.projects_in_all, int(row.tasks), int(row.created))
 
     async def other_priorities(self, transaction: Transaction) -> Sequence[Row[Any]]:
-        """Counts tasks whose priority is unknown to us: priority, tasks."""
+        """Counts tasks whose priority we do not know: priority, tasks."""
         return await transaction.rows(self._other_priorities)
 
     async def project_names(self, transaction: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
@@ -145,12 +145,12 @@ class Reports:
     async def store(
         self, transaction: Transaction, day: date, as_of: datetime, body: dict[str, Any], message_id: str
     ) -> None:
-        """Stores a day's report; one that is there is replaced."""
+        """Stores a day's report, and replaces an existing one."""
         text = json.dumps(body, ensure_ascii=False)
         await transaction.execute(_STORE, {"date": day, "as_of": as_of, "body": text, "message_id": message_id})
 
 
 def _list(aggregate: Any) -> list[dict[str, Any]]:
-    """A json_agg's rows; it is null where there are none, and text as it comes from the driver."""
+    """The rows of a json_agg, which is null if there are none, and may come from the driver as text."""
     found: list[dict[str, Any]] = json.loads(aggregate) if isinstance(aggregate, str) else aggregate or []
     return found

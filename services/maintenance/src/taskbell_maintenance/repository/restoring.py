@@ -1,4 +1,4 @@
-"""SQL of the command line: look into the archive, and bring tasks back."""
+"""SQL of the command line: shows the archive, and brings tasks back."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -56,17 +56,17 @@ _COUNTED = "UPDATE taskbell.archive_batch SET restored = restored + :restored WH
 
 
 async def batches(transaction: Transaction, task: int | None, limit: int) -> Sequence[RowMapping]:
-    """The newest batches; with a task, those that have it."""
+    """The newest batches; if a task is given, only those that contain it."""
     return await transaction.mappings(_BATCHES, {"task": task, "limit": limit})
 
 
 async def batch(transaction: Transaction, batch_id: int) -> RowMapping | None:
-    """The batch of that id."""
+    """The batch with that id; None: there is none."""
     return next(iter(await transaction.mappings(_BATCH, {"id": batch_id})), None)
 
 
 async def archived(transaction: Transaction, batch_id: int, task: int | None, limit: int) -> Sequence[RowMapping]:
-    """Tasks of a batch: task_id, title, completed_at, restored_at."""
+    """The first tasks of a batch, or the given one: task_id, title, completed_at, restored_at."""
     return await transaction.mappings(_ARCHIVED, {"batch_id": batch_id, "task": task, "limit": limit})
 
 
@@ -78,27 +78,27 @@ class Restoring:
         self._existing = f"SELECT t.id FROM {self._tasks} AS t WHERE t.id = ANY(CAST(:ids AS bigint[]))"
 
     async def columns(self, transaction: Transaction) -> Mapping[str, bool]:
-        """The columns of the app's table, and whether they can be written; generated ones make themselves."""
+        """The columns of the app's table, and whether each can be written: generated columns cannot."""
         return {row.attname: row.writable for row in await transaction.rows(_COLUMNS, {"tasks": self._tasks})}
 
     async def lock_waiting(
         self, transaction: Transaction, batch_id: int, task: int | None, after: int
     ) -> Sequence[Row[Any]]:
-        """Locks at most PAGE archived tasks that are not restored, behind that id: task_id, columns."""
+        """Locks at most PAGE archived tasks that are not restored, with ids above `after`: task_id, columns."""
         known = {"batch_id": batch_id, "task": task, "after": after, "limit": PAGE}
         return await transaction.rows(_WAITING, known)
 
     async def existing(self, transaction: Transaction, ids: Sequence[int]) -> set[int]:
-        """Those of these ids that the app's table has."""
+        """Those of the ids that exist in the app's table."""
         return {row.id for row in await transaction.rows(self._existing, {"ids": ids})}
 
     async def put_back(
         self, transaction: Transaction, batch_id: int, ids: Sequence[int], columns: Sequence[str]
     ) -> tuple[Sequence[int], Mapping[int, str]]:
-        """Inserts archived rows, those columns of them, and marks them restored.
+        """Inserts these columns of archived rows into the app's table, and marks the rows restored.
 
         Returns:
-            The tasks that are back, and why the table refused others.
+            The tasks that are back, and the reasons why others are not.
         """
         try:
             async with transaction.connection.begin_nested():
@@ -123,7 +123,7 @@ class Restoring:
 
     def _insert(self, columns: Sequence[str]) -> str:
         names = [column(name) for name in columns]
-        # OVERRIDING: an id that is generated always as identity is the archived one nevertheless.
+        # OVERRIDING: tasks get their archived ids back, even if the column is GENERATED ALWAYS AS IDENTITY.
         return f"""
             INSERT INTO {self._tasks} AS t ({", ".join(names)}) OVERRIDING SYSTEM VALUE
             SELECT {", ".join(f"r.{name}" for name in names)}

@@ -1,7 +1,7 @@
 """SQL of status updates.
 
 The app's table may be a view, its ids integer or bigint, its statuses text or an enum: statements cast what they
-compare, and never name a type of the app's.
+compare, and never name a type of the app's schema.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from taskbell_maintenance.repository.refusals import is_locked, refused
 
 
 class Refused(Exception):
-    """The app's table refused a change, and the transaction is over with it."""
+    """The app's table refused a change, which has aborted the transaction."""
 
 
 LOCK_TIMEOUT = "2s"
-"""How long a set of status updates waits for a row that somebody else has locked."""
+"""How long a set of status updates waits for a row that another transaction has locked."""
 
 
 class Tasks:
@@ -34,8 +34,8 @@ class Tasks:
             WHERE t.id = ANY(CAST(:ids AS bigint[]))
             ORDER BY t.id {{lock}}
         """
-        # Through jsonb, a text becomes whatever type the column has. The time is the statement's, not the
-        # transaction's, which may be older than what it waited for.
+        # By way of jsonb, a text becomes whatever type the column has. The time is that of the statement: that of the
+        # transaction may be earlier than changes for whose locks it waited.
         self._change = f"""
             UPDATE {database.app}.tasks AS t
             SET status = (jsonb_populate_record(t, jsonb_build_object('status', c.status))).status,
@@ -49,10 +49,10 @@ class Tasks:
         """
 
     async def lock_statuses(self, transaction: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
-        """Locks these tasks in the order of their ids; the statuses of those that exist.
+        """Locks these tasks in the order of their ids; returns the statuses of those that exist.
 
         Raises:
-            Retry: somebody else has had one of them locked for too long.
+            Retry: another transaction has locked one of them for longer than LOCK_TIMEOUT.
         """
         try:
             await transaction.execute("SELECT set_config('lock_timeout', :limit, true)", {"limit": LOCK_TIMEOUT})
@@ -67,12 +67,12 @@ class Tasks:
     async def change_statuses(
         self, transaction: Transaction, changes: Sequence[StatusChange]
     ) -> Mapping[int, str | None]:
-        """Gives locked tasks their new statuses, one change a task; the statuses that tasks now have.
+        """Gives locked tasks their new statuses, at most one change for each; returns the statuses that they now have.
 
-        Of a task that is not among them, a trigger or a rule has discarded the change.
+        If a task is missing in the result, a trigger or a rule has discarded its change.
 
         Raises:
-            Refused: the table takes one of them not; `change_statuses_apart` tells which, in another transaction.
+            Refused: the table refuses one of the changes; `change_statuses_apart`, in a new transaction, finds which.
         """
         try:
             return await self._write(transaction, changes)
@@ -84,7 +84,7 @@ class Tasks:
     async def change_statuses_apart(
         self, transaction: Transaction, changes: Sequence[StatusChange]
     ) -> tuple[Mapping[int, str | None], Mapping[int, str]]:
-        """The same, each behind a savepoint of its own, which costs two round trips; and why some were refused."""
+        """Makes each change after a savepoint, at two round trips each; also returns why changes were refused."""
         written: dict[int, str | None] = {}
         reasons: dict[int, str] = {}
         for change in changes:
