@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from taskbell.service import main
 from taskbell_maintenance.app import service
-from taskbell_maintenance.statuses import Command, StatusUpdates
+from taskbell_maintenance.statuses import StatusUpdates, UpdateCommand
 
 TASK = 666
 
 _update = StatusUpdates.update
 
 
-async def _update_or_die(self: StatusUpdates, commands: Sequence[Command]) -> None:
+async def _update_or_die(self: StatusUpdates, commands: Sequence[UpdateCommand]) -> None:
     if any(command.body.task_id == TASK for command in commands):
         os.kill(os.getpid(), signal.SIGKILL)
     await _update(self, commands)

@@ -17,7 +17,7 @@ SET = 200
 
 
 def subscriptions(
-    log: CommandLog,
+    commands: CommandLog,
     statuses: StatusUpdates,
     cleanups: Cleanups,
     reports: DailyReports,
@@ -28,10 +28,10 @@ def subscriptions(
     Status updates have only one worker, so that two for the same task take effect in the order in which they were sent.
     """
     return (
-        _line(log, "maintenance.update_task_status", UpdateTaskStatus, statuses.update, SET, 5 * SET),
-        _line(log, "maintenance.cleanup_completed_tasks", CleanupCompletedTasks, cleanups.clean_up),
-        _line(log, "maintenance.generate_task_report", GenerateTaskReport, reports.generate),
-        *(_line_of_package(log, it) for it in packages),
+        _line(commands, "maintenance.update_task_status", UpdateTaskStatus, statuses.update, SET, 5 * SET),
+        _line(commands, "maintenance.cleanup_completed_tasks", CleanupCompletedTasks, cleanups.clean_up),
+        _line(commands, "maintenance.generate_task_report", GenerateTaskReport, reports.generate),
+        *(_line_of_package(commands, it) for it in packages),
     )
 
 
@@ -43,10 +43,10 @@ def _line(
     )
 
 
-def _line_of_package(log: CommandLog, it: PackageHandler) -> Subscription[Any]:
+def _line_of_package(commands: CommandLog, it: PackageHandler) -> Subscription[Any]:
     queue, contract = it.message.queue, it.message.contract
     assert queue is not None  # a handler's message has a consumer: extensions.checks
     prefetch = 1 if it.batch == 1 else 5 * it.batch
     if it.message.kind == "command":
-        return _line(log, queue, contract, it.handle, it.batch, prefetch)
+        return _line(commands, queue, contract, it.handle, it.batch, prefetch)
     return Subscription(queue, contract, it.handle, batch=it.batch, prefetch=prefetch)
