@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 
-from taskbell.concurrency import first_of
 from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell_maintenance.repository.own_rows import BATCH, OwnRows
@@ -35,11 +34,12 @@ class Pruner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Prunes at the start and every hour, until `stop`."""
-        while not stop.is_set():
-            await first_of(self._gate.wait_open(), stop.wait())
-            async with self._gate.attempt(self.name, stop):
-                await self.prune(stop)
-            await first_of(stop.wait(), timeout=EVERY)
+
+        async def work() -> float:
+            await self.prune(stop)
+            return EVERY
+
+        await self._gate.rounds(self.name, work, stop)
 
     async def prune(self, stop: asyncio.Event) -> None:
         """Deletes what is old enough, batch by batch, unless the service stops in between."""

@@ -28,13 +28,14 @@ class Pruner:
         self._log = logger("pruner")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Prunes every hour until `stop`; the first time an hour after the start."""
-        while not stop.is_set():
-            await first_of(stop.wait(), timeout=PERIOD)
-            await first_of(self._gate.wait_open(), stop.wait())
-            async with self._gate.attempt(self.name, stop):
-                while not stop.is_set() and await self.prune():
-                    await first_of(stop.wait(), timeout=BREATH)
+        """Prunes at the start and every hour, until `stop`."""
+
+        async def work() -> float:
+            while not stop.is_set() and await self.prune():
+                await first_of(stop.wait(), timeout=BREATH)
+            return PERIOD
+
+        await self._gate.rounds(self.name, work, stop)
 
     async def prune(self) -> bool:
         """One batch of each; True where there may be more.

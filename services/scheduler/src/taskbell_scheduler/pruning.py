@@ -2,7 +2,6 @@
 
 import asyncio
 
-from taskbell.concurrency import first_of
 from taskbell.database import Database
 from taskbell.gate import Gate
 from taskbell.logs import logger
@@ -30,11 +29,12 @@ class Pruner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Prunes once an hour until `stop`."""
-        while not stop.is_set():
-            await first_of(self._gate.wait_open(), stop.wait())
-            async with self._gate.attempt(self.name, stop):
-                await self._round(stop)
-            await first_of(stop.wait(), timeout=EVERY)
+
+        async def work() -> float:
+            await self._round(stop)
+            return EVERY
+
+        await self._gate.rounds(self.name, work, stop)
 
     async def _round(self, stop: asyncio.Event) -> None:
         deleted = BATCH
