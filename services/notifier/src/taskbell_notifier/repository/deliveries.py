@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row
 
 from taskbell.database import Transaction
+from taskbell.pruning import EndedRows
 from taskbell_notifier.lifecycle import ENDED, Change, Claimed, DeliveryState, OpenRow, Phase, Postpone
 
 _TAKABLE = """
@@ -158,17 +159,12 @@ UNPUBLISHED = """
     ) AS waiting
 """
 
-PRUNE = """
-    DELETE FROM taskbell.delivery
-    WHERE id IN (
-        SELECT d.id FROM taskbell.delivery AS d
-        JOIN taskbell.mailing AS m ON m.id = d.mailing_id AND m.completed_at IS NOT NULL
-        WHERE d.ended_at < now() - make_interval(secs => :age)
-        ORDER BY d.ended_at
-        LIMIT :limit
-        FOR UPDATE OF d SKIP LOCKED
-    )
-"""
+PRUNED = EndedRows(
+    "taskbell.delivery",
+    "id",
+    "ended_at",
+    "EXISTS (SELECT FROM taskbell.mailing AS m WHERE m.id = t.mailing_id AND m.completed_at IS NOT NULL)",
+)
 
 
 class Changed(NamedTuple):
@@ -264,12 +260,6 @@ async def queued(tx: Transaction, ids: Sequence[int], *, wait: timedelta) -> Non
 async def unpublished(tx: Transaction, limit: int) -> int:
     """How many of our messages wait for the broker's confirm; counts no further than `limit`."""
     return int(await tx.value(UNPUBLISHED, {"limit": limit}))
-
-
-async def prune(tx: Transaction, *, age: timedelta, limit: int) -> int:
-    """Deletes at most `limit` rows that ended so long ago, of mailings that are over; returns how many."""
-    result = await tx.execute(PRUNE, {"age": age.total_seconds(), "limit": limit})
-    return result.rowcount
 
 
 def _claimed(row: Row[Any], token: UUID) -> Claimed:
