@@ -30,6 +30,10 @@ _TAKABLE = """
 # "IS TRUE" keeps PostgreSQL from the index of open rows: beside the rows of many days it expects next to none of them,
 # and would read every row of a mailing under way for each batch of it.
 
+# A mail's Message-ID: kind, id and the sender's domain. It is composed nowhere else, and its form is for ever: servers
+# and readers recognise by it a mail that comes twice, also across versions.
+_MESSAGE_ID = "'<' || d.kind || '.' || d.id || '@' || :domain || '>'"
+
 CLAIM = f"""
     WITH takable AS (
         {_TAKABLE.strip()}
@@ -38,7 +42,7 @@ CLAIM = f"""
     UPDATE taskbell.delivery AS d
     SET state = 'sending', phase = 'envelope', claim = :claim, lease_until = now() + make_interval(secs => :lease),
         attempts = d.attempts + 1,
-        mail_message_id = coalesce(d.mail_message_id, '<' || d.kind || '.' || d.id || '@' || :domain || '>')
+        mail_message_id = coalesce(d.mail_message_id, {_MESSAGE_ID})
     FROM takable AS t, taskbell.mailing AS m
     WHERE d.id = t.id AND m.id = d.mailing_id
     RETURNING d.id, d.mailing_id, d.kind, d.user_id, d.address, m.at, m.props::text AS props, t.state AS before,
