@@ -51,15 +51,15 @@ def build(settings: MaintenanceSettings, process: Process) -> Application:
         retention_days=settings.retention_days,
         max_share=settings.cleanup_max_share,
     )
-    reports = DailyReports(log, Reports(database), DeadLetterQueues(url), outbox, zone=zone)
+    reports = DailyReports(commands, Reports(database), DeadLetterQueues(url), outbox, zone=zone)
     packages = [
-        PackageHandler(handler, database, log, outbox)
+        PackageHandler(handler, database, commands, outbox)
         for package in installed()
         for handler in package.extension.handlers
     ]
     consumers = Consumers(
         url,
-        subscriptions(log, statuses, cleanups, reports, packages),
+        subscriptions(commands, statuses, cleanups, reports, packages),
         name="taskbell maintenance",
         publisher=publisher,
         gates=[gate],
