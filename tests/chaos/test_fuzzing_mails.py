@@ -124,7 +124,7 @@ class Press:
     def written(self, kind: Kind, rendered: Rendered, name: str) -> bytes:
         to = valid_address("ana@example.org", name)
         assert to is not None
-        message_id = self.writer.message_id(kind, 4711)
+        message_id = f"<{kind.name}.4711@example.org>"
         url = self.url if kind in MAILINGS else None
         return self.writer.write(kind, rendered, to=to, message_id=message_id, date=FRIDAY_EIGHT, unsubscribe_url=url)
 

@@ -12,6 +12,10 @@ from tests.integration.scheduler.conftest import MINUTELY, SchedulerHarness, ent
 from tests.support.waiting import eventually
 
 from taskbell.errors import DatabaseUnavailable
+from taskbell.gate import Gate
+from taskbell.health import Health
+from taskbell.pruning import Pruner
+from taskbell_scheduler.app import ended_rows
 from taskbell_scheduler.domain import LISTED
 from taskbell_scheduler.reconcile import Changes
 from taskbell_scheduler.repository import SchedulerRepository
@@ -327,7 +331,6 @@ async def test_old_occurrences_are_pruned_and_young_ones_stay(harness: Scheduler
             name=name,
             days=days,
         )
-    repository = SchedulerRepository(harness.database)
-    async with harness.database.transaction() as transaction:
-        assert await repository.prune(transaction, days=90, limit=10) == 1
+    gate = Gate("postgresql", harness.database.ping, Health())
+    await Pruner(harness.database, gate, ended_rows()).prune(asyncio.Event())
     assert [row[0] for row in await harness.occurrences()] == ["young"]

@@ -5,8 +5,7 @@ minutes costs no retries, no dead letters and no hot loop, and all parts of a pr
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 from sqlalchemy.exc import DBAPIError
 
@@ -64,6 +63,11 @@ class Gate:
         """Whether work that needs this server may go on."""
         return self._open.is_set()
 
+    @property
+    def open_since(self) -> float | None:
+        """The loop's time since when the gate is open, None while it is closed."""
+        return self._opened_at if self.is_open else None
+
     def trip(self, reason: object) -> None:
         """Closes the gate: the server did not answer."""
         self._health.set(self.name, self.closed, str(reason))
@@ -71,6 +75,14 @@ class Gate:
             self.closed_since = asyncio.get_running_loop().time()
         self._open.clear()
         self._tripped.set()
+
+    def open(self) -> None:
+        """Opens the gate: the server answered."""
+        self._opened_at = asyncio.get_running_loop().time()
+        self.closed_since = None
+        self._tripped.clear()
+        self._open.set()
+        self._health.set(self.name, "ready")
 
     def concerns(self, error: Unavailable) -> bool:
         """Whether that error is about this gate's server."""
@@ -80,33 +92,50 @@ class Gate:
         """Waits until the server answers."""
         await self._open.wait()
 
-    async def wait_closed(self) -> None:
-        """Waits until somebody trips the gate."""
-        await self._tripped.wait()
+    async def rounds(
+        self,
+        part: str,
+        work: Callable[[], Awaitable[float]],
+        stop: asyncio.Event,
+        *,
+        wake: asyncio.Event | None = None,
+        refused: Readiness = "degraded",
+    ) -> None:
+        """Repeats work that needs PostgreSQL until `stop`. The round that is under way then is finished first.
 
-    @asynccontextmanager
-    async def attempt(self, part: str, stop: asyncio.Event, *, refused: Readiness = "degraded") -> AsyncIterator[None]:
-        """Runs one round of a loop that must survive the errors of its statements.
-
-        If the server is away, the gate closes. If the server refuses a statement, or a statement takes too long, the
-        part's state says so, and the loop may try again when this block ends. Ending the process would not help: its
-        supervisor would start it again, and it would meet the same.
+        A round begins when the gate is open. If the server is away, the gate closes and the next round begins as soon
+        as it opens again. If the server refuses a statement, or a statement takes too long, the part's state says so,
+        and the next round begins after REFUSED seconds. Ending the process would not help: its supervisor would start
+        it again, and it would meet the same.
 
         Args:
             part: the loop's name, as readiness shows it.
+            work: one round; returns the seconds until the next, 0 if there is more to do at once.
+            wake: ends those seconds early. It is cleared before each round, which must see what it was set for.
             refused: what readiness shows after a refusal; "waiting" if the process's main work depends on this loop.
+
+        Raises:
+            Exception: what the work raises otherwise; the loop ends with it.
         """
-        try:
-            yield
-        except DatabaseUnavailable as error:
-            self.trip(error)
-        except DBAPIError as error:
-            # Only the first line: the others repeat rows, and with them addresses.
-            said = str(error.orig).partition("\n")[0][:300]
-            self._health.set(part, refused, f"PostgreSQL refuses a statement: {said}")
-            await first_of(stop.wait(), timeout=REFUSED)
-        else:
-            self._health.set(part, "ready")
+        while not stop.is_set():
+            await first_of(self.wait_open(), stop.wait())
+            if stop.is_set():
+                return
+            if wake is not None:
+                wake.clear()
+            try:
+                pause = await work()
+            except DatabaseUnavailable as error:
+                self.trip(error)
+            except DBAPIError as error:
+                # Only the first line: the others repeat rows, and with them addresses.
+                said = str(error.orig).partition("\n")[0][:300]
+                self._health.set(part, refused, f"PostgreSQL refuses a statement: {said}")
+                await first_of(stop.wait(), timeout=REFUSED)
+            else:
+                self._health.set(part, "ready")
+                if pause > 0:
+                    await first_of(stop.wait(), *([] if wake is None else [wake.wait()]), timeout=pause)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Probes while closed, until `stop`."""
@@ -125,8 +154,4 @@ class Gate:
                 except Unavailable as error:
                     self.trip(error)
                 else:
-                    self._opened_at = loop.time()
-                    self._tripped.clear()
-                    self.closed_since = None
-                    self._open.set()
-                    self._health.set(self.name, "ready")
+                    self.open()

@@ -7,6 +7,7 @@ crash in between it is published again, under the same message_id, by which ever
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -153,35 +154,34 @@ class Relay:
         self._health = health
         self._metrics = metrics
         self._told_of: set[str] = set()
+        self._pause, self._limit, self._count_at = POLL, BATCH, 0.0
         self._log = logger("relay")
         health.expect(self.name)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publishes until `stop`; rows that are left stay in the table for the next process."""
+        await self._gate.rounds(
+            f"{self.name} table", partial(self._round, stop), stop, wake=self._wake, refused="waiting"
+        )
+
+    async def _round(self, stop: asyncio.Event) -> float:
+        """Publishes one batch of each owner; there may be more if one was full."""
         loop = asyncio.get_running_loop()
-        pause, limit, count_at = POLL, BATCH, 0.0
-        while not stop.is_set():
-            await first_of(self._gate.wait_open(), stop.wait())
-            if stop.is_set():
-                return
-            self._wake.clear()
-            try:
-                taken = [0]
-                async with self._gate.attempt(f"{self.name} table", stop, refused="waiting"):
-                    taken = [await self._publish_some(owner, limit) for owner in self._owners]
-                    if loop.time() >= count_at:
-                        count_at = loop.time() + COUNT_EVERY
-                        await self._count_waiting()
-            except BrokerUnavailable as error:
-                self._health.set(self.name, "waiting", str(error))
-                await first_of(stop.wait(), timeout=pause)
-                # Then try with one message: a blocked broker must not get a whole batch every few seconds.
-                pause, limit, count_at = min(pause * 2, SLOWEST), 1, 0.0
-                continue
-            full = limit in taken
-            pause, limit = POLL, BATCH
-            if not full:
-                await first_of(self._wake.wait(), stop.wait(), timeout=POLL)
+        limit = self._limit
+        try:
+            taken = [await self._publish_some(owner, limit) for owner in self._owners]
+            if loop.time() >= self._count_at:
+                self._count_at = loop.time() + COUNT_EVERY
+                await self._count_waiting()
+        except BrokerUnavailable as error:
+            self._health.set(self.name, "waiting", str(error))
+            # Waited here, so that rows written meanwhile do not wake the relay.
+            await first_of(stop.wait(), timeout=self._pause)
+            # Then try with one message: a blocked broker must not get a whole batch every few seconds.
+            self._pause, self._limit, self._count_at = min(self._pause * 2, SLOWEST), 1, 0.0
+            return 0.0
+        self._pause, self._limit = POLL, BATCH
+        return 0.0 if limit in taken else POLL
 
     async def _publish_some(self, owner: Owner, limit: int) -> int:
         """Takes and publishes at most `limit` rows; returns how many it took.

@@ -8,7 +8,6 @@ that is stopped (SIGSTOP, a suspended virtual machine) at that point would keep 
 
 import asyncio
 
-from taskbell.concurrency import first_of
 from taskbell.database import IDLE_IN_TRANSACTION, Database
 from taskbell.gate import Gate
 from taskbell.logs import logger
@@ -39,13 +38,12 @@ class StalledSessions:
         self._log = logger("stalled")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Looks for stalled sessions until `stop`."""
-        while not stop.is_set():
-            await first_of(stop.wait(), timeout=self._limit)
-            await first_of(self._gate.wait_open(), stop.wait())
-            if not stop.is_set():
-                async with self._gate.attempt(self.name, stop):
-                    await self.end()
+        """Looks for stalled sessions at the start and every `limit` seconds, until `stop`."""
+        await self._gate.rounds(self.name, self._round, stop)
+
+    async def _round(self) -> float:
+        await self.end()
+        return self._limit
 
     async def end(self) -> int:
         """Terminates stalled sessions; returns how many.

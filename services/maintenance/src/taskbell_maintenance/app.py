@@ -1,5 +1,7 @@
 """Constructs the maintenance service and its parts."""
 
+from collections.abc import Sequence
+
 from taskbell.commands import CommandLog, Replies
 from taskbell.database import Database
 from taskbell.extensions import installed
@@ -7,6 +9,7 @@ from taskbell.gate import Gate
 from taskbell.messaging.consuming.consumers import Consumers
 from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.outbox import Outbox, Relay
+from taskbell.pruning import KEPT_OF_APP, EndedRows, Pruner, commands_of, published_by
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
 from taskbell.stalled import StalledSessions
@@ -15,11 +18,9 @@ from taskbell_maintenance.cleanup import Cleanups
 from taskbell_maintenance.dead_letters import DeadLetterQueues
 from taskbell_maintenance.handlers import subscriptions
 from taskbell_maintenance.packages import PackageHandler
-from taskbell_maintenance.pruning import Pruner
 from taskbell_maintenance.reports import DailyReports
 from taskbell_maintenance.repository.archive import Archive
 from taskbell_maintenance.repository.locks import TaskLocks
-from taskbell_maintenance.repository.own_rows import OwnRows
 from taskbell_maintenance.repository.reports import Reports
 from taskbell_maintenance.repository.statuses import Tasks
 from taskbell_maintenance.settings import MaintenanceSettings
@@ -67,8 +68,17 @@ def build(settings: MaintenanceSettings, process: Process) -> Application:
     )
     relay = Relay(database, publisher, outbox, gate=gate, health=health, metrics=metrics, also=["app"])
     return Application(
-        parts=[gate, consumers, relay, cleanups, Pruner(OwnRows(database), gate), StalledSessions(database, gate)],
+        parts=[gate, consumers, relay, cleanups, Pruner(database, gate, ended_rows()), StalledSessions(database, gate)],
         close=[replies.close, publisher.close, database.close],
+    )
+
+
+def ended_rows() -> Sequence[EndedRows]:
+    """What maintenance prunes: never a report, an archive batch or an archived task."""
+    return (
+        commands_of("maintenance", and_of_nobody=True),
+        published_by("maintenance"),
+        published_by("app", kept=KEPT_OF_APP),
     )
 
 

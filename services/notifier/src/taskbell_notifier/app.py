@@ -14,6 +14,7 @@ from taskbell.http import HttpServer
 from taskbell.messaging.consuming.consumers import Consumers
 from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.outbox import Outbox, Relay
+from taskbell.pruning import EndedRows, Pruner, commands_of, published_by
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
 from taskbell.stalled import StalledSessions
@@ -33,7 +34,7 @@ from taskbell_notifier.planning.mailings import Mailings
 from taskbell_notifier.planning.planner import Planner
 from taskbell_notifier.planning.report import ReportMails
 from taskbell_notifier.planning.trial import TestMails
-from taskbell_notifier.pruner import Pruner
+from taskbell_notifier.repository import deliveries, mailings
 from taskbell_notifier.repository.planning import BATCH
 from taskbell_notifier.settings import NotifierSettings
 from taskbell_notifier.smtp.pool import SmtpPool
@@ -111,7 +112,7 @@ def build(settings: NotifierSettings, process: Process) -> Application:
             completion,
             sending.ledger,
             SmtpPart(sending.pool),
-            Pruner(database, gate=gate),
+            Pruner(database, gate, ended_rows()),
             StalledSessions(database, gate),
         ],
         close=[sending.sender.close, sending.ledger.close, replies.close, publisher.close, database.close],
@@ -120,6 +121,11 @@ def build(settings: NotifierSettings, process: Process) -> Application:
         if apart is None
         else [HttpServer(settings.http_host, apart, routes, name="public", setting="PUBLIC_PORT")],
     )
+
+
+def ended_rows() -> Sequence[EndedRows]:
+    """What the notifier prunes. Deliveries come first: a mailing goes once it has none left."""
+    return (deliveries.PRUNED, mailings.PRUNED, published_by("notifier"), commands_of("notifier"))
 
 
 def _planner(shared: Shared) -> Planner:

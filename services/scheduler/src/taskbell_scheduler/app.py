@@ -1,17 +1,18 @@
 """Constructs the scheduler and its parts."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from taskbell.database import Database
 from taskbell.gate import Gate
 from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.outbox import Outbox, Relay
+from taskbell.pruning import EndedRows, Pruner, published_by
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
 from taskbell.stalled import StalledSessions
 from taskbell_scheduler.metrics import SchedulerMetrics
-from taskbell_scheduler.pruning import Pruner
-from taskbell_scheduler.repository.scheduling import STALLED
+from taskbell_scheduler.repository.scheduling import PRUNED, STALLED
 from taskbell_scheduler.schedule_file import read_schedules
 from taskbell_scheduler.scheduler import Scheduler
 from taskbell_scheduler.settings import SchedulerSettings
@@ -43,11 +44,16 @@ def build(settings: SchedulerSettings, process: Process) -> Application:
             gate,
             scheduler,
             relay,
-            Pruner(database, gate=gate),
+            Pruner(database, gate, ended_rows()),
             StalledSessions(database, gate, limit=STALLED.total_seconds()),
         ],
         close=[publisher.close, database.close],
     )
+
+
+def ended_rows() -> Sequence[EndedRows]:
+    """What the scheduler prunes."""
+    return (PRUNED, published_by("scheduler"))
 
 
 service = Service("scheduler", SchedulerSettings, build)

@@ -13,7 +13,6 @@ from itertools import islice
 
 from sqlalchemy.exc import DBAPIError
 
-from taskbell.concurrency import first_of
 from taskbell.database import Database, sqlstate
 from taskbell.gate import Gate
 from taskbell.health import Health
@@ -109,15 +108,12 @@ class Scheduler:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publishes what is due until `stop`."""
-        while not stop.is_set():
-            await first_of(self._gate.wait_open(), stop.wait())
-            if stop.is_set():
-                return
-            async with self._gate.attempt(f"{self.name} table", stop, refused="waiting"):
-                await self.turn(stop)
-            if not self._gate.is_open:
-                continue
-            await first_of(stop.wait(), timeout=self._pause())
+
+        async def turn() -> float:
+            await self.turn(stop)
+            return self._pause()
+
+        await self._gate.rounds(f"{self.name} table", turn, stop, refused="waiting")
 
     async def turn(self, stop: asyncio.Event) -> None:
         """Reads the table if it is time to, and decides about everything that is due.

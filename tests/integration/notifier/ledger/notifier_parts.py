@@ -125,7 +125,9 @@ class NotifierParts:
         """Makes a sweeper; with `judges`, PostgreSQL has answered for a full lease."""
         sending = Gate("smtp", self.database.ping, self.health)
         if not paused:
-            sending._open.set()
+            sending.open()
+        if judges:
+            self.gate.open()
         return Sweeper(
             self.database,
             gate=self.gate,

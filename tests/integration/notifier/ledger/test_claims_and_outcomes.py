@@ -14,6 +14,7 @@ from tests.integration.notifier.ledger.support import NotifierTables, settings_f
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
+from taskbell.contracts import MailKind
 from taskbell.database import Database, Transaction
 from taskbell.errors import DatabaseUnavailable
 from taskbell_notifier.delivery import ledger, sender
@@ -43,6 +44,20 @@ async def test_two_senders_with_the_same_message_send_each_mail_once(
     assert len(server.accepted) == 40
     assert len({mail.recipients for mail in server.accepted}) == 40
     assert set((await tables.states()).values()) == {"sent"}
+
+
+@pytest.mark.parametrize("kind", MailKind)
+async def test_a_row_has_one_message_id_for_ever_in_this_form(
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, kind: MailKind
+) -> None:
+    await planned(tables, parts, server)
+    await tables.execute("UPDATE taskbell.delivery SET kind = :kind", kind=kind.value)
+    number = (await tables.delivery())["id"]
+    for domain in ("tasks.example.org", "moved.example.org"):
+        async with parts.database.transaction() as tx:
+            (row,) = await deliveries.claim(tx, [number], lease=timedelta(minutes=1), domain=domain, hold=False)
+        assert row.message_id == f"<{kind.value}.{number}@tasks.example.org>"
+        await tables.execute("UPDATE taskbell.delivery SET state = 'retry', claim = NULL, next_attempt_at = now()")
 
 
 @pytest.mark.parametrize("phase", ["envelope", "data"])

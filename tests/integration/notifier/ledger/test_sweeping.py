@@ -9,7 +9,6 @@ import pytest
 from tests.integration.notifier.ledger.notifier_parts import NotifierParts
 from tests.integration.notifier.ledger.support import NotifierTables
 from tests.support.scripted_smtp import ScriptedSmtp
-from tests.support.waiting import eventually
 
 from taskbell.contracts import OverdueDue, SendBatch, WeeklyDue
 from taskbell_notifier.delivery import sweeper as sweeper_module
@@ -181,17 +180,17 @@ async def test_a_lease_that_lasts_is_left_alone(tables: NotifierTables, parts: N
     assert (row["state"], row["due_at"]) == ("sending", row["lease_until"])
 
 
-async def test_a_sweeper_forgets_how_long_postgresql_answered_when_it_is_away(
-    tables: NotifierTables, parts: NotifierParts
-) -> None:
+async def test_no_lease_is_judged_once_postgresql_was_away(tables: NotifierTables, parts: NotifierParts) -> None:
+    await planned(tables, parts)
+    await claimed(tables, "envelope")
     sweeper = parts.sweeper()
+    parts.gate.trip("away for a moment")
     await sweeper.sweep()
-    assert sweeper._answering_since is not None
-    stop = asyncio.Event()
-    running = asyncio.create_task(sweeper.run(stop))  # the gate was never opened
-    await eventually(lambda: sweeper._answering_since is None)
-    stop.set()
-    await running
+    assert (await tables.delivery())["state"] == "sending"
+    parts.gate.open()
+    await tables.execute("UPDATE taskbell.delivery SET due_at = now()")
+    await sweeper.sweep()
+    assert (await tables.delivery())["state"] == "retry"
 
 
 async def test_a_mail_too_late_expires_and_is_told_of(tables: NotifierTables, parts: NotifierParts) -> None:

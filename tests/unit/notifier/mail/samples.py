@@ -185,7 +185,7 @@ def written(writer: MailWriter, kind: Kind, rendered: Rendered, unsubscribe_url:
         kind,
         rendered,
         to=address("ana@example.com", "Ana Müller"),
-        message_id=writer.message_id(kind, 4711),
+        message_id=f"<{kind.name}.4711@{writer.sender.domain}>",
         date=FRIDAY_EIGHT,
         unsubscribe_url=unsubscribe_url,
     )

@@ -6,7 +6,6 @@ from email.policy import default
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.kinds import OVERDUE
 from tests.unit.notifier.mail.samples import address
 
 from taskbell_notifier.mail import headers
@@ -75,12 +74,6 @@ def test_a_sender_may_carry_a_name():
 def test_a_sender_without_a_valid_address_is_refused_with_an_example(text: str):
     with pytest.raises(ValueError, match=r"must look like Taskbell <taskbell@example\.com>"):
         headers.parse_sender(text)
-
-
-def test_a_message_id_names_the_delivery_and_the_senders_domain():
-    assert headers.message_id(OVERDUE.name, 4711, address("x@bücher.example")) == (
-        "<overdue.4711@xn--bcher-kva.example>"
-    )
 
 
 @pytest.mark.parametrize("value", ["", "x@y", "<x>", "<a b@c>", "<a@b>\r\nBcc: c@d", "<a@b>\n", "<ü@b>", "<a@b@c<>"])

@@ -190,7 +190,7 @@ def test_no_title_or_name_adds_a_header_a_part_or_a_recipient(
         kind,
         rendered,
         to=address("ana@example.com", title),
-        message_id=writer.message_id(kind, 1),
+        message_id=f"<{kind.name}.1@example.com>",
         date=FRIDAY_EIGHT,
     )
     message = parsed(raw)

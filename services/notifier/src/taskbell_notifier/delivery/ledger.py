@@ -119,13 +119,13 @@ class Ledger:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Renews leases until `stop`. Who still waits then is returned at once, and needs no more of them."""
-        while not stop.is_set():
-            await first_of(stop.wait(), timeout=self._lease.total_seconds() / RENEWALS)
-            if not self._held or stop.is_set():
-                continue
-            async with self._gate.attempt(self.name, stop), self._database.transaction() as tx:
+        await self._gate.rounds(self.name, self._renew, stop)
+
+    async def _renew(self) -> float:
+        if self._held:
+            async with self._database.transaction() as tx:
                 await deliveries.renew(tx, self._held.values(), lease=self._lease)
-            await first_of(self._gate.wait_open(), stop.wait())
+        return self._lease.total_seconds() / RENEWALS
 
     async def close(self, timeout: float = 2.0) -> None:
         """Writes what is left; outcomes that cannot be written are lost, and their rows the sweeper's."""

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from taskbell.concurrency import first_of
 from taskbell.contracts import SendBatch
 from taskbell.database import Database, Transaction
 from taskbell.gate import Gate
@@ -65,21 +64,14 @@ class Sweeper:
         self._lease = lease.total_seconds()
         self._hold = hold
         self._on_ended = on_ended
-        self._answering_since: float | None = None
         self._log = logger("sweeper")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweeps until `stop`."""
-        while not stop.is_set():
-            if not self._gate.is_open:
-                self._answering_since = None
-                await first_of(self._gate.wait_open(), stop.wait())
-                continue
-            busy = True
-            async with self._gate.attempt(self.name, stop):
-                busy = await self.sweep()
-            if not busy:
-                await first_of(self._gate.wait_closed(), stop.wait(), timeout=POLL)
+        await self._gate.rounds(self.name, self._round, stop)
+
+    async def _round(self) -> float:
+        return 0.0 if await self.sweep() else POLL
 
     async def sweep(self) -> bool:
         """One transaction; True where it did something, so that there may be more to do at once.
@@ -110,10 +102,8 @@ class Sweeper:
 
     def _may_judge(self) -> bool:
         """Has PostgreSQL answered for one full lease? Whoever lives has renewed its own by then."""
-        now = asyncio.get_running_loop().time()
-        if self._answering_since is None:
-            self._answering_since = now
-        return now - self._answering_since >= self._lease
+        since = self._gate.open_since
+        return since is not None and asyncio.get_running_loop().time() - since >= self._lease
 
     async def _queue(self, tx: Transaction, queues: Sequence[Enqueue]) -> None:
         await deliveries.queued(tx, [it.id for it in queues], wait=IN_QUEUE)

@@ -71,11 +71,6 @@ def parse_sender(text: str) -> Address:
     return sender
 
 
-def message_id(kind: str, delivery_id: int, sender: Address) -> str:
-    """The Message-ID of a delivery: the same on every try, on every host."""
-    return f"<{kind}.{delivery_id}@{sender.domain}>"
-
-
 def checked_message_id(value: str) -> bytes:
     """A stored Message-ID for the wire.
 

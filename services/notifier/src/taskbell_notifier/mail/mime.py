@@ -40,7 +40,7 @@ class MailWriter:
     """Writes the mails of one sender.
 
     Args:
-        sender: whom mails are from; its domain also names Message-IDs and List-Ids.
+        sender: whom mails are from; its domain also names List-Ids.
     """
 
     def __init__(self, sender: Address) -> None:
@@ -49,10 +49,6 @@ class MailWriter:
         self._constant = lru_cache(maxsize=None)(lambda kind: _constant_headers(kind, sender))
         self._date = lru_cache(maxsize=8)(_date)
         self._part = lru_cache(maxsize=4096)(quoted_printable_part)
-
-    def message_id(self, kind: Kind, delivery_id: int) -> str:
-        """The Message-ID that a delivery keeps for all its tries."""
-        return headers.message_id(kind.name, delivery_id, self.sender)
 
     def write(
         self,

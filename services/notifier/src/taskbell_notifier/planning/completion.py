@@ -1,6 +1,7 @@
 """Tells when a mailing is over: its last mail has reached its end."""
 
 import asyncio
+from functools import partial
 
 from taskbell.concurrency import first_of
 from taskbell.database import Database
@@ -30,16 +31,13 @@ class Completion:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Completes until `stop`."""
-        while not stop.is_set():
-            await first_of(self._gate.wait_open(), stop.wait())
-            if stop.is_set():
-                return
-            self.wanted.clear()
-            async with self._gate.attempt(self.name, stop):
-                while await self.complete_one():
-                    pass
-            await first_of(stop.wait(), timeout=SETTLE)
-            await first_of(self.wanted.wait(), stop.wait(), timeout=POLL)
+        await self._gate.rounds(self.name, partial(self._round, stop), stop, wake=self.wanted)
+
+    async def _round(self, stop: asyncio.Event) -> float:
+        while await self.complete_one():
+            pass
+        await first_of(stop.wait(), timeout=SETTLE)
+        return POLL
 
     async def complete_one(self) -> bool:
         """Completes one mailing that is over; False where there is none.

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from taskbell.concurrency import first_of
 from taskbell.database import Database
 from taskbell.gate import Gate
 from taskbell.kinds import Kind
@@ -75,17 +74,13 @@ class Planner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Plans until `stop`; the page that is being planned then is finished first."""
-        while not stop.is_set():
-            await first_of(self._gate.wait_open(), stop.wait())
-            if stop.is_set():
-                return
-            self.wanted.clear()
-            # Refused where, say, tables of the web app are missing: what else this service does goes on meanwhile.
-            async with self._gate.attempt(self.name, stop, refused="waiting"):
-                if not await self._has_room():
-                    await first_of(stop.wait(), timeout=BACKLOG_PAUSE)
-                elif not await self.plan_page():
-                    await first_of(self.wanted.wait(), stop.wait(), timeout=POLL)
+        # Refused if, say, tables of the web app are missing: what else this service does goes on meanwhile.
+        await self._gate.rounds(self.name, self._round, stop, wake=self.wanted, refused="waiting")
+
+    async def _round(self) -> float:
+        if not await self._has_room():
+            return BACKLOG_PAUSE
+        return 0.0 if await self.plan_page() else POLL
 
     async def plan_page(self) -> bool:
         """Plans one page of one mailing, or finds that it is done; False where there is nothing to plan.

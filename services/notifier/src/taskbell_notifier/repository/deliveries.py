@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row
 
 from taskbell.database import Transaction
+from taskbell.pruning import EndedRows
 from taskbell_notifier.lifecycle import ENDED, Change, Claimed, DeliveryState, OpenRow, Phase, Postpone
 
 _TAKABLE = """
@@ -29,6 +30,10 @@ _TAKABLE = """
 # "IS TRUE" keeps PostgreSQL from the index of open rows: beside the rows of many days it expects next to none of them,
 # and would read every row of a mailing under way for each batch of it.
 
+# A mail's Message-ID: kind, id and the sender's domain. It is composed nowhere else, and its form is for ever: servers
+# and readers recognise by it a mail that comes twice, also across versions.
+_MESSAGE_ID = "'<' || d.kind || '.' || d.id || '@' || :domain || '>'"
+
 CLAIM = f"""
     WITH takable AS (
         {_TAKABLE.strip()}
@@ -37,7 +42,7 @@ CLAIM = f"""
     UPDATE taskbell.delivery AS d
     SET state = 'sending', phase = 'envelope', claim = :claim, lease_until = now() + make_interval(secs => :lease),
         attempts = d.attempts + 1,
-        mail_message_id = coalesce(d.mail_message_id, '<' || d.kind || '.' || d.id || '@' || :domain || '>')
+        mail_message_id = coalesce(d.mail_message_id, {_MESSAGE_ID})
     FROM takable AS t, taskbell.mailing AS m
     WHERE d.id = t.id AND m.id = d.mailing_id
     RETURNING d.id, d.mailing_id, d.kind, d.user_id, d.address, m.at, m.props::text AS props, t.state AS before,
@@ -158,17 +163,12 @@ UNPUBLISHED = """
     ) AS waiting
 """
 
-PRUNE = """
-    DELETE FROM taskbell.delivery
-    WHERE id IN (
-        SELECT d.id FROM taskbell.delivery AS d
-        JOIN taskbell.mailing AS m ON m.id = d.mailing_id AND m.completed_at IS NOT NULL
-        WHERE d.ended_at < now() - make_interval(secs => :age)
-        ORDER BY d.ended_at
-        LIMIT :limit
-        FOR UPDATE OF d SKIP LOCKED
-    )
-"""
+PRUNED = EndedRows(
+    "taskbell.delivery",
+    "id",
+    "ended_at",
+    "EXISTS (SELECT FROM taskbell.mailing AS m WHERE m.id = t.mailing_id AND m.completed_at IS NOT NULL)",
+)
 
 
 class Changed(NamedTuple):
@@ -264,12 +264,6 @@ async def queued(tx: Transaction, ids: Sequence[int], *, wait: timedelta) -> Non
 async def unpublished(tx: Transaction, limit: int) -> int:
     """How many of our messages wait for the broker's confirm; counts no further than `limit`."""
     return int(await tx.value(UNPUBLISHED, {"limit": limit}))
-
-
-async def prune(tx: Transaction, *, age: timedelta, limit: int) -> int:
-    """Deletes at most `limit` rows that ended so long ago, of mailings that are over; returns how many."""
-    result = await tx.execute(PRUNE, {"age": age.total_seconds(), "limit": limit})
-    return result.rowcount
 
 
 def _claimed(row: Row[Any], token: UUID) -> Claimed:

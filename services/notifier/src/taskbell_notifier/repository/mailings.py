@@ -8,6 +8,7 @@ from typing import Any
 
 from taskbell.contracts import MailingCompleted
 from taskbell.database import Transaction
+from taskbell.pruning import EndedRows
 
 JOINED = """
     SELECT id FROM taskbell.mailing
@@ -77,18 +78,20 @@ COMPLETE = """
     WHERE id = :mailing
 """
 
-PRUNE = """
-    DELETE FROM taskbell.mailing WHERE id IN (
-        SELECT m.id FROM taskbell.mailing AS m
-        WHERE m.completed_at < now() - make_interval(secs => :age)
-            AND NOT EXISTS (
-                SELECT FROM taskbell.delivery AS d
-                WHERE d.id BETWEEN m.first_delivery AND m.last_delivery AND d.mailing_id = m.id)
-        ORDER BY m.id
-        LIMIT :limit
-        FOR UPDATE SKIP LOCKED
-    )
-"""
+# A mailing goes once it has no deliveries left. Looked for by their ids, the first of them: as NOT EXISTS, PostgreSQL
+# would read the whole ledger for it.
+PRUNED = EndedRows(
+    "taskbell.mailing",
+    "id",
+    "completed_at",
+    """
+        (
+            SELECT d.id FROM taskbell.delivery AS d
+            WHERE d.id BETWEEN t.first_delivery AND t.last_delivery AND d.mailing_id = t.id
+            ORDER BY d.id LIMIT 1
+        ) IS NULL
+    """,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +198,3 @@ async def complete_one(transaction: Transaction) -> MailingCompleted | None:
     await transaction.execute(COMPLETE, {"mailing": row.id, "counts": json.dumps(counts)})
     note = {} if row.note is None else {"note": row.note}
     return MailingCompleted(mailing_id=row.id, kind=row.kind, occurrence=row.occurrence, counts=counts, **note)
-
-
-async def prune(transaction: Transaction, *, age: timedelta, limit: int) -> int:
-    """Deletes at most `limit` mailings completed so long ago whose deliveries are gone; returns how many."""
-    result = await transaction.execute(PRUNE, {"age": age.total_seconds(), "limit": limit})
-    return result.rowcount

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from taskbell.database import Database, Transaction
+from taskbell.pruning import EndedRows
 from taskbell_scheduler.domain import EVERY_ZONE, Decision, Pair, PairState, message_id
 from taskbell_scheduler.reconcile import ANY, GONE, Changes
 
@@ -120,28 +121,7 @@ _MOVE_ON = """
     WHERE (s.schedule, s.zone) = (d.schedule, d.zone)
 """
 
-_PRUNE = (
-    """
-    DELETE FROM taskbell.occurrence
-    WHERE (schedule, zone, key) IN (
-        SELECT schedule, zone, key FROM taskbell.occurrence
-        WHERE recorded_at < now() - make_interval(days => :days)
-        ORDER BY recorded_at
-        LIMIT :limit
-        FOR UPDATE SKIP LOCKED
-    )
-    """,
-    """
-    DELETE FROM taskbell.outbox
-    WHERE id IN (
-        SELECT id FROM taskbell.outbox
-        WHERE owner = 'scheduler' AND published_at < now() - make_interval(days => :days)
-        ORDER BY published_at
-        LIMIT :limit
-        FOR UPDATE SKIP LOCKED
-    )
-    """,
-)
+PRUNED = EndedRows("taskbell.occurrence", "schedule, zone, key", "recorded_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,15 +239,6 @@ class SchedulerRepository:
         }
         await transaction.execute(_MOVE_ON, parameters)
         return recorded.keys()
-
-    async def prune(self, transaction: Transaction, *, days: int, limit: int) -> int:
-        """Deletes occurrences and published messages older than `days`, at most `limit` of each.
-
-        Returns:
-            the larger of the two counts; if it is below `limit`, nothing is left to delete.
-        """
-        parameters = {"days": days, "limit": limit}
-        return max([(await transaction.execute(statement, parameters)).rowcount for statement in _PRUNE])
 
     async def _publish(
         self, transaction: Transaction, decisions: Sequence[Decision], recorded: Mapping[OccurrenceKey, str | None]

@@ -1,0 +1,139 @@
+"""Deletes what ended long ago, a bounded batch at a time: no table of ours grows for ever.
+
+Each service prunes what it has written itself: its own tables, the outbox's rows of the owners that it relays, and the
+outcomes of the commands that it consumes.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from taskbell.catalogue import catalogue
+from taskbell.concurrency import first_of
+from taskbell.database import Database
+from taskbell.gate import Gate
+from taskbell.logs import logger
+from taskbell.outbox import Owner
+
+EVERY = 3600.0
+"""Seconds between rounds. The first is at the start: a process that is restarted more often than once an hour prunes as
+well, and a round that finds nothing costs one look into an index for each table."""
+
+BATCH = 1_000
+"""Rows deleted in one transaction."""
+
+PAUSE = 0.05
+"""Seconds between batches, so that a long round disturbs nobody."""
+
+KEPT = timedelta(days=90)
+"""How long a row is kept after its end. Longer than any catch-up window of a schedule, so that no occurrence is
+forgotten that could still be caught up with."""
+
+KEPT_OF_APP = timedelta(days=7)
+"""How long a published message of the web app is kept; there may be many."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRows:
+    """Rows of one table, to be deleted when they ended long enough ago. All texts are SQL of our own.
+
+    Attributes:
+        table: with its schema.
+        key: the columns of its primary key.
+        ended: the column with the time of a row's end, null before; it needs an index.
+        where: a further condition on a row, which is named `t`.
+        parameters: of that condition.
+        kept: how long after its end a row is kept.
+    """
+
+    table: str
+    key: str
+    ended: str
+    where: str = "true"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    kept: timedelta = KEPT
+
+    @property
+    def statement(self) -> str:
+        """Deletes the oldest of them, `:limit` at most; rows that somebody else has locked are left for later."""
+        key = ", ".join(f"t.{column.strip()}" for column in self.key.split(","))
+        return f"""
+            DELETE FROM {self.table} WHERE ({self.key}) IN (
+                SELECT {key} FROM {self.table} AS t
+                WHERE t.{self.ended} < now() - CAST(:kept AS interval) AND ({self.where})
+                ORDER BY t.{self.ended} LIMIT :limit
+                FOR UPDATE OF t SKIP LOCKED
+            )
+        """  # noqa: S608 - names of tables and columns, none of them from outside
+
+
+def published_by(owner: Owner, *, kept: timedelta = KEPT) -> EndedRows:
+    """That owner's published messages in the outbox."""
+    return EndedRows("taskbell.outbox", "id", "published_at", "t.owner = :owner", {"owner": owner}, kept)
+
+
+def commands_of(service: str, *, and_of_nobody: bool = False) -> EndedRows:
+    """Outcomes of the commands that a service consumes.
+
+    Args:
+        and_of_nobody: also of commands that no service consumes, such as those of a package that was removed.
+    """
+    if and_of_nobody:
+        others = [it.routing_key for it in catalogue().values() if it.consumer not in (None, service)]
+        return _commands("t.routing_key <> ALL(CAST(:keys AS text[]))", others)
+    return _commands(
+        "t.routing_key = ANY(CAST(:keys AS text[]))",
+        [it.routing_key for it in catalogue().values() if it.consumer == service],
+    )
+
+
+def _commands(where: str, keys: Sequence[str]) -> EndedRows:
+    return EndedRows("taskbell.command", "message_id", "finished_at", where, {"keys": keys})
+
+
+class Pruner:
+    """Deletes rows that ended long ago, table by table in the given order. A Part.
+
+    Any number may run: each passes by what another is deleting.
+    """
+
+    def __init__(self, database: Database, gate: Gate, tables: Sequence[EndedRows]) -> None:
+        self.name = "pruner"
+        self._database = database
+        self._gate = gate
+        self._tables = tables
+        self._log = logger("pruner")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Prunes at the start and every hour, until `stop`."""
+        await self._gate.rounds(self.name, partial(self._round, stop), stop)
+
+    async def _round(self, stop: asyncio.Event) -> float:
+        await self.prune(stop)
+        return EVERY
+
+    async def prune(self, stop: asyncio.Event) -> None:
+        """Deletes all that is old enough; ends after the batch that is under way at `stop`.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL does not answer; the batches before are deleted.
+        """
+        for rows in self._tables:
+            deleted = 0
+            full = True
+            while full and not stop.is_set():
+                some = await self._batch(rows)
+                deleted += some
+                full = some >= BATCH
+                if full:
+                    await first_of(stop.wait(), timeout=PAUSE)
+            if deleted:
+                self._log.info("rows.pruned", table=rows.table, rows=deleted)
+
+    async def _batch(self, rows: EndedRows) -> int:
+        parameters = {"kept": rows.kept, "limit": BATCH, **rows.parameters}
+        async with self._database.statement() as transaction:
+            return (await transaction.execute(rows.statement, parameters)).rowcount
