@@ -22,7 +22,7 @@ from taskbell_devstack.stack import Stack
 
 FOLDER = Path(__file__).resolve().parents[1] / ".dev" / "benchmarks"
 MUST_BE_ON = ("fsync", "synchronous_commit", "full_page_writes")
-PACKAGES = ("taskbell", "asyncpg", "aio-pika", "aiosmtplib", "uvloop", "sqlalchemy")
+PACKAGES = ("taskbell", "asyncpg", "aiormq", "aiosmtplib", "uvloop", "sqlalchemy")
 
 
 class Servers:

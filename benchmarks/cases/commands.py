@@ -6,7 +6,8 @@ from benchmarks.dataset import DataSet
 from benchmarks.installation import Bench
 from benchmarks.result import Result
 from taskbell.contracts import TaskStatus, UpdateTaskStatus, message_of
-from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import Publisher
 
 COMMANDS = 20_000
 COPIES = 2

@@ -11,7 +11,8 @@ import pytest
 
 from taskbell.contracts.catalogue import EVENTS
 from taskbell.errors import BrokerUnavailable
-from taskbell.messaging.publishing.publisher import PUBLISH_TIMEOUT, Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import PUBLISH_TIMEOUT, Publisher
 from tests.chaos.support.app_tables import nothing_can_be_written
 from tests.chaos.support.figures import Figures
 from tests.chaos.support.own_servers import OwnServers

@@ -11,7 +11,7 @@ from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.messaging.consuming.consumers import Consumers
 from taskbell.messaging.consuming.delivery import Received
-from taskbell.messaging.consuming.dispatcher import Subscription
+from taskbell.messaging.consuming.subscription import Subscription
 from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.metrics import Metrics
 from taskbell.outbox import Outbox, Relay

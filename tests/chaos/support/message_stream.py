@@ -11,7 +11,8 @@ from typing import Any
 
 from taskbell.contracts import CATALOGUE
 from taskbell.database import Database
-from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import Publisher
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 

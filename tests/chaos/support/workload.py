@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskbell.contracts.catalogue import CATALOGUE, COMMANDS
-from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.messaging.topology import dead_queue
 from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS
 from tests.chaos.support.app_tables import AppTables, Servers, every_status_changed_once, fresh_app_tables

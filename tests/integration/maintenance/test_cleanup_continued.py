@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 from taskbell.contracts import CleanupCompletedTasks
 from taskbell.database import Transaction
-from taskbell.messaging.consuming.holding import Returned
+from taskbell.errors import Returned
 from taskbell_maintenance import cleanup
 from taskbell_maintenance.domain import Progress, Survey
 from taskbell_maintenance.repository import batches

@@ -16,7 +16,8 @@ from taskbell.database import Database, Transaction
 from taskbell.errors import BrokerUnavailable, Retry, Unroutable
 from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import Body, Envelope, Received
-from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.messaging.wire.properties import text_of
 from taskbell.outcomes import Outcome
 

@@ -9,7 +9,9 @@ TaskbellError
 │   ├── DatabaseUnavailable
 │   └── BrokerUnavailable
 │       ├── PublishTimeout   the broker did not confirm in time; the message may still arrive
-│       └── TopologyMissing  a queue or an exchange is not there; `taskbell setup` makes it
+│       ├── TopologyMissing  a queue or an exchange is not there; `taskbell setup` makes it
+│       └── ConsumerGone     the broker does not know of our consumer, and did not say that it is gone
+├── Returned                 the session ends before this message could be handled: it goes back to its queue
 ├── Unroutable               the broker returned a mandatory message: no queue is bound to its key
 └── OutcomeUnknown           a command was published and confirmed, but its outcome did not reach us
     ├── OutcomeTimeout       it did not come in time
@@ -58,6 +60,14 @@ class PublishTimeout(BrokerUnavailable):
 
 class TopologyMissing(BrokerUnavailable):
     """A queue or an exchange is missing on the broker; `taskbell setup` declares it."""
+
+
+class ConsumerGone(BrokerUnavailable):
+    """RabbitMQ does not know of our consumer, and did not say that it is gone."""
+
+
+class Returned(TaskbellError):
+    """The session ends before this message could be handled; it goes back to its queue, and no try is counted."""
 
 
 class Unroutable(TaskbellError):

@@ -45,9 +45,8 @@ def configure(level: str, form: Literal["auto", "json", "console"], *, service: 
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("taskbell").setLevel(level)
-    # aio-pika and aiormq report each lost connection at ERROR with a traceback; our own events report it in one line.
-    for noisy in ("aio_pika", "aiormq", "faststream"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    # aiormq reports each lost connection at ERROR with a traceback; our own events report it in one line.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
 def _tracebacks() -> structlog.typing.Processor:

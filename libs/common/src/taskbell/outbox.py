@@ -21,7 +21,8 @@ from taskbell.errors import BrokerUnavailable, TopologyMissing
 from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.logs import logger
-from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.messaging.wire.properties import TRACEPARENT
 from taskbell.metrics import Metrics
 

@@ -16,9 +16,9 @@ from typing import Any
 from taskbell.commands import CommandLog, Outcome
 from taskbell.contracts import CleanupCompletedTasks, TasksArchived
 from taskbell.database import Database, Transaction
+from taskbell.errors import Returned
 from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import Received
-from taskbell.messaging.consuming.holding import Returned
 from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_maintenance.domain import FIRST_PAGE, Mode, Page, Progress, Survey, cutoff, next_size, refusal
 from taskbell_maintenance.repository import batches

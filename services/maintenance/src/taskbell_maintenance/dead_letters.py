@@ -2,10 +2,8 @@
 
 import asyncio
 
-import aio_pika
-
-from taskbell.messaging.publishing.publisher import connection_url
 from taskbell.messaging.topology import consumers, dead_queue
+from taskbell.messaging.wire.connection import connected
 from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named
 from taskbell_maintenance.figures import DeadLetters
 
@@ -14,14 +12,14 @@ TIMEOUT = 5.0
 
 
 class DeadLetterQueues:
-    """Counts over its own, plain connection, because a robust channel answers repeated declarations from its cache.
+    """Counts over a connection of its own.
 
     Args:
         timeout: seconds for the answer.
     """
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
-        self._url = connection_url(url, "taskbell maintenance dead letters")
+        self._url = url
         self._timeout = timeout
 
     async def count(self) -> DeadLetters:
@@ -36,10 +34,8 @@ class DeadLetterQueues:
             return DeadLetters(None, f"RabbitMQ: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
 
     async def _count(self) -> dict[str, int]:
-        connection = await aio_pika.connect(self._url, timeout=self._timeout)
-        async with connection:
-            opened = await connection.channel()
-            channel = await opened.get_underlay_channel()
+        async with connected(self._url, "taskbell maintenance dead letters") as connection:
+            channel = await connection.channel()
             found = {}
             for queue in map(dead_queue, consumers()):
                 answer = await channel.queue_declare(queue, passive=True)

@@ -6,7 +6,7 @@ from typing import Any
 from taskbell.commands import CommandLog
 from taskbell.contracts import CleanupCompletedTasks, GenerateTaskReport, UpdateTaskStatus
 from taskbell.messaging.consuming.delivery import Body
-from taskbell.messaging.consuming.dispatcher import Handler, Subscription
+from taskbell.messaging.consuming.subscription import Handler, Subscription
 from taskbell_maintenance.cleanup import Cleanups
 from taskbell_maintenance.packages import PackageHandler
 from taskbell_maintenance.reports import DailyReports

@@ -7,7 +7,7 @@ from taskbell.catalogue import row_of
 from taskbell.commands import CommandLog
 from taskbell.contracts import ReportGenerated, SendBatch, SendTestMail
 from taskbell.kinds import Kind
-from taskbell.messaging.consuming.dispatcher import Handler, Subscription
+from taskbell.messaging.consuming.subscription import Handler, Subscription
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.planning.mailings import Mailings

@@ -13,8 +13,9 @@ from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.messaging.consuming.consumers import Consumers
 from taskbell.messaging.consuming.delivery import Envelope, Received
-from taskbell.messaging.consuming.dispatcher import Subscription
-from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.consuming.subscription import Subscription
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.metrics import Metrics
 
 QUEUE = "maintenance.update_task_status"

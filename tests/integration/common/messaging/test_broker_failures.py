@@ -16,7 +16,8 @@ from tests.support.management import Management
 from tests.support.waiting import eventually
 
 from taskbell.errors import BrokerUnavailable
-from taskbell.messaging.publishing.publisher import PUBLISH_TIMEOUT, Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import PUBLISH_TIMEOUT, Publisher
 from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named
 from taskbell.setup.broker import declare
 from taskbell_devstack.programs import find_rabbitmq

@@ -11,7 +11,7 @@ from tests.support.waiting import eventually
 from taskbell.contracts import GenerateTaskReport
 from taskbell.errors import Never, Retry
 from taskbell.messaging.consuming.delivery import Received
-from taskbell.messaging.publishing.publisher import Outgoing
+from taskbell.messaging.publishing.outgoing import Outgoing
 
 
 def fails_with(error: Exception, *numbers: int) -> Any:

@@ -18,7 +18,8 @@ from tests.support.waiting import eventually
 
 from taskbell.errors import BrokerUnavailable, PublishTimeout, TopologyMissing, Unroutable
 from taskbell.messaging.publishing.confirms import confirmed
-from taskbell.messaging.publishing.publisher import WINDOW, Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import WINDOW, Publisher
 from taskbell.setup.broker import declare
 
 COMMANDS = "taskbell.commands"

@@ -13,10 +13,11 @@ from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 
 from taskbell.contracts import GenerateTaskReport, UpdateTaskStatus
+from taskbell.errors import ConsumerGone
 from taskbell.messaging.consuming import session
 from taskbell.messaging.consuming.dispatcher import Dispatcher
-from taskbell.messaging.consuming.session import ConsumerGone, ConsumingSession
-from taskbell.messaging.publishing.publisher import HEARTBEAT, connection_url
+from taskbell.messaging.consuming.session import ConsumingSession
+from taskbell.messaging.wire.connection import HEARTBEAT, connection_url
 from taskbell.setup.broker import declare
 
 REPORTS = "maintenance.generate_task_report"

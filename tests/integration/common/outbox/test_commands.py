@@ -20,8 +20,9 @@ from taskbell.contracts import CommandOutcome, UpdateTaskStatus
 from taskbell.database import Database, Transaction
 from taskbell.errors import DatabaseUnavailable, Never
 from taskbell.messaging.consuming.delivery import Envelope, Received
-from taskbell.messaging.consuming.dispatcher import Subscription
-from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.consuming.subscription import Subscription
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import Publisher
 
 Command = Received[UpdateTaskStatus]
 

@@ -22,7 +22,7 @@ from taskbell.errors import DatabaseUnavailable
 from taskbell.gate import Gate
 from taskbell.messaging.consuming import consumers
 from taskbell.messaging.consuming.delivery import Received
-from taskbell.messaging.consuming.dispatcher import Subscription
+from taskbell.messaging.consuming.subscription import Subscription
 from taskbell.outbox import Outbox, OutboxMessage, Relay
 from taskbell.setup import schema
 from taskbell_devstack.stack import Stack

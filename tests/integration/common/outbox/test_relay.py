@@ -19,7 +19,8 @@ from taskbell.database import Database, Transaction
 from taskbell.errors import DatabaseUnavailable, PublishTimeout
 from taskbell.gate import Gate
 from taskbell.health import Health
-from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.metrics import Metrics
 from taskbell.outbox import Outbox, OutboxMessage, Owner, Relay
 from taskbell.setup.broker import declare

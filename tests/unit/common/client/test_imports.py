@@ -1,4 +1,4 @@
-"""A web app installs `taskbell` alone, so its client may import nothing that comes with `taskbell[service]`."""
+"""A web app installs `taskbell` alone, so its client may import nothing that comes with an extra."""
 
 import subprocess
 import sys
@@ -25,9 +25,10 @@ def run(blocked: set[str], code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
 
 
-def modules_of_the_extra() -> set[str]:
-    """The import names of what `taskbell[service]` adds."""
-    declared = tomllib.loads((LIBRARY / "pyproject.toml").read_text())["project"]["optional-dependencies"]["service"]
+def modules_of(*extras: str) -> set[str]:
+    """The import names of what these extras of `taskbell` add."""
+    offered = tomllib.loads((LIBRARY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    declared = [requirement for extra in extras for requirement in offered[extra]]
     wanted = {requirement.split(">")[0].split("[")[0].split(";")[0].strip().lower() for requirement in declared}
     return {
         module
@@ -50,8 +51,9 @@ except BrokerUnavailable as error:
     assert ended.stderr == ""
 
 
-def test_the_blocked_modules_are_those_of_the_extra() -> None:
-    assert modules_of_the_extra() >= {
+def test_the_blocked_modules_are_those_of_the_extras() -> None:
+    assert modules_of("service", "faststream") >= {
+        "aio_pika",
         "faststream",
         "sqlalchemy",
         "sqlmodel",
@@ -62,12 +64,18 @@ def test_the_blocked_modules_are_those_of_the_extra() -> None:
     }
 
 
-def test_the_client_and_the_contracts_need_nothing_of_the_extra() -> None:
-    done = run(modules_of_the_extra(), "import taskbell.client, taskbell.contracts; print('imported')")
+def test_the_client_and_the_contracts_need_nothing_of_the_extras() -> None:
+    done = run(modules_of("service", "faststream"), "import taskbell.client, taskbell.contracts; print('imported')")
     assert (done.returncode, done.stdout, done.stderr) == (0, "imported\n", "")
 
 
-def test_the_client_brings_only_pydantic_and_aio_pika_with_what_they_need() -> None:
+def test_the_services_need_nothing_of_faststream() -> None:
+    services = "taskbell_scheduler.app, taskbell_notifier.app, taskbell_maintenance.app, taskbell.setup.broker"
+    done = run(modules_of("faststream"), f"import {services}; print('imported')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "imported\n", "")
+
+
+def test_the_client_brings_only_pydantic_and_aiormq_with_what_they_need() -> None:
     done = run(
         set(),
         """
@@ -81,14 +89,14 @@ print(sorted({owner for root in roots for owner in owners.get(root, [])}))
     )
     assert done.stderr == ""
     allowed = {
-        "taskbell", "tzdata", "aio-pika", "aiormq", "pamqp", "yarl", "multidict", "propcache", "idna",
+        "taskbell", "tzdata", "aiormq", "pamqp", "yarl", "multidict", "propcache", "idna",
         "pydantic", "pydantic_core", "annotated-types", "typing_extensions", "typing-inspection",
     }  # fmt: skip
     assert set(eval(done.stdout)) <= allowed
 
 
 def test_the_command_without_the_extra_says_what_to_install() -> None:
-    done = run(modules_of_the_extra(), "sys.argv = ['taskbell', 'setup']; import taskbell.cli; taskbell.cli.main()")
+    done = run(modules_of("service"), "sys.argv = ['taskbell', 'setup']; import taskbell.cli; taskbell.cli.main()")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from taskbell.errors import PublishTimeout
-from taskbell.messaging.publishing.confirms import Unanswered
-from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import Publisher
 
 
 class Broker:
@@ -25,7 +25,7 @@ class Broker:
             async with asyncio.timeout_at(deadline):
                 await self._told.setdefault(name, asyncio.Event()).wait()
         except TimeoutError:
-            return {name: Unanswered()}
+            return {name: PublishTimeout("not in time")}
         return {name: None}
 
     def confirm(self, name: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from taskbell.errors import InvalidMessage, Never
 from taskbell.messaging.consuming.delivery import Envelope
 from taskbell.messaging.consuming.failures import dead, reason_of, retry
-from taskbell.messaging.publishing.publisher import Outgoing
+from taskbell.messaging.publishing.outgoing import Outgoing
 
 QUEUE = "maintenance.update_task_status"
 BODY = b'{"task_id": 7}'

@@ -9,8 +9,9 @@ import pytest
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from taskbell.messaging.wire.frames import Frames, Outlet
+from taskbell.messaging.wire.frames import FrameReader
 from taskbell.messaging.wire.properties import UNREADABLE
+from taskbell.messaging.wire.transport import JoiningWriter
 
 FLAGS = {"content_type": 15, "headers": 13, "mode": 12, "expiration": 8, "message_id": 7, "timestamp": 6, "type": 5}
 
@@ -55,7 +56,7 @@ async def frames_of(data: bytes) -> list[bytes]:
 
 async def frames_from(reader: asyncio.StreamReader) -> list[bytes]:
     """Reads as aiormq does: one byte, six, the rest; until the end."""
-    frames = Frames(reader)
+    frames = FrameReader(reader)
     found = []
     while not frames.at_eof():
         try:
@@ -123,7 +124,7 @@ async def test_a_server_of_another_version_is_read_to_its_end() -> None:
     reader = asyncio.StreamReader()
     reader.feed_data(b"AMQP\x00\x00\x09\x01 and more")
     reader.feed_eof()
-    frames = Frames(reader)
+    frames = FrameReader(reader)
     assert await frames.readexactly(1) + await frames.readexactly(6) == b"AMQP\x00\x00\x09"
     assert await frames.read() == b"\x01 and more"
     assert frames.at_eof()
@@ -168,7 +169,7 @@ async def test_frames_after_an_unreadable_one_are_read_as_before() -> None:
     assert rest == [frame(3, b"hello"), good]
 
 
-async def test_a_routing_key_that_is_no_text_keeps_its_length_and_its_delivery() -> None:
+async def test_a_routing_key_that_is_not_text_keeps_its_length_and_its_delivery() -> None:
     (one,) = await frames_of(deliver(b"a\xffb"))
     _, _, found = pamqp.frame.unmarshal(one)
     assert isinstance(found, Basic.Deliver)
@@ -192,7 +193,7 @@ async def test_no_property_bytes_at_all_make_the_client_fail() -> None:
 async def test_a_server_of_another_protocol_version_is_recognised() -> None:
     reader = asyncio.StreamReader()
     reader.feed_data(b"AMQP\x00\x00\x08\x00")
-    frames = Frames(reader)
+    frames = FrameReader(reader)
     assert await frames.readexactly(1) + await frames.readexactly(6) == b"AMQP\x00\x00\x08"
 
 
@@ -201,7 +202,7 @@ async def test_the_end_in_the_middle_of_a_frame_is_an_error() -> None:
     reader.feed_data(header()[:-3])
     reader.feed_eof()
     with pytest.raises(asyncio.IncompleteReadError):
-        await Frames(reader).readexactly(1)
+        await FrameReader(reader).readexactly(1)
 
 
 class Transport(asyncio.WriteTransport):
@@ -223,15 +224,15 @@ class Transport(asyncio.WriteTransport):
         self.closed = True
 
 
-def outlet() -> tuple[Outlet, Transport]:
+def joining_writer() -> tuple[JoiningWriter, Transport]:
     loop, transport = asyncio.get_running_loop(), Transport()
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
-    return Outlet(asyncio.StreamWriter(transport, protocol, reader, loop)), transport
+    return JoiningWriter(asyncio.StreamWriter(transport, protocol, reader, loop)), transport
 
 
 async def test_what_is_written_in_one_turn_goes_out_together_and_in_order() -> None:
-    writer, transport = outlet()
+    writer, transport = joining_writer()
     for word in (b"one ", b"two ", b"three"):
         writer.write(word)
     assert transport.sent == []
@@ -240,7 +241,7 @@ async def test_what_is_written_in_one_turn_goes_out_together_and_in_order() -> N
 
 
 async def test_nothing_stays_behind_when_the_writer_drains_or_closes() -> None:
-    writer, transport = outlet()
+    writer, transport = joining_writer()
     writer.write(b"one")
     await writer.drain()
     writer.write(b"two")

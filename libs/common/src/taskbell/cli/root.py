@@ -58,8 +58,8 @@ def run(arguments: Sequence[str] | None) -> int:
             rich_markup_mode=None,
         )
     )
-    for noisy in ("aio_pika", "aiormq"):  # they also log the errors that they raise; we report them in one sentence
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    # It also logs the errors that it raises; we report them in one sentence.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     try:
         _check_text(sys.argv[1:] if arguments is None else arguments)
         status = root.main(args=arguments, prog_name="taskbell", standalone_mode=True)

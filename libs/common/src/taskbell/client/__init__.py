@@ -7,7 +7,7 @@
     taskbell.publish(UpdateTaskStatus(task_id=1, new_status="done"))
 
 `Client` is for plain blocking code in threads, `AsyncClient` for asyncio. Of Taskbell's dependencies they need only
-pydantic and aio-pika.
+pydantic and aiormq.
 """
 
 from taskbell.client.asynchronous import AsyncClient

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from taskbell.catalogue import message_of
 from taskbell.contracts import Contract, Message
-from taskbell.messaging.publishing.publisher import Outgoing
+from taskbell.messaging.publishing.outgoing import Outgoing
 from taskbell.messaging.wire.properties import TRACEPARENT
 
 MAX_ID_BYTES = 255

@@ -16,7 +16,8 @@ from taskbell.client.outcome import Outcome
 from taskbell.client.sending import send
 from taskbell.contracts import CommandOutcome
 from taskbell.errors import InvalidMessage, OutcomeLost, OutcomeTimeout, OutcomeUnknown
-from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import Publisher
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 """RabbitMQ's pseudo-queue for direct reply-to: nothing is declared, and nothing is left behind."""

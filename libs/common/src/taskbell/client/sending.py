@@ -5,7 +5,8 @@ import asyncio
 from aiormq.channel import Channel
 
 from taskbell.errors import BrokerUnavailable, PublishTimeout, TopologyMissing, Unroutable
-from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import Publisher
 
 
 async def send(publisher: Publisher, message: Outgoing, limit: float) -> Channel:

@@ -2,12 +2,11 @@
 
 import asyncio
 
-import aio_pika
 import aiormq
 
 from taskbell.errors import BrokerUnavailable, SettingsError
-from taskbell.messaging.publishing.publisher import CONNECT_TIMEOUT, connection_url
 from taskbell.messaging.topology import Topology, topology
+from taskbell.messaging.wire.connection import connected
 from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named, in_words
 
 
@@ -22,10 +21,8 @@ async def declare(url: str) -> Topology:
     try:
         with connection_errors_named():
             async with asyncio.timeout(60):
-                connection = await aio_pika.connect(connection_url(url, "taskbell setup"), timeout=CONNECT_TIMEOUT)
-                async with connection:
-                    opened = await connection.channel()
-                    channel = await opened.get_underlay_channel()
+                async with connected(url, "taskbell setup") as connection:
+                    channel = await connection.channel()
                     for exchange in wanted.exchanges:
                         await channel.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
                     for queue in wanted.queues:

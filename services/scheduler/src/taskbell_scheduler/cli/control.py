@@ -19,7 +19,7 @@ from taskbell_scheduler.schedules import Schedule
 
 if TYPE_CHECKING:
     from taskbell.database import Transaction
-    from taskbell.messaging.publishing.publisher import Outgoing
+    from taskbell.messaging.publishing.outgoing import Outgoing
 
 T = TypeVar("T")
 Name = Annotated[str, typer.Argument(help="The name of a schedule.")]
@@ -110,7 +110,7 @@ def run(
     zone: Annotated[str | None, typer.Option(help="Only for recipients in this zone.")] = None,
 ) -> None:
     """Publish a schedule's message now. It has no occurrence, so it counts as a manual one."""
-    from taskbell.messaging.publishing.publisher import Outgoing
+    from taskbell.messaging.publishing.outgoing import Outgoing
 
     schedule = _scheduled(name)
     body = dict(schedule.payload)

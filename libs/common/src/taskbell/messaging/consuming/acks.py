@@ -1,4 +1,4 @@
-"""Acknowledging: one frame for all messages of a set where their channel's order allows it."""
+"""Acknowledging: one frame for all messages of a set, if their channel's order allows it."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -14,11 +14,11 @@ class Tally:
         self._above: set[int] = set()
 
     def settle(self, tags: Collection[int]) -> tuple[int, list[int]]:
-        """Notes that these need no more waiting for.
+        """Notes that these tags are settled.
 
         Returns:
-            The highest of these tags up to which none is open any more, or 0: one acknowledgement does for all below
-            it. And those of these tags that lie above it. A tag that never came to us stays open for ever.
+            The highest of these tags up to which every tag is settled, or 0: one acknowledgement covers all up to it.
+            And those of these tags that lie above it. A tag that never came to us stays open for ever.
         """
         self._above.update(tags)
         while self._floor + 1 in self._above:
@@ -32,16 +32,17 @@ class Tally:
 class Acks:
     """Acknowledges messages of one consumer.
 
-    Not by aio-pika's `ack()`, which waits for each to leave the buffer: closing the channel does that for all.
+    It does not wait for a frame to leave the buffer; closing the channel waits for all of them.
     """
 
     def __init__(self) -> None:
         self._channel: AbstractChannel | None = None
         self._tally = Tally()
-        self._turn = asyncio.Lock()  # one that overtook another would acknowledge a tag that is not open any more
+        # One that overtook another would acknowledge a tag that is no longer open.
+        self._turn = asyncio.Lock()
 
     async def done(self, messages: Sequence[DeliveredMessage]) -> None:
-        """They are dealt with. Raises what aiormq raises where their channel is lost."""
+        """Acknowledges. Raises what aiormq raises if their channel is lost."""
         async with self._turn:
             channel, tags = self._of(messages)
             up_to, others = self._tally.settle(tags)
@@ -51,7 +52,7 @@ class Acks:
                 await channel.basic_ack(tag, wait=False)
 
     async def back(self, messages: Sequence[DeliveredMessage]) -> None:
-        """They return to their queue. Raises what aiormq raises where their channel is lost."""
+        """Returns them to their queue. Raises what aiormq raises if their channel is lost."""
         async with self._turn:
             channel, tags = self._of(messages)
             for tag in tags:

@@ -1,26 +1,26 @@
-"""Consuming, supervised: wait for broker, gates and topology, consume, and start anew when a session is lost."""
+"""Consuming, supervised: waits for gates and broker, consumes in sessions, and starts anew when one is lost."""
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from taskbell.concurrency import first_of
-from taskbell.errors import BrokerUnavailable
+from taskbell.errors import BrokerUnavailable, ConsumerGone
 from taskbell.gate import Gate
 from taskbell.health import Health
-from taskbell.messaging.consuming.dispatcher import Subscription
-from taskbell.messaging.consuming.session import DRAIN, ConsumerGone, ConsumingSession
-from taskbell.messaging.publishing.publisher import Publisher, connection_url
+from taskbell.messaging.consuming.session import DRAIN, ConsumingSession
+from taskbell.messaging.consuming.subscription import Subscription
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.metrics import Metrics
 
 HOLD = 20.0
-"""Seconds for which messages are held while a server is away; then they go back, for others or for later."""
+"""Seconds for which messages are held while a server is away; then they go back to their queues."""
 
 PAUSE = 1.0
 """Seconds between tries to start a session."""
 
 WATCH = 1.0
-"""Seconds between looks at the gates, and at what the dispatchers say of themselves."""
+"""Seconds between checks of the gates and of the dispatchers."""
 
 
 class Consumers:
@@ -43,7 +43,7 @@ class Consumers:
         metrics: Metrics,
     ) -> None:
         self.name = name
-        self._url = connection_url(url, name)
+        self._url = url
         self._subscriptions = subscriptions
         self._publisher = publisher
         self._gates = gates
@@ -70,7 +70,7 @@ class Consumers:
         """Consumes until `stop`, then drains.
 
         Raises:
-            ConsumerGone: the broker answers and has the queue, but has known of no consumer of ours for a minute: the
+            ConsumerGone: the broker answers and has the queue, but knew of no consumer of ours in two sessions: the
                 process must start anew.
         """
         try:
@@ -85,7 +85,7 @@ class Consumers:
                 task.cancel()
 
     async def _wait(self, stop: asyncio.Event) -> None:
-        """Waits for all that a session needs, saying so."""
+        """Waits until a session may start, and reports what it waits for."""
         while not stop.is_set():
             if self._paused.is_set():
                 self._health.set(self.name, "degraded", "paused")
@@ -99,16 +99,19 @@ class Consumers:
 
     async def _session(self, stop: asyncio.Event) -> None:
         session = ConsumingSession(
-            self._url, self._subscriptions, publisher=self._publisher, gates=self._gates, metrics=self._metrics
+            self._url,
+            self._subscriptions,
+            name=self.name,
+            publisher=self._publisher,
+            gates=self._gates,
+            metrics=self._metrics,
         )
         failure: BrokerUnavailable | None = None
         try:
             await session.start()
-            await first_of(
-                session.lost(), session.suspicious(), self._look_after(session), self._paused.wait(), stop.wait()
-            )
+            await first_of(session.lost(), session.suspicious(), self._watch(session), self._paused.wait(), stop.wait())
             if self._paused.is_set() and not stop.is_set():
-                # Nothing goes back: a message that met many pauses would use up its deliveries.
+                # Nothing is returned: a message that met many pauses would use up its deliveries.
                 self._health.set(self.name, "degraded", "paused")
                 await first_of(session.finish(), session.lost(), stop.wait(), timeout=DRAIN)
         except BrokerUnavailable as error:
@@ -122,7 +125,7 @@ class Consumers:
         if failure is None:
             await asyncio.wait([ending])
             return
-        # Handlers under way go on by themselves: the next session need not wait for them.
+        # Handlers under way go on by themselves, so the next session need not wait for them.
         self._health.set(self.name, "waiting", str(failure))
         if isinstance(failure, ConsumerGone) and self._gone and not session.counted:
             await asyncio.wait([ending])
@@ -130,22 +133,15 @@ class Consumers:
         self._gone = isinstance(failure, ConsumerGone) or (self._gone and not session.counted)
         await first_of(stop.wait(), timeout=PAUSE)
 
-    async def _look_after(self, session: ConsumingSession) -> None:
-        """Says how the session is; returns when a gate has been closed for longer than messages are held."""
+    async def _watch(self, session: ConsumingSession) -> None:
+        """Reports how the session is; returns when a gate has been closed for longer than messages are held."""
         loop = asyncio.get_running_loop()
         while True:
             since = [gate.closed_since for gate in self._gates if gate.closed_since is not None]
             if since and loop.time() - min(since) > HOLD:
                 return
-            trouble = next(
-                (
-                    dispatcher.holding.trouble
-                    for dispatcher in session.dispatchers
-                    if dispatcher.holding.trouble is not None
-                ),
-                None,
-            )
-            if trouble is not None:
+            troubles = (dispatcher.holding.trouble for dispatcher in session.dispatchers)
+            if trouble := next((it for it in troubles if it is not None), None):
                 self._health.set(self.name, "waiting", trouble)
             elif session.counted or not self._gone:
                 self._health.set(self.name, "ready")

@@ -24,9 +24,9 @@ class Envelope:
     """Where it was first published, also after a retry."""
     routing_key: str
     message_id: str
-    """The raw AMQP message_id, or a UUID of this delivery where it came without one."""
+    """The raw AMQP message_id, or a UUID of this delivery if it came without one."""
     anonymous: bool
-    """It came without a message_id."""
+    """Whether it came without a message_id."""
     redelivered: bool
     attempt: int
     """How often it was tried before, on the retry ladder."""
@@ -37,11 +37,11 @@ class Envelope:
     headers: Mapping[str, Any]
     timestamp: datetime | None = None
     returns: int = 0
-    """How often its quorum queue has had to take it back."""
+    """How often it came back to its quorum queue."""
 
     @property
     def again(self) -> bool:
-        """Was it, perhaps, handled before?"""
+        """Whether it may have been handled before."""
         return self.redelivered or self.attempt > 0
 
 
@@ -59,7 +59,7 @@ class Received(Generic[Body]):
 
 
 def envelope_of(queue: str, message: DeliveredMessage) -> Envelope:
-    """Reads the envelope; whatever anybody put into it, this does not fail."""
+    """Reads the envelope; it does not fail, whatever anybody put into the message."""
     given = message.header.properties
     headers = properties.own_headers(given.headers) if given.headers else {}
     own_id = text_of(given.message_id)

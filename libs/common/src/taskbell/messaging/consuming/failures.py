@@ -1,18 +1,19 @@
-"""What becomes of a message that could not be handled: the retry ladder, then the dead letters, with its reason."""
+"""Messages that could not be handled: their way to the retry ladder, or with the reason to the dead letters."""
 
 from taskbell.errors import Never
 from taskbell.messaging.consuming.delivery import Envelope
-from taskbell.messaging.publishing.publisher import Outgoing
+from taskbell.messaging.publishing.outgoing import Outgoing
 from taskbell.messaging.topology import DEAD, RETRIES, dead_queue, service_of
 from taskbell.messaging.wire import properties
 
 REASON_LIMIT = 1000
+"""Characters of a reason."""
 
 
 def reason_of(error: BaseException) -> str:
-    """Why, in one printable line that a header and PostgreSQL can hold.
+    """The reason in one printable line that a header and PostgreSQL can hold.
 
-    Of errors that we did not word ourselves, the first line: PostgreSQL tells rows in the lines after it.
+    An error that we did not word ourselves gives its first line only: in the lines after it PostgreSQL quotes rows.
     """
     if isinstance(error, Never):
         words = str(error)
@@ -20,13 +21,13 @@ def reason_of(error: BaseException) -> str:
         first, _, _ = str(error).partition("\n")
         words = f"{type(error).__name__}: {first}" if first else type(error).__name__
     text = words.replace("\x00", "").encode("utf-8", "replace").decode()
-    # A reason may name a field as its sender did; what moves a terminal's cursor or turns a line about is no word.
+    # A reason may name a field as its sender did: control and bidi characters become blanks.
     printable = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(printable.split())[:REASON_LIMIT]
 
 
 def retry(envelope: Envelope, body: bytes) -> Outgoing | None:
-    """The message on its way to the next rung of the ladder, or None where there is none left."""
+    """The message for the next rung of the retry ladder, or None after the last."""
     if envelope.attempt >= len(RETRIES):
         return None
     exchange, _ = RETRIES[envelope.attempt]
@@ -42,7 +43,7 @@ def retry(envelope: Envelope, body: bytes) -> Outgoing | None:
 
 
 def dead(envelope: Envelope, body: bytes, reason: str) -> Outgoing:
-    """The message on its way to its service's dead letters."""
+    """The message for its service's dead letters."""
     headers = {
         **properties.carried(envelope.headers),
         properties.REASON: reason,

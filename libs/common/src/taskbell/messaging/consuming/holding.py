@@ -1,27 +1,24 @@
-"""What is done on behalf of a message that we hold, however long it takes, until the session ends.
+"""Holding a message while a server that it needs is away.
 
-Servers that are away are waited for, and no try is counted; only the end of the session gives the message back.
+Such a server is waited for, however long, and no try is counted. Only the end of the session returns the message.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from taskbell.concurrency import first_of
-from taskbell.errors import BrokerUnavailable, Unavailable, Unroutable
+from taskbell.errors import BrokerUnavailable, Returned, Unavailable, Unroutable
 from taskbell.gate import Gate
 from taskbell.logs import logger
-from taskbell.messaging.publishing.publisher import Outgoing, Publisher
+from taskbell.messaging.publishing.outgoing import Outgoing
+from taskbell.messaging.publishing.publisher import Publisher
 
 PAUSE = 1.0
-"""Seconds between tries where no gate says when to try again."""
-
-
-class Returned(Exception):
-    """The session ends before this message could be handled: it goes back to the queue."""
+"""Seconds between tries if no gate says when to try again."""
 
 
 class Holding:
-    """That of one queue's dispatcher during one session.
+    """For one queue's dispatcher, during one session.
 
     Args:
         gates: of the servers that its messages need.
@@ -34,11 +31,25 @@ class Holding:
         self._gates = gates
         self._ending = ending
         self.trouble: str | None = None
-        """Why messages that failed cannot be moved out of the way, while that is so."""
+        """Why messages that failed cannot go to ladder or dead letters now, if that is so."""
         self._log = logger("dispatcher")
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the session's end has begun."""
+        return self._ending.is_set()
+
+    async def pass_gates(self) -> None:
+        """Waits until all gates are open. Raises Returned if the session ends first, or has ended."""
+        while not self._ending.is_set():
+            closed = next((gate for gate in self._gates if not gate.is_open), None)
+            if closed is None:
+                return
+            await first_of(closed.wait_open(), self._ending.wait())
+        raise Returned
+
     async def wait_out(self, error: Unavailable) -> None:
-        """Closes the gates of a server that is away; where there is none for it, a pause keeps the loop cool."""
+        """Closes the gates of a server that is away; pauses if there is none for it."""
         self._log.info("message.waits", queue=self._queue, reason=str(error))
         concerned = [gate for gate in self._gates if gate.concerns(error)]
         for gate in concerned:
@@ -46,11 +57,15 @@ class Holding:
         if not concerned:
             await self.pause()
 
-    async def tell(self, verdict: Callable[..., Awaitable[None]], *subjects: object, last: bool = True) -> bool:
-        """Tells of messages' end; waits for the database as long as the session lasts. Says whether it was heard.
+    async def pause(self) -> None:
+        """Waits PAUSE seconds, or until the session ends, so that a loop that would come back at once does not spin."""
+        await first_of(self._ending.wait(), timeout=PAUSE)
+
+    async def report(self, verdict: Callable[..., Awaitable[None]], *subjects: object, last: bool = True) -> bool:
+        """Calls a verdict on messages; waits for the database as long as the session lasts. Says whether it succeeded.
 
         Args:
-            last: nobody tells it otherwise where this fails, so it is logged.
+            last: nobody will try it another way, so a failure is logged.
         """
         while True:
             await self.pass_gates()
@@ -58,21 +73,25 @@ class Holding:
                 await verdict(*subjects)
             except Unavailable as error:
                 await self.wait_out(error)
-            except Exception as error:  # noqa: BLE001 - that it lies with the dead letters matters more than the record
+            except Exception as error:  # noqa: BLE001 - the message must reach the dead letters even without the record
                 if last:
-                    self._log.error("message.end_untold", queue=self._queue, exc_info=error)
+                    self._log.error("message.end_unrecorded", queue=self._queue, exc_info=error)
                 return False
             else:
                 return True
 
     async def publish(self, outgoing: Outgoing) -> None:
-        """Publishes to ladder or dead letters. Raises Returned where the session ends first."""
+        """Publishes to ladder or dead letters. Raises Returned if the session ends first."""
         (error,) = await self.publish_all([outgoing])
         if error is not None:
             raise error
 
     async def publish_all(self, outgoing: Sequence[Outgoing]) -> list[Exception | None]:
-        """Publishes to ladder or dead letters; for each None, or why not: Returned, or what makes it impossible."""
+        """Publishes to ladder or dead letters.
+
+        Returns:
+            For each None; or Returned, if the session ended first; or the error that makes it impossible.
+        """
         errors: list[Exception | None] = [None] * len(outgoing)
         left = list(range(len(outgoing)))
         while left:
@@ -92,21 +111,3 @@ class Holding:
                 return errors
         self.trouble = None
         return errors
-
-    @property
-    def is_over(self) -> bool:
-        """Has the session's end begun?"""
-        return self._ending.is_set()
-
-    async def pass_gates(self) -> None:
-        """Waits until all gates are open. Raises Returned where the session ends first, or has ended."""
-        while not self._ending.is_set():
-            closed = next((gate for gate in self._gates if not gate.is_open), None)
-            if closed is None:
-                return
-            await first_of(closed.wait_open(), self._ending.wait())
-        raise Returned
-
-    async def pause(self) -> None:
-        """Keeps a loop cool that would come back at once."""
-        await first_of(self._ending.wait(), timeout=PAUSE)

@@ -1,38 +1,34 @@
-"""One session of consuming: one FastStream broker over one connection, from its first look at the queues to its end.
+"""One session of consuming: one connection, from its first look at the queues to its end.
 
-A message that kills the process comes back first, and what was held beside it would use up its deliveries with it. So
-a session looks at each queue's first message before it consumes, and while that has come back again and again, it takes
-one at a time. Where such a one comes later, from a process that died, the session ends for the next one to look.
+If a message kills the process, it comes back first, and what was held beside it uses up its deliveries with it. So a
+session looks at each queue's first message before it consumes. While that one has come back again and again, the
+session takes one message at a time. If such a message comes later, from a process that died, the session ends, so that
+the next one takes it alone.
 
-Nothing is restored in a session: when its connection, a channel or a consumer is lost, the session is, and the next one
-starts with nothing left over, instead of relying on what a reconnecting client makes of it.
+Nothing is restored in a session: when its connection, a channel or a consumer is lost, the session is lost, and the
+next one starts with nothing left over.
 """
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
-import aio_pika
 import aiormq
-import aiormq.channel
-from aio_pika.abc import AbstractChannel
-from aiormq.abc import AbstractConnection, DeliveredMessage
-from faststream import AckPolicy
-from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
-from faststream.rabbit.subscriber import RabbitSubscriber
+from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.commands import Basic
 
 from taskbell.concurrency import first_of
-from taskbell.errors import BrokerUnavailable, TopologyMissing
+from taskbell.errors import BrokerUnavailable, ConsumerGone, TopologyMissing
 from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import envelope_of
-from taskbell.messaging.consuming.dispatcher import Dispatcher, Subscription
-from taskbell.messaging.publishing.publisher import CONNECT_TIMEOUT, Publisher
-from taskbell.messaging.topology import DEAD, RETRIES, dead_queue, service_of
+from taskbell.messaging.consuming.dispatcher import Dispatcher
+from taskbell.messaging.consuming.inspection import check_topology, queue_without_consumer
+from taskbell.messaging.consuming.subscription import Subscription
+from taskbell.messaging.publishing.publisher import Publisher
+from taskbell.messaging.wire.connection import CONNECT_TIMEOUT, Connection
 from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named, in_words
-from taskbell.messaging.wire.frames import Wire
 from taskbell.metrics import Metrics
 
 START_TIMEOUT = 10.0
@@ -42,87 +38,50 @@ DRAIN = 25.0
 """Seconds that handlers under way have to finish when a session ends: the longest wait for a final SMTP reply."""
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds for saying goodbye to the broker."""
+"""Seconds for cancelling the consumers, and for saying goodbye to the broker."""
 
 WATCH = 1.0
-"""Seconds between looks at whether connection, channels and consumers are still there."""
+"""Seconds between checks of the workers, and of whether it is time to count the consumers."""
 
 COUNT = 10.0
 """Seconds between asking the broker whether it knows of the consumers."""
 
 MISSES = 3
-"""Times in a row that it must know of none: it answers 0, too, while a queue elects a leader."""
-
-NEVER = 10**8
-"""Seconds until aio-pika reconnects by itself."""
-
-
-class ConsumerGone(BrokerUnavailable):
-    """The broker does not know of our consumer, though nobody told us that it is gone."""
-
-
-class _Connection(aio_pika.RobustConnection):
-    """FastStream wants a robust one. This one is over our wire."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.wire = Wire()
-        self.kwargs["transport_factory"] = self.wire
-
-
-class _Broker(RabbitBroker):
-    async def _connect(self) -> aio_pika.RobustConnection:
-        self._connection_kwargs["connection_class"] = _Connection
-        return await super()._connect()
-
-    @property
-    def connection(self) -> _Connection | None:
-        return cast("_Connection | None", self._connection)
+"""Times in a row that it must know of none: it also answers 0 while a queue elects a leader."""
 
 
 class ConsumingSession:
-    """Consumes from some queues until it is ended, or lost."""
+    """Consumes from some queues until it is ended, or lost.
+
+    Args:
+        name: the connection's name in RabbitMQ's management UI.
+    """
 
     def __init__(
         self,
         url: str,
         subscriptions: Sequence[Subscription[Any]],
         *,
+        name: str,
         publisher: Publisher,
         gates: Sequence[Gate],
         metrics: Metrics,
     ) -> None:
+        self._url = url
+        self._name = name
         self._ending = asyncio.Event()
-        self._closed = asyncio.Event()
         self.dispatchers = [Dispatcher(each, publisher, gates, metrics, self._ending) for each in subscriptions]
+        self._connection: Connection | None = None
+        self._channels: dict[str, AbstractChannel] = {}
+        self._consumers: list[tuple[str, str]] = []
+        self._broken = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
-        self._consumers: list[tuple[str, str, aiormq.channel.Channel]] = []
-        self._channels: list[AbstractChannel] = []
         self._catching_up: list[asyncio.Task[None]] = []
         self._asking = asyncio.Lock()
         self._leaving = False
-        self._broker = _Broker(
-            url,
-            on_close=[lambda *_: self._closed.set()],
-            timeout=CONNECT_TIMEOUT,
-            reconnect_interval=NEVER,
-            graceful_timeout=None,
-            apply_types=False,
-            logger=None,
-        )
         self.counted = False
-        """Has the broker named our consumers when it was asked?"""
+        """Whether the broker named our consumers when it was asked."""
         self._log = logger("session")
-        for dispatcher in self.dispatchers:
-            self._subscribe(dispatcher)
-
-    def _subscribe(self, dispatcher: Dispatcher[Any]) -> None:
-        """Tells FastStream of the queue and of the channel that it is to be consumed on; messages come past it."""
-        self._broker.subscriber(
-            RabbitQueue(dispatcher.subscription.queue, durable=True, declare=False),
-            channel=Channel(prefetch_count=dispatcher.subscription.prefetch),
-            ack_policy=AckPolicy.MANUAL,
-        )
 
     async def start(self) -> None:
         """Starts consuming, once all that its messages may need is there.
@@ -134,8 +93,8 @@ class ConsumingSession:
         try:
             with connection_errors_named():
                 async with asyncio.timeout(START_TIMEOUT):
-                    await self._broker.connect()
-                    await self._look_at_topology()
+                    connection = await self._connect()
+                    await check_topology(connection, [each.subscription.queue for each in self.dispatchers])
                     suspect = [dispatcher for dispatcher in self.dispatchers if not await self._begin(dispatcher)]
         except aiormq.exceptions.ChannelNotFoundEntity as error:
             raise TopologyMissing(f"{in_words(error)}: run `taskbell setup`") from error
@@ -146,7 +105,7 @@ class ConsumingSession:
         self._catching_up = [asyncio.create_task(self._catch_up(dispatcher)) for dispatcher in suspect]
 
     async def lost(self) -> None:
-        """Watches until the session cannot go on.
+        """Waits until the session cannot go on.
 
         Raises:
             ConsumerGone: the broker answers and has the queue, but knows of no consumer of it.
@@ -161,20 +120,20 @@ class ConsumingSession:
                 misses = misses + 1 if gone else 0
                 if misses == MISSES:
                     raise ConsumerGone(f"RabbitMQ knows of no consumer of {gone}")
-            await first_of(self._closed.wait(), timeout=WATCH)
+            await first_of(self._broken.wait(), timeout=WATCH)
         raise BrokerUnavailable("the connection to RabbitMQ, or a consumer, was lost")
 
     async def suspicious(self) -> None:
-        """Waits until a message came back among others that should be taken alone."""
+        """Waits until a message came among others that should be taken alone."""
         await first_of(*(dispatcher.suspicious.wait() for dispatcher in self.dispatchers))
 
     async def finish(self) -> None:
-        """Takes nothing new, and returns once all that was taken is dealt with."""
+        """Takes nothing new, and waits until everything that was taken is settled."""
         await self._cancel_consumers()
         await asyncio.gather(*(dispatcher.wait_idle() for dispatcher in self.dispatchers))
 
     async def end(self) -> None:
-        """Takes nothing new, gives back what no handler has begun, waits for the others, and closes the connection."""
+        """Takes nothing new, returns what no handler has begun, waits for the others, and closes the connection."""
         try:
             self._ending.set()
             await self._cancel_consumers()
@@ -188,45 +147,56 @@ class ConsumingSession:
             await self.abort()
 
     async def abort(self) -> None:
-        """Drops everything at once; what is held goes back."""
-        for task in (
-            *self._workers,
-            *self._catching_up,
-            *(task for dispatcher in self.dispatchers for task in dispatcher.tasks),
-        ):
+        """Drops everything at once; RabbitMQ then takes back what is held."""
+        for task in (*self._workers, *self._catching_up):
             task.cancel()
-        connection = self._broker.connection
-        if connection is not None:
-            connection.wire.abort()
-            with suppress(*CONNECTION_ERRORS), connection_errors_named():
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await connection.close()
+        for dispatcher in self.dispatchers:
+            dispatcher.cancel()
+        if self._connection is not None:
+            self._connection.abort()
+            await self._connection.close(timeout=CLOSE_TIMEOUT)
+
+    async def _connect(self) -> Connection:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            connection = self._connection = await Connection.open(self._url, self._name)
+        connection.when_closed(self._broken.set)
+        return connection
 
     async def _begin(self, dispatcher: Dispatcher[Any]) -> bool:
-        """Takes a queue's first message and, unless that is suspect, consumes. Says whether it does."""
-        (subscriber,) = (each for each in self._subscribers() if each.queue.name == dispatcher.subscription.queue)
-        queue = await subscriber._outer_config.declarer.declare_queue(subscriber.queue, channel=subscriber.channel)
-        channel = cast(aiormq.channel.Channel, await queue.channel.get_underlay_channel())
-        if dispatcher.subscription.prefetch > 1:  # else each is alone
-            first = await channel.basic_get(queue.name)
+        """Takes a queue's first message and, unless that is a suspect, consumes; returns whether it does."""
+        queue, prefetch = dispatcher.subscription.queue, dispatcher.subscription.prefetch
+        channel = await self._channel(queue, prefetch)
+        if prefetch > 1:  # with 1 each message is alone anyway
+            first = await channel.basic_get(queue)
             if not isinstance(first.delivery, Basic.GetEmpty):
                 dispatcher.deliver(first)
-                if dispatcher.is_suspect(envelope_of(queue.name, first)):
+                if dispatcher.is_suspect(envelope_of(queue, first)):
                     return False
         dispatcher.consuming = True
 
         async def deliver(message: DeliveredMessage) -> None:
             dispatcher.deliver(message)
 
-        tag = (await channel.basic_consume(queue.name, deliver)).consumer_tag
+        tag = (await channel.basic_consume(queue, deliver)).consumer_tag
         if tag is None:
-            raise BrokerUnavailable("the connection to RabbitMQ was lost")
-        self._consumers.append((queue.name, tag, channel))
-        self._channels.append(queue.channel)
+            raise ConnectionError("the connection was lost")
+        self._consumers.append((queue, tag))
         return True
 
+    async def _channel(self, queue: str, prefetch: int) -> AbstractChannel:
+        """The queue's own channel; its end, or its consumer's, is the session's."""
+        if queue not in self._channels:
+            channel = self._channels[queue] = await self._open().channel(prefetch=prefetch)
+            channel.closing.add_done_callback(self._break)
+            channel.on_consumer_cancel_callbacks.add(self._break)
+        return self._channels[queue]
+
+    def _break(self, _: object) -> None:
+        if not self._leaving:
+            self._broken.set()
+
     async def _catch_up(self, dispatcher: Dispatcher[Any]) -> None:
-        """Takes one message at a time until one is not suspect."""
+        """Takes one message at a time until one is not a suspect."""
         begun = False
         while not begun:
             await dispatcher.wait_idle()
@@ -248,48 +218,24 @@ class ConsumingSession:
             if task.done() and (error := task.exception()) is not None:
                 self._log.info("session.not_caught_up", reason=repr(error))
                 return True
-        return self._closed.is_set() or any(
-            channel.is_closed or tag not in channel.consumers for _, tag, channel in self._consumers
-        )
-
-    async def _look_at_topology(self) -> None:
-        """Looks before anything is taken: what is taken and cannot be kept uses up its deliveries."""
-        connection = self._underlay()
-        channel = await connection.channel(publisher_confirms=False)
-        queues = [dispatcher.subscription.queue for dispatcher in self.dispatchers]
-        services = sorted({service_of(queue) for queue in queues})
-        ladder = [name for name, _ in RETRIES]
-        for exchange in (DEAD, *ladder):
-            await channel.exchange_declare(exchange, passive=True)
-        for queue in (*map(dead_queue, services), *ladder, *queues):
-            await channel.queue_declare(queue, passive=True)
-        await channel.close()
+        return self._broken.is_set()
 
     async def _without_consumer(self) -> str | None:
-        """A queue of which the broker knows no consumer; asked on a plain channel, robust ones answer from memory."""
-        missing: str | None = None
+        """A queue of which the broker knows no consumer."""
         try:
             with connection_errors_named():
                 async with asyncio.timeout(START_TIMEOUT):
-                    channel = await self._underlay().channel(publisher_confirms=False)
-                    for queue, _, _ in self._consumers:
-                        if not (await channel.queue_declare(queue, passive=True)).consumer_count:
-                            missing = queue
-                    await channel.close()
+                    missing = await queue_without_consumer(self._open(), [queue for queue, _ in self._consumers])
         except CONNECTION_ERRORS as error:
             self._log.info("session.uncounted", reason=repr(error))  # what is lost shows by itself
             return None
         self.counted = self.counted or missing is None
         return missing
 
-    def _underlay(self) -> AbstractConnection:
-        connection = self._broker.connection
-        if connection is None or connection.transport is None:
-            raise BrokerUnavailable("the connection to RabbitMQ was lost")
-        return connection.transport.connection
-
-    def _subscribers(self) -> list[RabbitSubscriber]:
-        return [subscriber for subscriber in self._broker.subscribers if isinstance(subscriber, RabbitSubscriber)]
+    def _open(self) -> Connection:
+        if self._connection is None or self._connection.is_closed:
+            raise ConnectionError("the connection was lost")
+        return self._connection
 
     async def _cancel_consumers(self) -> None:
         """Takes nothing new."""
@@ -297,7 +243,7 @@ class ConsumingSession:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._cancel_begun()
-                async with self._asking:  # a message that was asked for is ours, too
+                async with self._asking:  # a message that was asked for meanwhile is ours, too
                     await self._cancel_begun()
         for _ in range(5):
             await asyncio.sleep(0)  # what arrived before the answer is still on its way through aiormq
@@ -306,16 +252,17 @@ class ConsumingSession:
 
     async def _cancel_begun(self) -> None:
         consumers, self._consumers = self._consumers, []
-        cancelling = (channel.basic_cancel(tag) for _, tag, channel in consumers)
+        cancelling = (self._channels[queue].basic_cancel(tag) for queue, tag in consumers)
         await asyncio.gather(*cancelling, return_exceptions=True)
 
     async def _close(self) -> None:
         try:
             with connection_errors_named():
                 async with asyncio.timeout(CLOSE_TIMEOUT):
-                    for channel in self._channels:
-                        # Its farewell goes out after all acknowledgements, and is answered after them.
+                    for channel in self._channels.values():
+                        # Its goodbye goes out after all acknowledgements, and is answered after them.
                         await channel.close()
-                    await self._broker.stop()
-        except (*CONNECTION_ERRORS, ExceptionGroup) as error:
+                    if self._connection is not None:
+                        await self._connection.close()
+        except CONNECTION_ERRORS as error:
             self._log.info("session.unclean", reason=repr(error))

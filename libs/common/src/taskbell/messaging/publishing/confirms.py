@@ -1,7 +1,7 @@
-"""Messages on their way over one channel: all written at once, each with a confirm of its own.
+"""Writing messages on a channel, all at once, and waiting for the confirm of each.
 
-aiormq's own publish keeps books on every message that cost more than to encode it. Here its channel is only given what
-it needs to match the broker's confirms and returned messages to their futures.
+aiormq's own publish costs more for each message than encoding it does. So its channel is given only what it needs to
+match the broker's confirms and returned messages to their futures; docs/decisions/0006 lists what is used of it.
 """
 
 import asyncio
@@ -11,9 +11,7 @@ from typing import Any
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
 
-
-class Unanswered(Exception):
-    """The broker has not said anything in time. No TimeoutError: that may also be what a connection died of."""
+from taskbell.errors import PublishTimeout
 
 
 async def confirmed(
@@ -23,11 +21,11 @@ async def confirmed(
 
     Args:
         messages: by message_id, the frames of each.
-        deadline: the loop's time after which nobody waits any more.
+        deadline: the loop's time at which waiting ends.
 
     Returns:
-        For each message None, where the broker has confirmed it; Unanswered; what aiormq calls its refusal; or
-        what ended the channel.
+        For each message None if the broker confirmed it; PublishTimeout if it did not answer by the deadline; aiormq's
+        error if it refused or returned the message; or what ended the channel.
     """
     over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     left = len(messages)
@@ -42,7 +40,8 @@ async def confirmed(
         if not left:
             is_over()
 
-    link = channel.create_future()  # aiormq fails it with whatever ends the channel
+    # aiormq fails this future with whatever ends the channel.
+    link = channel.create_future()
     link.add_done_callback(is_over)
     expected: dict[str, asyncio.Future[Any]] = {}
     try:
@@ -56,9 +55,9 @@ async def confirmed(
                         confirm.add_done_callback(one_less)
             await over
     except TimeoutError:
-        pass  # which are late is told below
+        pass  # those that are late get PublishTimeout below
     finally:
-        ended = _error(link) if link.done() else Unanswered()
+        ended = _error(link) if link.done() else PublishTimeout("RabbitMQ did not confirm in time")
         link.cancel()
         answers = {message_id: _error(it) if it.done() else ended for message_id, it in expected.items()}
         for confirm in expected.values():
@@ -83,5 +82,5 @@ def _expected(channel: Channel, message_id: str) -> "asyncio.Future[Any]":
 
 
 def _error(answer: "asyncio.Future[Any]") -> BaseException | None:
-    """What a future that is done has failed with."""
+    """The error of a future that is done, if it has one."""
     return asyncio.CancelledError() if answer.cancelled() else answer.exception()

@@ -1,75 +1,55 @@
-"""The connection below AMQP: what aiormq reads from, and what lets go of a connection at once.
+"""Frames on their way in, checked before aiormq decodes them.
 
-Anybody may publish anything. RabbitMQ passes properties on as it got them, but a text that is not UTF-8, a timestamp in
-nanoseconds or a table nested a thousand deep is more than the client can decode: it gives up the whole connection, gets
-the same message again after the next start, and takes all its neighbours along until the broker dead-letters them. So
-frames are looked at on their way in, and properties that cannot be read are replaced by a header that says so.
+Anybody may publish anything, and RabbitMQ passes properties on as it got them. If one is a text that is not UTF-8, a
+timestamp in nanoseconds or a table nested a thousand deep, aiormq cannot decode it and gives up the whole connection.
+The same message comes again after the next start and takes its neighbours along, until the broker dead-letters all of
+them. So properties that cannot be read are replaced here by one header that says so.
 """
 
 import asyncio
 import struct
-from typing import Any, cast
 
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from pamqp.header import ContentHeader
-from yarl import URL
 
 from taskbell.messaging.wire.properties import UNREADABLE
 
 _HEAD = struct.Struct(">BHI")
 _METHOD, _HEADER = 1, 2
 _DELIVER, _GET_OK = struct.pack(">HH", 60, 60), struct.pack(">HH", 60, 71)
-_HARD = 1 << 13 | 1 << 8 | 1 << 6 | 3  # headers, expiration, timestamp, and what AMQP does not know
+# Flags of headers, expiration, timestamp, and of what AMQP does not know: only a decoder can tell if these are right.
+_HARD = 1 << 13 | 1 << 8 | 1 << 6 | 3
 _NUMBERS = _MODE, _PRIORITY = 1 << 12, 1 << 11
-_PLAIN = tuple(bit for bit in (1 << number for number in range(15, 1, -1)) if not bit & _HARD)  # in their order
+# The other properties, in the order in which they are sent.
+_PLAIN = tuple(bit for bit in (1 << number for number in range(15, 1, -1)) if not bit & _HARD)
 _MODES = (0, 1, 2)
 _CHUNK = 1 << 16
 
 
-class Wire(TransportFactory):
-    """Makes one connection, over TLS for amqps://."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.WriteTransport | None = None
-
-    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connects; called by aiormq."""
-        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
-        reader, writer = await factory.create(url, **kwargs)
-        self._transport = writer.transport
-        return cast(asyncio.StreamReader, Frames(reader)), cast(asyncio.StreamWriter, Outlet(writer))
-
-    def abort(self) -> None:
-        """Drops the connection at once, with all that still waits to be sent; aiormq then takes it for lost."""
-        if self._transport is not None:
-            self._transport.abort()
-
-
-class Frames:
+class FrameReader:
     """What aiormq needs of a StreamReader, made of whole frames that it can decode.
 
-    It takes what has come in at once: to ask a StreamReader for a frame costs as much as to decode it.
+    It takes everything that has come in at once: asking a StreamReader for each frame costs as much as decoding it.
     """
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
         self._chunk = b""
         self._from = 0
-        """So much of the chunk has become frames."""
+        """So many bytes of the chunk have become frames."""
         self._frame = b""
         self._at = 0
 
     def at_eof(self) -> bool:
-        """Has everything been read?"""
+        """Whether everything was read."""
         return self._at == len(self._frame) and self._from == len(self._chunk) and self._reader.at_eof()
 
     async def read(self, n: int = -1) -> bytes:
-        """What is left, unlooked-at; aiormq only does this to name a server that does not speak AMQP."""
+        """Returns what is left, unchecked; aiormq does this only to name a server that does not speak AMQP."""
         left, self._from = self._chunk[self._from :], len(self._chunk)
         return left or await self._reader.read(n)
 
     async def readexactly(self, n: int) -> bytes:
-        """The next bytes of the frame under way; aiormq asks for 1, 6 and the rest."""
+        """Returns the next bytes of the frame under way; aiormq asks for 1, 6 and the rest."""
         if self._at == len(self._frame):
             self._frame, self._at = await self._next(), 0
         piece = self._frame[self._at : self._at + n]
@@ -84,7 +64,7 @@ class Frames:
         return piece
 
     async def _fill(self, n: int) -> None:
-        """Reads until there are n bytes. Raises IncompleteReadError where the connection ends before."""
+        """Reads until the chunk has n bytes left. Raises IncompleteReadError if the connection ends before."""
         pieces = [self._chunk[self._from :]]
         there = len(pieces[0])
         while there < n:
@@ -104,52 +84,12 @@ class Frames:
         if kind == _HEADER and not _is_plain(rest):
             return _readable(channel, head, rest)
         if kind == _METHOD and rest.startswith((_DELIVER, _GET_OK)) and not rest.isascii():
-            return head + _legible(rest)
+            return head + _with_text(rest)
         return head + rest
 
 
-class Outlet:
-    """What aiormq needs of a StreamWriter; what it writes in one turn of the loop goes out by one system call."""
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-        self._loop = asyncio.get_running_loop()
-        self._waiting: list[bytes] = []
-        self.transport = writer.transport
-        self.is_closing = writer.is_closing
-        self.can_write_eof = writer.can_write_eof
-        self.wait_closed = writer.wait_closed
-
-    def write(self, data: bytes) -> None:
-        """Sends that, soon."""
-        if not self._waiting:
-            self._loop.call_soon(self._flush)
-        self._waiting.append(data)
-
-    async def drain(self) -> None:
-        """Waits until there is room in the buffer."""
-        self._flush()
-        await self._writer.drain()
-
-    def write_eof(self) -> None:
-        """Says that nothing follows."""
-        self._flush()
-        self._writer.write_eof()
-
-    def close(self) -> None:
-        """Closes, once all is sent."""
-        self._flush()
-        self._writer.close()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            data = b"".join(self._waiting)
-            self._waiting.clear()
-            self._writer.write(data)
-
-
 def _is_plain(rest: bytes) -> bool:
-    """Can nothing in these properties fail? Most messages have but short ASCII texts, and two bytes of numbers."""
+    """Whether nothing in these properties can fail. Most messages have short ASCII texts and two numbers only."""
     flags = int.from_bytes(rest[12:14], "big")
     if flags & _HARD or not rest[14:-1].isascii():
         return False
@@ -166,7 +106,7 @@ def _is_plain(rest: bytes) -> bool:
 
 
 def _readable(channel: int, head: bytes, rest: bytes) -> bytes:
-    """That content header, or one that names what cannot be read in it."""
+    """That content header, or if it cannot be read one that says why."""
     header = ContentHeader()
     try:
         header.unmarshal(rest[:-1])
@@ -174,7 +114,7 @@ def _readable(channel: int, head: bytes, rest: bytes) -> bytes:
             float(expiration)
         if (mode := header.properties.delivery_mode or 0) not in _MODES:
             msg = f"delivery_mode {mode}"
-            raise ValueError(msg)  # noqa: TRY301 - told as what a decoder raises
+            raise ValueError(msg)  # noqa: TRY301 - handled like what a decoder raises
     except Exception as error:  # noqa: BLE001 - decoders of foreign bytes fail in their own ways, RecursionError among them
         header = ContentHeader(body_size=int.from_bytes(rest[4:12], "big"))
         header.properties.headers = {UNREADABLE: f"properties cannot be read: {error}"[:500]}
@@ -183,10 +123,10 @@ def _readable(channel: int, head: bytes, rest: bytes) -> bytes:
     return head + rest
 
 
-def _legible(rest: bytes) -> bytes:
-    """A Basic.Deliver or Basic.GetOk with a `?` for each byte of its texts that is not ASCII, where they are not UTF-8.
+def _with_text(rest: bytes) -> bytes:
+    """A Basic.Deliver or Basic.GetOk in which each text that is not UTF-8 has a `?` for each byte that is not ASCII.
 
-    Both have 8 bytes of delivery tag, and one of whether it was redelivered, before exchange and routing key; a
+    Both have 8 bytes of delivery tag, and one that says whether it was redelivered, before exchange and routing key; a
     Deliver has its consumer tag before these.
     """
     frame = bytearray(rest)

@@ -1,4 +1,4 @@
-"""Names of the headers that Taskbell writes, and reading and carrying on those that anybody may have sent."""
+"""Headers: the names of those that Taskbell writes, and how those that anybody may have sent are read and passed on."""
 
 import struct
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ EXCHANGE = "x-taskbell-exchange"
 ROUTING_KEY = "x-taskbell-routing-key"
 ATTEMPT = "x-taskbell-attempt"
 ANONYMOUS = "x-taskbell-anonymous"
-"""Set on a retried message that came without a message_id: the one it has is ours."""
+"""Set on a retried message that came without a message_id: the one that it has now is ours."""
 UNREADABLE = "x-taskbell-unreadable"
-"""Set in place of properties that could not be decoded: why not."""
+"""Set instead of properties that could not be decoded; says why."""
 LEFT_OUT = "x-taskbell-left-out"
-"""Names of headers that a dead letter had to leave behind: too large, or of no type that can be sent again."""
+"""Names of headers that a retried or dead message had to leave behind: too large, or of a type that cannot be sent."""
 TRACEPARENT = "traceparent"
 
 _BROKERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-opt-")
+# RabbitMQ also sends a message to the keys in these, and its publisher asked for that once only.
 _ROUTING = ("CC", "BCC")
-# RabbitMQ sends a message to the keys in these, too: once is what its publisher asked for.
 
 CARRIED = 32 * 1024
 """Bytes of foreign headers that a retried or dead message takes along: with ours they must fit into one frame."""
@@ -33,12 +33,12 @@ DEPTH = 8
 
 
 def own_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Headers without what brokers write into them when a message dies or returns, and what they route by."""
+    """Headers without those that brokers add when a message dies or returns, and without those that they route by."""
     return {name: value for name, value in headers.items() if not name.startswith(_BROKERS) and name not in _ROUTING}
 
 
 def carried(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Headers as they can be sent once more; what cannot, is only named."""
+    """Headers as they can be sent once more, and in LEFT_OUT the names of those that cannot."""
     taken: dict[str, Any] = {}
     left_out = []
     room = CARRIED
@@ -59,7 +59,7 @@ def carried(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sendable(value: Any, depth: int) -> Any:
-    """That value as pamqp can encode it without loss, or as text."""
+    """The value as pamqp can encode it without loss, or as text."""
     if isinstance(value, dict) and depth:
         return {str(name): _sendable(item, depth - 1) for name, item in value.items()}
     if isinstance(value, list) and depth:
@@ -67,7 +67,8 @@ def _sendable(value: Any, depth: int) -> Any:
     if isinstance(value, bytes):
         return bytearray(value)
     if isinstance(value, float):
-        return value if _fits_single(value) else repr(value)  # pamqp writes floats in single precision only
+        # pamqp writes floats in single precision only.
+        return value if _fits_single(value) else repr(value)
     if isinstance(value, Decimal):
         return str(value)
     if value is None or isinstance(value, (str, bool, int, bytearray, datetime)):
@@ -83,13 +84,13 @@ def _fits_single(value: float) -> bool:
 
 
 def attempt_of(headers: Mapping[str, Any]) -> int:
-    """How often this message was tried before: 0 at first, also where the header holds nonsense."""
+    """How often this message was tried before; 0 if the header is missing or nonsense."""
     value = headers.get(ATTEMPT, 0)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1000 else 0
 
 
 def text_of(value: object, limit: int = 255) -> str | None:
-    """A property as text that PostgreSQL and AMQP can hold, or None.
+    """A property as text that PostgreSQL and AMQP can hold, or None if there is none.
 
     Args:
         limit: bytes.
