@@ -9,10 +9,11 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from taskbell.database import Database, quoted
-from taskbell.errors import Unavailable
+from taskbell.errors import BrokerUnavailable, SettingsError, Unavailable
 from taskbell.models import AppModel
 from taskbell.setup import schema
 from taskbell.setup.broker import declare
+from taskbell.setup.leftovers import queues_left_over
 from taskbell.setup.management import ManagementApi, management
 from taskbell.setup.packages import Choice, told
 from taskbell.setup.privileges import login, roles
@@ -54,6 +55,7 @@ async def set_up(
         partial(_database, settings, choice, app_tables=app_tables),
         partial(_topology, settings),
         partial(_users, settings, choice),
+        partial(_left_over, settings),
     )
     report = SetupReport(*told(choice, settings.app_schema))
     for step in steps:
@@ -156,6 +158,17 @@ async def _users(settings: SetupSettings, choice: Choice) -> SetupReport:
         applied = await apply_users(api, passwords, choice.granted)
     done = f"RabbitMQ: the users {_logins(passwords)} are there, with their permissions"
     return SetupReport([done], left_out) + applied
+
+
+async def _left_over(settings: SetupSettings) -> SetupReport:
+    """Nothing depends on this step, so setup does not fail with it."""
+    if settings.broker_management_url is None:
+        return SetupReport()
+    try:
+        async with _management(settings) as api:
+            return SetupReport((), (), await queues_left_over(api, settings.broker_url.get_secret_value()))
+    except (BrokerUnavailable, SettingsError) as error:
+        return SetupReport((), [f"a look for queues that are left over: {error}"])
 
 
 def _management(settings: SetupSettings) -> AbstractAsyncContextManager[ManagementApi]:
