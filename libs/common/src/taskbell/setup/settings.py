@@ -15,7 +15,9 @@ _USER = "If set, and BROKER_MANAGEMENT_URL too, setup makes the RabbitMQ user ta
 class SetupSettings(CommonSettings):
     """The settings of setup. DATABASE_URL and BROKER_URL are those of an administrator here."""
 
-    setup_grant: str = Field(default="", description="Packages that get the rights that they ask for, separated by commas")
+    setup_grant: str = Field(
+        default="", description="Packages that get the rights that they ask for, separated by commas"
+    )
     scheduler_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("scheduler"))
     notifier_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("notifier"))
     maintenance_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("maintenance"))
