@@ -102,7 +102,7 @@ async def test_the_role_of_the_service_needs_rights_on_the_views_only(maintenanc
     try:
         for grant in GRANTS["maintenance"]:
             table = grant.table.replace("app.", f"{SCHEMA}.")
-            await maintenance.execute(f"GRANT {grant.privileges} ON {table} TO {role}")
+            await maintenance.execute(f"GRANT {', '.join(grant.privileges)} ON {table} TO {role}")
 
         @event.listens_for(maintenance.database.engine.sync_engine, "connect")
         def become(connection: Any, _: object) -> None:

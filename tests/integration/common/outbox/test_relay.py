@@ -1,6 +1,7 @@
 """The outbox and its relay: what is committed is published, at least once, and what is not committed never."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 from tests.integration.common.messaging.harness import QUEUE
 from tests.support.management import Message
 from tests.support.proxy import Proxy
+from tests.support.roles import as_user
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 
@@ -357,6 +359,36 @@ async def test_rows_of_a_package_that_was_removed_stay_and_are_told_of_in_one_se
     async with harness.database.transaction() as transaction:
         await transaction.execute("DELETE FROM taskbell.outbox WHERE routing_key = 'timesheets.approve'")
     await eventually(lambda: harness.state == {"state": "ready"})
+
+
+async def test_a_message_that_the_user_may_not_publish_holds_up_nobody(
+    open_harness: Callable[..., RelayHarness], vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SLOWEST", 0.5)
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    await vhost.management.call("PUT", f"/users/{name}", {"password": "secret", "tags": ""})
+    try:
+        permissions = {"configure": "^$", "write": ".*", "read": "^$"}
+        await vhost.management.call("PUT", f"/permissions/{{vhost}}/{name}", permissions)
+        topic = {"exchange": "taskbell.events", "write": r"^weekly\.due$", "read": "^$"}
+        await vhost.management.call("PUT", f"/topic-permissions/{{vhost}}/{name}", topic)
+        harness = open_harness(as_user(vhost.url, name, "secret"))
+        async with harness.database.transaction() as transaction:
+            await transaction.execute(_INSERT, {"k": "reminder.due", "m": "forbidden"})
+            for number in range(10):
+                await transaction.execute(_INSERT, {"k": "weekly.due", "m": f"w-{number}"})
+        harness.start()
+        await eventually(lambda: _waits_alone(harness.database, "forbidden"))
+    finally:
+        await vhost.management.call("DELETE", f"/users/{name}")
+    assert set(ids(await vhost.management.take(WEEKLY))) == {f"w-{number}" for number in range(10)}
+    (stuck, *_) = await rows(harness.database, "last_error")
+    assert "ACCESS_REFUSED" in stuck.last_error
+
+
+async def _waits_alone(database: Database, message_id: str) -> bool:
+    waiting = [row.message_id for row in await rows(database, "message_id, published_at") if row.published_at is None]
+    return waiting == [message_id]
 
 
 async def _count(vhost: Vhost, queue: str) -> int:

@@ -6,96 +6,107 @@ the administrator who runs setup can change tables or topology. Tests try every 
 docs/permissions.md describes the same in prose: change it together with this module.
 """
 
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from taskbell.contracts import CATALOGUE, COMMANDS, EVENTS
-from taskbell.messaging.topology import DEAD, RETRIES
+from taskbell.contracts import CATALOGUE, COMMANDS, EVENTS, Message
+from taskbell.extensions import Grant, Installed
+from taskbell.messaging.topology import DEAD, RETRIES, consumers, dead_queue, service_of, topology
 
-RoleName = Literal["scheduler", "notifier", "maintenance", "app", "operator"]
+ROLES = ("scheduler", "notifier", "maintenance", "app", "operator")
+"""Our roles. A package that is granted adds one for each service of its own."""
 
-ROLES: tuple[RoleName, ...] = ("scheduler", "notifier", "maintenance", "app", "operator")
+Passwords = Mapping[str, str]
+"""By role, ours and those of packages."""
 
 
-def login(role: RoleName) -> str:
+def login(role: str) -> str:
     """The name of that role's user, the same in PostgreSQL and RabbitMQ."""
     return f"taskbell_{role}"
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Privileges on a table: `SELECT`, or `SELECT (id, name)` for some columns."""
-
-    table: str
-    """`app.` stands for APP_SCHEMA, `taskbell.` for our own schema."""
-    privileges: str
-
-
+_EACH = re.compile(r"[A-Z]+(?: \([^)]+\))?")
 _ALL_ROWS = "SELECT, INSERT, UPDATE, DELETE"
+_PEOPLE = "SELECT (id, name, email, timezone, locale, is_active)"
+_PROJECTS = "SELECT (id, name)"
 
-_PEOPLE = Grant("app.users", "SELECT (id, name, email, timezone, locale, is_active)")
-_PROJECTS = Grant("app.projects", "SELECT (id, name)")
 
-GRANTS: dict[RoleName, tuple[Grant, ...]] = {
-    "scheduler": (
-        Grant("app.users", "SELECT (timezone, is_active)"),
-        Grant("taskbell.schedule_state", "SELECT, INSERT, UPDATE"),
-        Grant("taskbell.occurrence", _ALL_ROWS),
-        Grant("taskbell.outbox", _ALL_ROWS),
-    ),
-    "notifier": (
-        _PEOPLE,
-        _PROJECTS,
+_PRIVILEGES: Mapping[str, Mapping[str, str]] = {
+    "scheduler": {
+        "app.users": "SELECT (timezone, is_active)",
+        "taskbell.schedule_state": "SELECT, INSERT, UPDATE",
+        "taskbell.occurrence": _ALL_ROWS,
+        "taskbell.outbox": _ALL_ROWS,
+    },
+    "notifier": {
+        "app.users": _PEOPLE,
+        "app.projects": _PROJECTS,
         # Only what mails show: not descriptions, and not columns that Taskbell does not know.
-        Grant("app.tasks", "SELECT (id, title, status, priority, due_date, completed_at, project_id, assignee_id)"),
-        Grant("taskbell.mailing", _ALL_ROWS),
-        Grant("taskbell.delivery", _ALL_ROWS),
-        Grant("taskbell.preference", "SELECT, INSERT, UPDATE"),
-        Grant("taskbell.suppression", "SELECT, INSERT"),
-        Grant("taskbell.command", _ALL_ROWS),
-        Grant("taskbell.report", "SELECT"),
-        Grant("taskbell.outbox", _ALL_ROWS),
-    ),
-    "maintenance": (
+        "app.tasks": "SELECT (id, title, status, priority, due_date, completed_at, project_id, assignee_id)",
+        "taskbell.mailing": _ALL_ROWS,
+        "taskbell.delivery": _ALL_ROWS,
+        "taskbell.preference": "SELECT, INSERT, UPDATE",
+        "taskbell.suppression": "SELECT, INSERT",
+        "taskbell.command": _ALL_ROWS,
+        "taskbell.report": "SELECT",
+        "taskbell.outbox": _ALL_ROWS,
+    },
+    "maintenance": {
         # Whole rows: the archive keeps columns that Taskbell does not know.
-        Grant("app.tasks", "SELECT, DELETE, UPDATE (status, updated_at, completed_at)"),
-        _PROJECTS,
-        Grant("taskbell.delivery", "SELECT (kind, state, ended_at)"),
-        Grant("taskbell.command", _ALL_ROWS),
-        Grant("taskbell.report", "SELECT, INSERT, UPDATE"),
-        Grant("taskbell.archive_batch", "SELECT, INSERT, UPDATE"),
-        Grant("taskbell.archived_task", "INSERT"),
-        Grant("taskbell.outbox", _ALL_ROWS),
-    ),
+        "app.tasks": "SELECT, DELETE, UPDATE (status, updated_at, completed_at)",
+        "app.projects": _PROJECTS,
+        "taskbell.delivery": "SELECT (kind, state, ended_at)",
+        "taskbell.command": _ALL_ROWS,
+        "taskbell.report": "SELECT, INSERT, UPDATE",
+        "taskbell.archive_batch": "SELECT, INSERT, UPDATE",
+        "taskbell.archived_task": "INSERT",
+        "taskbell.outbox": _ALL_ROWS,
+    },
     # The web app gets the rights on its own tables elsewhere. Of our schema it may only call taskbell.enqueue().
-    "app": (),
+    "app": {},
     # A person who reads about people and tasks, and all of our tables.
-    "operator": (
-        _PEOPLE,
-        _PROJECTS,
-        Grant("app.tasks", "SELECT, INSERT"),  # INSERT restores archived tasks
+    "operator": {
+        "app.users": _PEOPLE,
+        "app.projects": _PROJECTS,
+        "app.tasks": "SELECT, INSERT",  # INSERT restores archived tasks
         # To pause and resume; only the scheduler writes how far a schedule has come.
-        Grant(
-            "taskbell.schedule_state",
-            "SELECT, INSERT, UPDATE (paused, paused_at, resumed_at, note, updated_at)",
-        ),
-        Grant("taskbell.occurrence", "SELECT"),
-        Grant("taskbell.outbox", "SELECT"),
-        Grant("taskbell.command", "SELECT"),
-        Grant("taskbell.mailing", "SELECT"),
-        Grant("taskbell.delivery", "SELECT"),
-        Grant("taskbell.preference", "SELECT"),
-        Grant("taskbell.suppression", "SELECT, DELETE"),  # an operator lifts suppressions
-        Grant("taskbell.report", "SELECT"),
-        Grant("taskbell.archive_batch", "SELECT, UPDATE (restored)"),
-        Grant("taskbell.archived_task", "SELECT, UPDATE (restored_at)"),
-    ),
+        "taskbell.schedule_state": "SELECT, INSERT, UPDATE (paused, paused_at, resumed_at, note, updated_at)",
+        "taskbell.occurrence": "SELECT",
+        "taskbell.outbox": "SELECT",
+        "taskbell.command": "SELECT",
+        "taskbell.mailing": "SELECT",
+        "taskbell.delivery": "SELECT",
+        "taskbell.preference": "SELECT",
+        "taskbell.suppression": "SELECT, DELETE",  # an operator lifts suppressions
+        "taskbell.report": "SELECT",
+        "taskbell.archive_batch": "SELECT, UPDATE (restored)",
+        "taskbell.archived_task": "SELECT, UPDATE (restored_at)",
+    },
+}
+"""By role and table. `app.` stands for APP_SCHEMA, `taskbell.` for our own schema."""
+
+
+GRANTS: Mapping[str, tuple[Grant, ...]] = {
+    role: tuple(Grant(role, table, tuple(_EACH.findall(privileges))) for table, privileges in tables.items())
+    for role, tables in _PRIVILEGES.items()
 }
 
-MAY_ENQUEUE: tuple[RoleName, ...] = ("app",)
+
+def grants_of(role: str, granted: Sequence[Installed]) -> tuple[Grant, ...]:
+    """What the packages that are granted ask for on behalf of that role, ours or one of theirs."""
+    return tuple(grant for package in granted for grant in package.extension.grants if grant.role == role)
+
+
+def roles(granted: Sequence[Installed]) -> tuple[str, ...]:
+    """Our roles, and those of the services of packages that are granted."""
+    return (*ROLES, *(service for package in granted for service in package.services))
+
+
+MAY_ENQUEUE: tuple[str, ...] = ("app",)
 """Roles that may call taskbell.enqueue(). Services write their own outbox rows, and operators publish to the broker."""
 
-OUTBOX_OWNERS: dict[RoleName, tuple[str, ...]] = {
+OUTBOX_OWNERS: Mapping[str, tuple[str, ...]] = {
     "scheduler": ("scheduler",),
     "notifier": ("notifier",),
     "maintenance": ("maintenance", "app"),
@@ -115,45 +126,63 @@ class Access:
     tags: str = ""
 
 
-def _names(*names: str) -> str:
-    return "^(" + "|".join(name.replace(".", r"\.") for name in names) + ")$"
+def access_of(role: str, granted: Sequence[Installed]) -> Access:
+    """The permissions of a role, ours or that of a package's service, with the packages that are granted.
+
+    A service reads the queues of every package that is installed beside it, granted or not: RabbitMQ would refuse it
+    the others as well.
+    """
+    messages = (*CATALOGUE.values(), *(message for package in granted for message in package.extension.messages))
+    by_anyone = [message for message in messages if message.by_anyone]
+    published = [message for message in messages if role in message.published_by]
+    if role == "scheduler":
+        # A schedule may publish any event or command of the catalogue. If RabbitMQ refused one, that would show only
+        # when the schedule falls due, long after its file was checked, and its outbox row could never be published.
+        return Access(_BOTH, _NOTHING, _topics(messages))
+    if role == "app":
+        return Access(_BOTH, _NOTHING, _topics(by_anyone))
+    if role == "operator":
+        dead = "|".join(consumers())
+        return Access(_BOTH, rf"^({dead})\.dead$", _topics(by_anyone), tags="management")
+    if role == "notifier":
+        return Access(_SERVICE_WRITES, _queues(role), _topics(published))
+    # Maintenance also relays the web app's outbox, and so needs whatever anyone may publish. A package's service is a
+    # program of the web app's people, and publishes what that may besides its own.
+    return Access(_SERVICE_WRITES, _queues(role), _topics([*published, *by_anyone]), tags=_tag(role, granted))
 
 
-def _all(kind: str) -> tuple[str, ...]:
-    return tuple(m.routing_key for m in CATALOGUE.values() if m.kind == kind)
+def keys_in(expression: str) -> frozenset[str]:
+    """The routing keys that a permission of ours names."""
+    return frozenset(expression.removeprefix("^(").removesuffix(")$").replace(r"\.", ".").split("|")) - {"", _NOTHING}
 
 
-def _by_anyone(kind: str) -> tuple[str, ...]:
-    return tuple(m.routing_key for m in CATALOGUE.values() if m.kind == kind and m.by_anyone)
+def _tag(role: str, granted: Sequence[Installed]) -> str:
+    """Marks a package's user as made by setup. The package's name never stands alone: it could be `administrator`."""
+    return next((f"{PACKAGE_TAG}{package.package}" for package in granted if role in package.services), "")
+
+
+def _topics(messages: Iterable[Message]) -> dict[str, str]:
+    keys: dict[str, list[str]] = {EVENTS: [], COMMANDS: []}
+    for message in messages:
+        if message.routing_key not in keys[message.exchange]:
+            keys[message.exchange].append(message.routing_key)
+    return {exchange: _names(*found) if found else _NOTHING for exchange, found in keys.items()}
 
 
 def _queues(consumer: str) -> str:
     """The queues that this service consumes. Its dead letters are not among them, because operators read those."""
-    return _names(*(m.queue for m in CATALOGUE.values() if m.queue is not None and m.consumer == consumer))
+    mine = [queue.name for queue in topology().queues if service_of(queue.name) == consumer]
+    return _names(*(name for name in mine if name != dead_queue(consumer)))
 
+
+def _names(*names: str) -> str:
+    return "^(" + "|".join(name.replace(".", r"\.") for name in names) + ")$"
+
+
+PACKAGE_TAG = "package:"
+"""Begins the tag of a RabbitMQ user that setup has made for a package's service."""
 
 _NOTHING = "^$"
 _BOTH = _names(EVENTS, COMMANDS)
-# A schedule may publish any event or command of the catalogue. If RabbitMQ refused one, that would show only when the
-# schedule falls due, long after its file was checked, and its outbox row could never be published.
-_EVERY = {EVENTS: _names(*_all("event")), COMMANDS: _names(*_all("command"))}
-_BY_ANYONE = {EVENTS: _names(*_by_anyone("event")), COMMANDS: _names(*_by_anyone("command"))}
-_NOTIFIER = {
-    EVENTS: _names("mailing.completed", "mail.failed"),
-    COMMANDS: _names("notifier.send_batch"),
-}
-_MAINTENANCE = {
-    # It also relays the web app's outbox, and so needs whatever anyone may publish.
-    EVENTS: _names("report.generated", "tasks.archived", "task.status_changed", *_by_anyone("event")),
-    COMMANDS: _names(*_by_anyone("command")),
-}
 # amq.default: outcomes go to reply queues through the default exchange.
 _SERVICE_WRITES = _names(EVENTS, COMMANDS, DEAD, *(name for name, _ in RETRIES), "amq.default")
-
-ACCESS: dict[RoleName, Access] = {
-    "scheduler": Access(_BOTH, _NOTHING, _EVERY),
-    "notifier": Access(_SERVICE_WRITES, _queues("notifier"), _NOTIFIER),
-    "maintenance": Access(_SERVICE_WRITES, _queues("maintenance"), _MAINTENANCE),
-    "app": Access(_BOTH, _NOTHING, _BY_ANYONE),
-    "operator": Access(_BOTH, r"^(notifier|maintenance)\.dead$", _BY_ANYONE, tags="management"),
-}

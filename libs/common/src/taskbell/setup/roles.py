@@ -1,7 +1,6 @@
 """PostgreSQL roles and their grants, applied by `taskbell setup`. Former grants are replaced, not added to."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -9,8 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taskbell.database import quoted, sqlstate
 from taskbell.errors import DatabaseUnavailable, SettingsError
+from taskbell.extensions import Grant, Installed
+from taskbell.extensions.checks import is_closed
+from taskbell.extensions.parts import Privilege
 from taskbell.models import OWN
-from taskbell.setup.privileges import GRANTS, MAY_ENQUEUE, OUTBOX_OWNERS, RoleName, login
+from taskbell.setup import package_roles
+from taskbell.setup.privileges import GRANTS, MAY_ENQUEUE, OUTBOX_OWNERS, ROLES, Passwords, login
+from taskbell.setup.report import SetupReport
+from taskbell.setup.rights import Right, in_words, revoke, rights_of
 
 _ROLE_ATTRIBUTES = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
 
@@ -21,14 +26,14 @@ _ATTRIBUTES = """
 """
 
 
-_COLUMNS = re.compile(r"\(([^)]+)\)")
-"""The columns that a privilege is limited to."""
-
 _FOUND_COLUMNS = """
-    SELECT c.relname, a.attname FROM pg_class AS c
-    JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    WHERE n.nspname = :app AND c.relname = ANY(CAST(:tables AS text[])) AND c.relkind IN ('r', 'p', 'v')
+    SELECT n.nspname, c.relname, a.attname FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN ROWS FROM (pg_catalog.unnest(CAST(:schemas AS text[])), pg_catalog.unnest(CAST(:tables AS text[])))
+        AS wanted (nspname, relname)
+        ON wanted.nspname = n.nspname AND wanted.relname = c.relname
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """
 
 _POLICIES = """
@@ -41,24 +46,53 @@ _POLICIES = """
 
 LOCK_NOT_AVAILABLE = "55P03"
 
+NOBODY = "neither this version nor a package that is granted asks for it"
+"""Why something is taken away."""
+
 LOCK_TIMEOUT = "2s"
 """How long to wait for the lock on the outbox; meanwhile everybody who wants to write to it waits behind us."""
 
 
-async def apply_roles(connection: AsyncConnection, passwords: Mapping[RoleName, str], app_schema: str) -> None:
+Columns = Mapping[tuple[str, str], Set[str]]
+"""The columns of tables that exist, by schema and table."""
+
+
+async def apply_roles(
+    connection: AsyncConnection, passwords: Passwords, app_schema: str, granted: Sequence[Installed] = ()
+) -> SetupReport:
     """Makes or updates the roles whose passwords are given, within the open transaction.
 
     Needs an administrator who may create roles. A role that exists already gets the password and exactly the privileges
-    of this version.
+    of this version and of the packages that are granted; those of a package's service are taken away if it is not.
+
+    Args:
+        passwords: of our roles and of the services of packages that are granted; none: no role is touched.
 
     Raises:
         SettingsError: one of the app's tables exists but lacks columns that Taskbell reads.
     """
-    await _check_columns(connection, passwords, app_schema)
+    if not passwords:
+        return SetupReport()
+    ours = [grant for role in passwords for grant in GRANTS.get(role, ())]
+    theirs = [(package, grant) for package in granted for grant in package.extension.grants if grant.role in passwords]
+    columns = await _columns(connection, [*ours, *(grant for _, grant in theirs)], app_schema)
+    _check_columns(ours, columns, app_schema)
+    right, left_out = [], []
+    for package, grant in theirs:
+        if wrong := _wrong_with(grant, columns, app_schema):
+            left_out.append(f"package {package.package}: {wrong}")
+        else:
+            right.append(grant)
+    taken = []
     for role, password in passwords.items():
         await _login(connection, login(role), password)
-        await _grants(connection, role, app_schema)
+        await package_roles.mark(connection, role, granted)
+        lost = await _replace_rights(connection, role, [grant for grant in right if grant.role == role], app_schema)
+        if lost:
+            taken.append(f"PostgreSQL: took {in_words(lost)} from {login(role)}: {NOBODY}")
+    report = SetupReport(taken, left_out) + await package_roles.retire(connection, granted)
     await _outbox_policies(connection, passwords)
+    return report
 
 
 async def open_schemas(connection: AsyncConnection, app_schema: str) -> list[str]:
@@ -97,64 +131,87 @@ async def _login(connection: AsyncConnection, name: str, password: str) -> None:
     await connection.exec_driver_sql(statement)
 
 
-async def _grants(connection: AsyncConnection, role: RoleName, app_schema: str) -> None:
+async def _replace_rights(
+    connection: AsyncConnection, role: str, more: Sequence[Grant], app_schema: str
+) -> Collection[Right]:
+    """Gives that role exactly its rights; returns those that it had besides."""
     name = quoted(login(role))
-    schemas = {"taskbell": OWN, "app": quoted(app_schema)}
-    tables = await _tables(connection, app_schema)
     # The app role keeps its rights on the web app's own schema and tables: it may own them.
-    ours = {OWN} if role == "app" else {OWN, app_schema}
-    for schema, table in tables:
-        if schema in ours:
-            await connection.exec_driver_sql(f"REVOKE ALL ON {quoted(schema)}.{quoted(table)} FROM {name}")
-    for schema in ours:
-        await connection.exec_driver_sql(f"REVOKE ALL ON SCHEMA {quoted(schema)} FROM {name}")
+    before = {it for it in await rights_of(connection, login(role)) if role != "app" or it.schema == OWN}
+    await revoke(connection, login(role), before)
     await connection.exec_driver_sql(f"REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {OWN} FROM {name}")
-    await connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {OWN} TO {name}")
-    if GRANTS[role]:
-        await connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {schemas['app']} TO {name}")
+    ours = GRANTS.get(role, ())
+    if role in ROLES:
+        await connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {OWN} TO {name}")
+    if ours:
+        await connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {quoted(app_schema)} TO {name}")
         await connection.exec_driver_sql(f"GRANT SELECT ON {OWN}.alembic_version TO {name}")
-    for grant in GRANTS[role]:
-        schema, _, table = grant.table.partition(".")
-        if schema == "app" and (app_schema, table) not in tables:
+    existing = await _columns(connection, ours, app_schema)
+    for grant in (*ours, *more):
+        schema, table = _place(grant, app_schema)
+        if grant in ours and (schema, table) not in existing:
             continue  # the app's tables may be made later; then `taskbell setup` is run again
-        await connection.exec_driver_sql(f"GRANT {grant.privileges} ON {schemas[schema]}.{table} TO {name}")
+        await connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {quoted(schema)} TO {name}")
+        privileges = ", ".join(map(_sql, grant.taken_apart))
+        await connection.exec_driver_sql(f"GRANT {privileges} ON {quoted(schema)}.{quoted(table)} TO {name}")
     if role in MAY_ENQUEUE:
         await connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION {OWN}.enqueue(text, jsonb, text) TO {name}")
+    return before - await rights_of(connection, login(role))
 
 
-async def _tables(connection: AsyncConnection, app_schema: str) -> set[tuple[str, str]]:
-    rows = await connection.execute(
-        text("""
-            SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-            WHERE c.relkind IN ('r', 'p', 'v') AND (
-                n.nspname = 'taskbell'
-                OR (n.nspname = :app AND c.relname IN ('users', 'projects', 'tasks')))
-        """),
-        {"app": app_schema},
-    )
-    return {(schema, table) for schema, table in rows}
+def _sql(privilege: Privilege) -> str:
+    columns = ", ".join(map(quoted, privilege.columns))
+    return f"{privilege.verb} ({columns})" if columns else privilege.verb
 
 
-async def _check_columns(connection: AsyncConnection, roles: Iterable[RoleName], app_schema: str) -> None:
-    wanted: dict[str, set[str]] = {}
-    for grant in (grant for role in roles for grant in GRANTS[role]):
-        schema, _, table = grant.table.partition(".")
-        if schema == "app":
-            wanted.setdefault(table, set()).update(
-                name for names in _COLUMNS.findall(grant.privileges) for name in names.split(", ")
-            )
-    found: dict[str, set[str]] = {}
-    for table, column in await connection.execute(text(_FOUND_COLUMNS), {"app": app_schema, "tables": list(wanted)}):
-        found.setdefault(table, set()).add(column)
-    lacking = {table: sorted(wanted[table] - columns) for table, columns in sorted(found.items())}
-    mistakes = [f"{app_schema}.{table} has no {', '.join(names)}" for table, names in lacking.items() if names]
+def _place(grant: Grant, app_schema: str) -> tuple[str, str]:
+    """Schema and table of a grant."""
+    schema, _, table = grant.table.partition(".")
+    return app_schema if schema == "app" else schema, table
+
+
+async def _columns(connection: AsyncConnection, grants: Iterable[Grant], app_schema: str) -> Columns:
+    places = sorted({_place(grant, app_schema) for grant in grants})
+    known = {"schemas": [schema for schema, _ in places], "tables": [table for _, table in places]}
+    found: dict[tuple[str, str], set[str]] = {}
+    for schema, table, column in await connection.execute(text(_FOUND_COLUMNS), known):
+        found.setdefault((schema, table), set()).add(column)
+    return found
+
+
+def _lacking(grants: Iterable[Grant], columns: Set[str]) -> list[str]:
+    """The columns that these grants name and the table does not have."""
+    named = {column for grant in grants for privilege in grant.taken_apart for column in privilege.columns}
+    return sorted(named - columns)
+
+
+def _check_columns(ours: Sequence[Grant], columns: Columns, app_schema: str) -> None:
+    mistakes = [
+        f"{schema}.{table} has no {', '.join(names)}"
+        for (schema, table), there in sorted(columns.items())
+        if (names := _lacking([grant for grant in ours if _place(grant, app_schema) == (schema, table)], there))
+    ]
     if mistakes:
         remedy = "make views that have them, and name their schema in APP_SCHEMA (docs/app-tables.md)"
         msg = f"{'; '.join(mistakes)}: {remedy}"
         raise SettingsError(msg)
 
 
-async def _outbox_policies(connection: AsyncConnection, passwords: Mapping[RoleName, str]) -> None:
+def _wrong_with(grant: Grant, columns: Columns, app_schema: str) -> str | None:
+    """Why a package's grant cannot be given."""
+    schema, table = _place(grant, app_schema)
+    privileges = f"{', '.join(grant.privileges)} on {schema}.{table} for {login(grant.role)}"
+    if is_closed(schema):
+        return f"{privileges}: packages get no rights in schema {schema}, which APP_SCHEMA must not name"
+    there = columns.get((schema, table))
+    if there is None:
+        return f"{privileges}: there is no such table. Make it, and run `taskbell setup` again"
+    if lacking := _lacking([grant], there):
+        return f"{privileges}: it has no {', '.join(lacking)}. Add that, and run `taskbell setup` again"
+    return None
+
+
+async def _outbox_policies(connection: AsyncConnection, passwords: Passwords) -> None:
     """Changes the policies that are not as they should be. The table is locked only if there is something to change.
 
     Raises:

@@ -5,89 +5,64 @@ A step brings one thing to the state that this version needs, and reports what i
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Literal
-
-from pydantic import Field, SecretStr
 
 from taskbell.database import Database, quoted
-from taskbell.errors import Unavailable
+from taskbell.errors import BrokerUnavailable, SettingsError, Unavailable
 from taskbell.models import AppModel
-from taskbell.settings import CommonSettings, OptionalSecret
 from taskbell.setup import schema
 from taskbell.setup.broker import declare
-from taskbell.setup.privileges import ROLES, RoleName, login
+from taskbell.setup.leftovers import queues_left_over
+from taskbell.setup.management import ManagementApi, management
+from taskbell.setup.packages import Choice, told
+from taskbell.setup.privileges import login, roles
 from taskbell.setup.refusals import explained
+from taskbell.setup.report import SetupReport
 from taskbell.setup.roles import apply_roles, open_schemas
+from taskbell.setup.settings import SetupSettings
 from taskbell.setup.users import apply_users
+
+__all__ = ["SetupReport", "SetupSettings", "set_up"]
 
 PAUSE = 1.0
 """Seconds between two tries to reach a server."""
 
-_ROLE = "If set, setup makes the PostgreSQL role taskbell_{} with this password"
-_USER = "If set, and BROKER_MANAGEMENT_URL too, setup makes the RabbitMQ user taskbell_{} with this password"
-
-
-class SetupSettings(CommonSettings):
-    """The settings of setup. DATABASE_URL and BROKER_URL are those of an administrator here."""
-
-    scheduler_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("scheduler"))
-    notifier_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("notifier"))
-    maintenance_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("maintenance"))
-    app_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("app"))
-    operator_database_password: OptionalSecret = Field(default=None, description=_ROLE.format("operator"))
-    scheduler_broker_password: OptionalSecret = Field(default=None, description=_USER.format("scheduler"))
-    notifier_broker_password: OptionalSecret = Field(default=None, description=_USER.format("notifier"))
-    maintenance_broker_password: OptionalSecret = Field(default=None, description=_USER.format("maintenance"))
-    app_broker_password: OptionalSecret = Field(default=None, description=_USER.format("app"))
-    operator_broker_password: OptionalSecret = Field(default=None, description=_USER.format("operator"))
-
-    def passwords(self, server: Literal["database", "broker"]) -> dict[RoleName, str]:
-        """The passwords that are set, by role."""
-        given: dict[RoleName, SecretStr | None] = {role: getattr(self, f"{role}_{server}_password") for role in ROLES}
-        return {role: secret.get_secret_value() for role, secret in given.items() if secret is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class SetupReport:
-    """Sentences about what a step did, and about what it left out."""
-
-    done: Sequence[str]
-    left_out: Sequence[str] = ()
-    is_last: bool = False
-    """Whether the further steps are left out."""
-
-
 Step = Callable[[], Awaitable[SetupReport]]
 
 
-async def set_up(settings: SetupSettings, *, app_tables: bool, wait: float, say: Callable[[str], None]) -> SetupReport:
+async def set_up(
+    settings: SetupSettings,
+    *,
+    app_tables: bool,
+    wait: float,
+    say: Callable[[str], None],
+    choice: Choice = Choice(),  # noqa: B008 - frozen
+) -> SetupReport:
     """Makes everything that must exist before a service runs; returns what was done and what was left out.
 
     Args:
         app_tables: also make those of the web app's tables that are missing.
         wait: seconds to wait for each server, from the first time that it did not answer.
         say: called with a sentence about what is being waited for.
+        choice: which of the installed packages get what they ask for.
 
     Raises:
         Unavailable: PostgreSQL or RabbitMQ did not answer in that time.
         SettingsError: one of them refuses; the error names the remedy.
     """
     steps: Sequence[Step] = (
-        partial(_database, settings, app_tables=app_tables),
+        partial(_database, settings, choice, app_tables=app_tables),
         partial(_topology, settings),
-        partial(_users, settings),
+        partial(_users, settings, choice),
+        partial(_left_over, settings),
     )
-    done: list[str] = []
-    left_out: list[str] = []
+    report = SetupReport(*told(choice, settings.app_schema))
     for step in steps:
-        report = await _until_answered(step, wait, say)
-        done += report.done
-        left_out += report.left_out
+        report += await _until_answered(step, wait, say)
         if report.is_last:
             break
-    return SetupReport(done, left_out)
+    return report
 
 
 async def _until_answered(step: Step, wait: float, say: Callable[[str], None]) -> SetupReport:
@@ -109,19 +84,20 @@ async def _until_answered(step: Step, wait: float, say: Callable[[str], None]) -
         await asyncio.sleep(min(PAUSE, left))
 
 
-async def _database(settings: SetupSettings, *, app_tables: bool) -> SetupReport:
+async def _database(settings: SetupSettings, choice: Choice, *, app_tables: bool) -> SetupReport:
     """Makes schema, tables and roles in one transaction, so that several setups take turns, and none stops halfway."""
     database = Database.connect(settings, name="taskbell setup", statement_timeout=None)
-    passwords = settings.passwords("database")
+    every = roles(choice.granted)
+    passwords = settings.passwords("database", every)
     try:
         with explained():
             async with database.transaction() as transaction:
                 connection = transaction.connection
-                found = await schema.migrate(connection)
+                found = await schema.migrate(connection, choice.granted)
                 if found is not None and found > schema.head():
                     return SetupReport([_newer(found)], is_last=True)
                 made = await schema.create_app_tables(connection, settings.app_schema) if app_tables else None
-                await apply_roles(connection, passwords, settings.app_schema)
+                applied = await apply_roles(connection, passwords, settings.app_schema, choice.granted)
                 open_to_all = await open_schemas(connection, settings.app_schema) if passwords else []
     finally:
         await database.close()
@@ -141,9 +117,9 @@ async def _database(settings: SetupSettings, *, app_tables: bool) -> SetupReport
         f"rely on that, close it with REVOKE CREATE ON SCHEMA {quoted(name)} FROM PUBLIC"
         for name in open_to_all
     ]
-    if missing := [role for role in ROLES if role not in passwords]:
+    if missing := [role for role in every if role not in passwords]:
         left_out.append(f"PostgreSQL roles for {', '.join(missing)}: <ROLE>_DATABASE_PASSWORD is not set")
-    return SetupReport(done, left_out)
+    return SetupReport(done, left_out) + applied
 
 
 def _version_sentence(found: str | None, wanted: str) -> str:
@@ -167,21 +143,38 @@ async def _topology(settings: SetupSettings) -> SetupReport:
     return SetupReport([f"RabbitMQ: {counts} are there"])
 
 
-async def _users(settings: SetupSettings) -> SetupReport:
-    passwords = settings.passwords("broker")
-    missing = [role for role in ROLES if role not in passwords]
+async def _users(settings: SetupSettings, choice: Choice) -> SetupReport:
+    every = roles(choice.granted)
+    passwords = settings.passwords("broker", every)
+    missing = [role for role in every if role not in passwords]
     left_out = [f"RabbitMQ users for {', '.join(missing)}: <ROLE>_BROKER_PASSWORD is not set"] if missing else []
     if not passwords:
-        return SetupReport([], left_out)
+        return SetupReport((), left_out)
     if settings.broker_management_url is None:
         return SetupReport(
-            [], [f"RabbitMQ users for {', '.join(passwords)}: BROKER_MANAGEMENT_URL is not set", *left_out]
+            (), [f"RabbitMQ users for {', '.join(passwords)}: BROKER_MANAGEMENT_URL is not set", *left_out]
         )
-    await apply_users(
-        settings.broker_management_url.get_secret_value(), settings.broker_url.get_secret_value(), passwords
-    )
-    return SetupReport([f"RabbitMQ: the users {_logins(passwords)} are there, with their permissions"], left_out)
+    async with _management(settings) as api:
+        applied = await apply_users(api, passwords, choice.granted)
+    done = f"RabbitMQ: the users {_logins(passwords)} are there, with their permissions"
+    return SetupReport([done], left_out) + applied
 
 
-def _logins(roles: Iterable[RoleName]) -> str:
+async def _left_over(settings: SetupSettings) -> SetupReport:
+    """Nothing depends on this step, so setup does not fail with it."""
+    if settings.broker_management_url is None:
+        return SetupReport()
+    try:
+        async with _management(settings) as api:
+            return SetupReport((), (), await queues_left_over(api, settings.broker_url.get_secret_value()))
+    except (BrokerUnavailable, SettingsError) as error:
+        return SetupReport((), [f"a look for queues that are left over: {error}"])
+
+
+def _management(settings: SetupSettings) -> AbstractAsyncContextManager[ManagementApi]:
+    assert settings.broker_management_url is not None  # the steps have looked
+    return management(settings.broker_management_url.get_secret_value(), settings.broker_url.get_secret_value())
+
+
+def _logins(roles: Iterable[str]) -> str:
     return ", ".join(map(login, roles))

@@ -1,5 +1,6 @@
 """Applies migrations, makes the function `taskbell.enqueue`, and on request the web app's tables."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from taskbell.contracts import CATALOGUE, MAX_BODY_BYTES
 from taskbell.database import Database, check_writable, quoted
 from taskbell.errors import DatabaseUnavailable
+from taskbell.extensions import Installed
 from taskbell.models import APP, OWN, AppModel
 
 # Several setups at once take turns. The lock ends with the transaction, also behind PgBouncer.
@@ -34,10 +36,13 @@ def head() -> str:
     return revision
 
 
-async def migrate(connection: AsyncConnection) -> str | None:
+async def migrate(connection: AsyncConnection, granted: Sequence[Installed] = ()) -> str | None:
     """Brings schema `taskbell` to this version, from nothing or from an older version, within the open transaction.
 
     A newer schema is left unchanged: during a rolling upgrade the older version's setup may run last.
+
+    Args:
+        granted: packages whose messages taskbell.enqueue() takes besides ours.
 
     Returns:
         The version that was there before; None: there was no schema.
@@ -48,7 +53,7 @@ async def migrate(connection: AsyncConnection) -> str | None:
         return found
     await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {OWN}"))
     await connection.run_sync(lambda sync: command.upgrade(_alembic(sync), "head"))
-    await connection.execute(text(_enqueue_function()))
+    await connection.execute(text(_enqueue_function(granted)))
     await connection.execute(text(f"REVOKE ALL ON FUNCTION {OWN}.enqueue(text, jsonb, text) FROM PUBLIC"))
     return found
 
@@ -78,8 +83,9 @@ async def create_app_tables(connection: AsyncConnection, app_schema: str) -> lis
     return missing
 
 
-def _enqueue_function() -> str:
-    known = ", ".join(f"'{message.routing_key}'" for message in CATALOGUE.values() if message.by_anyone)
+def _enqueue_function(granted: Sequence[Installed]) -> str:
+    messages = (*CATALOGUE.values(), *(message for package in granted for message in package.extension.messages))
+    known = ", ".join(f"'{message.routing_key}'" for message in messages if message.by_anyone)
     return f"""
         CREATE OR REPLACE FUNCTION {OWN}.enqueue(
             routing_key text, body jsonb DEFAULT '{{}}', message_id text DEFAULT gen_random_uuid()::text

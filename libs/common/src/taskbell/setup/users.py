@@ -3,68 +3,70 @@
 AMQP cannot make users: only the management API and rabbitmqctl can.
 """
 
-from collections.abc import Mapping
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from collections.abc import Mapping, Sequence
 
-import httpx
-
-from taskbell.errors import BrokerUnavailable, SettingsError
-from taskbell.setup.privileges import ACCESS, RoleName, login
-
-TIMEOUT = 10.0
-"""Seconds for each request."""
+from taskbell.extensions import Installed, installed
+from taskbell.setup.management import ManagementApi
+from taskbell.setup.privileges import PACKAGE_TAG, Access, Passwords, access_of, keys_in, login
+from taskbell.setup.report import SetupReport
 
 
-async def apply_users(management_url: str, broker_url: str, passwords: Mapping[RoleName, str]) -> None:
+async def apply_users(api: ManagementApi, passwords: Passwords, granted: Sequence[Installed] = ()) -> SetupReport:
     """Makes or updates the users whose passwords are given, with exactly the permissions of this version.
 
     Args:
-        management_url: `http://user:password@host:15672`, of an administrator.
-        broker_url: its virtual host is the one in which the users get permissions.
-
-    Raises:
-        BrokerUnavailable: the management API does not answer.
-        SettingsError: it refuses: the user is not an administrator, or the virtual host does not exist.
+        passwords: of our roles and of the services of packages that are granted.
     """
-    parts = urlsplit(management_url)
-    host = parts.netloc.rpartition("@")[2]
-    vhost = quote(virtual_host(broker_url), safe="")
-    async with httpx.AsyncClient(
-        base_url=urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", "")),
-        auth=(unquote(parts.username or "guest"), unquote(parts.password or "guest")),
-        timeout=TIMEOUT,
-    ) as api:
-        for role, password in passwords.items():
-            name, access = login(role), ACCESS[role]
-            await _put(api, f"/api/users/{name}", {"password": password, "tags": access.tags})
-            await _put(
-                api,
-                f"/api/permissions/{vhost}/{name}",
-                {"configure": "^$", "write": access.write, "read": access.read},
+    lost: dict[frozenset[str], list[str]] = {}
+    for role, password in passwords.items():
+        access = access_of(role, granted)
+        if keys := await _keys(api, login(role)) - _named(access.topics):
+            lost.setdefault(frozenset(keys), []).append(login(role))
+        await _apply(api, login(role), password, access)
+    taken = [
+        f"RabbitMQ: took the right to publish {', '.join(sorted(keys))} from {', '.join(names)}"
+        for keys, names in lost.items()
+    ]
+    return SetupReport(taken) + await _retire(api, granted)
+
+
+async def _apply(api: ManagementApi, name: str, password: str, access: Access) -> None:
+    await api.put(f"/api/users/{name}", {"password": password, "tags": access.tags})
+    permissions = {"configure": "^$", "write": access.write, "read": access.read}
+    await api.put(f"/api/permissions/{{vhost}}/{name}", permissions)
+    for exchange, keys in access.topics.items():
+        topic = {"exchange": exchange, "write": keys, "read": "^$"}
+        await api.put(f"/api/topic-permissions/{{vhost}}/{name}", topic)
+
+
+async def _keys(api: ManagementApi, name: str) -> frozenset[str]:
+    """The routing keys that this user may publish now."""
+    permissions = await api.get(f"/api/topic-permissions/{{vhost}}/{name}") or []
+    return _named({it["exchange"]: it["write"] for it in permissions})
+
+
+def _named(topics: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(key for expression in topics.values() for key in keys_in(expression))
+
+
+async def _retire(api: ManagementApi, granted: Sequence[Installed]) -> SetupReport:
+    """Takes the permissions in this virtual host from users of packages that are removed or not granted any more."""
+    needed = {login(service) for package in granted for service in package.services}
+    known = {login(service) for package in installed() for service in package.services}
+    taken, left_over = [], []
+    for user in await api.get("/api/users") or []:
+        name = user["name"]
+        package = next((tag.removeprefix(PACKAGE_TAG) for tag in user["tags"] if tag.startswith(PACKAGE_TAG)), None)
+        if package is None or name in needed:
+            continue
+        if await api.get(f"/api/permissions/{{vhost}}/{name}"):
+            await api.delete(f"/api/permissions/{{vhost}}/{name}")
+            await api.delete(f"/api/topic-permissions/{{vhost}}/{name}")
+            why = "not granted" if name in known else "not installed"
+            taken.append(f"RabbitMQ: took all permissions from {name}: package {package} is {why}")
+        if name not in known and not await api.get(f"/api/users/{name}/permissions"):
+            left_over.append(
+                f"RabbitMQ user {name} of package {package}, which is not installed: `rabbitmqctl delete_user {name}` "
+                "removes it"
             )
-            for exchange, keys in access.topics.items():
-                await _put(
-                    api,
-                    f"/api/topic-permissions/{vhost}/{name}",
-                    {"exchange": exchange, "write": keys, "read": "^$"},
-                )
-
-
-def virtual_host(broker_url: str) -> str:
-    """The virtual host that an AMQP URL names; `/` if it names none."""
-    path = urlsplit(broker_url).path
-    return unquote(path[1:]) or "/"
-
-
-async def _put(api: httpx.AsyncClient, path: str, body: Mapping[str, str]) -> None:
-    try:
-        response = await api.put(path, json=dict(body))
-    except httpx.HTTPError as error:
-        msg = f"RabbitMQ's management API at {api.base_url} does not answer: {error or type(error).__name__}"
-        raise BrokerUnavailable(msg) from error
-    if response.is_error:
-        msg = (
-            f"RabbitMQ's management API refused {path}: {response.status_code} {response.text[:200]}. "
-            "Set BROKER_MANAGEMENT_URL to an administrator, and BROKER_URL to a virtual host that exists."
-        )
-        raise SettingsError(msg)
+    return SetupReport(taken, (), left_over)

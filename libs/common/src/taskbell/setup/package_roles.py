@@ -1,0 +1,69 @@
+"""The PostgreSQL roles of packages' own services: marked as made by setup, and without rights once not granted.
+
+A role is one for all databases of a server, so setup takes its rights in this database and leaves the role itself.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from taskbell.extensions import Installed, installed
+from taskbell.setup.privileges import login
+from taskbell.setup.report import SetupReport
+from taskbell.setup.rights import in_words, revoke, rights_of
+
+MARK = "Made by taskbell setup for package "
+"""Begins the comment of such a role. Other roles may be named taskbell_… as well; they are not ours to touch."""
+
+_MARKED = """
+    SELECT r.rolname, d.description FROM pg_catalog.pg_roles AS r
+    JOIN pg_catalog.pg_shdescription AS d
+        ON d.objoid = r.oid AND d.classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+    WHERE pg_catalog.starts_with(r.rolname::text, 'taskbell_') AND pg_catalog.starts_with(d.description, :mark)
+    ORDER BY r.rolname
+"""
+
+# dbid 0: on an object that all databases share.
+_USED_ELSEWHERE = """
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_shdepend AS d
+        JOIN pg_catalog.pg_roles AS r ON r.oid = d.refobjid
+        JOIN pg_catalog.pg_database AS here ON here.datname = pg_catalog.current_database()
+        WHERE r.rolname = :name AND d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+            AND d.dbid <> 0 AND d.dbid <> here.oid
+    )
+"""
+
+
+async def mark(connection: AsyncConnection, role: str, granted: Sequence[Installed]) -> None:
+    """Writes on the role of a package's service for which package it was made; does nothing for a role of ours."""
+    for package in granted:
+        if role in package.services:
+            # DDL takes no parameters, so PostgreSQL itself quotes the words.
+            statement = await connection.scalar(
+                text("SELECT pg_catalog.format('COMMENT ON ROLE %I IS %L', CAST(:name AS text), CAST(:words AS text))"),
+                {"name": login(role), "words": f"{MARK}{package.package}"},
+            )
+            await connection.exec_driver_sql(statement)
+
+
+async def retire(connection: AsyncConnection, granted: Sequence[Installed]) -> SetupReport:
+    """Takes all rights in this database from the roles of packages that are removed or not granted any more."""
+    needed = {login(service) for package in granted for service in package.services}
+    known = {login(service) for package in installed() for service in package.services}
+    taken, left_over = [], []
+    for name, comment in (await connection.execute(text(_MARKED), {"mark": MARK})).all():
+        if name in needed:
+            continue
+        package = comment.removeprefix(MARK)
+        why = "not granted" if name in known else "not installed"
+        if rights := await rights_of(connection, name):
+            await revoke(connection, name, rights)
+            taken.append(f"PostgreSQL: took {in_words(rights)} from {name}: package {package} is {why}")
+        if name not in known and not await connection.scalar(text(_USED_ELSEWHERE), {"name": name}):
+            left_over.append(
+                f"PostgreSQL role {name} of package {package}, which is not installed: DROP ROLE {name} removes it, "
+                "once it owns nothing"
+            )
+    return SetupReport(taken, (), left_over)
