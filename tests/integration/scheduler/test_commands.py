@@ -86,8 +86,8 @@ async def test_a_single_zone(harness: SchedulerHarness, command: Command) -> Non
 
 
 async def test_names_and_zones_are_checked(command: Command) -> None:
-    assert "did you mean hourly?" in await command("pause", "hourli", status=2)
-    assert "did you mean hourly?" in await command("status", "hourli", status=2)
+    assert "did you mean 'hourly'?" in await command("pause", "hourli", status=2)
+    assert "did you mean 'hourly'?" in await command("status", "hourli", status=2)
     assert "is not an IANA time zone" in await command("history", "hourly", "--zone", "Europe/Berln", status=2)
     assert "no schedule 'hourli' is recorded" in await command("resume", "hourli", status=2)
     assert "is not an IANA time zone" in await command("pause", "hourly", "--zone", "Mars/Base", status=2)

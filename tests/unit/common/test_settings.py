@@ -69,7 +69,7 @@ def test_every_mistake_is_named_at_once_with_its_variable_and_what_to_do(environ
         "DATABASE_URL": "DATABASE_URL is not set: PostgreSQL, postgresql://user:password@host:5432/database",
         "BROKER_URL": "BROKER_URL: must look like amqp://user:password@host:5672/"
         " (a virtual host follows the last slash); in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25",
-        "TIMEZONE": "TIMEZONE: 'Berlin' is not an IANA time zone; give one such as Europe/Berlin or UTC",
+        "TIMEZONE": "TIMEZONE: 'Berlin' is not an IANA time zone; did you mean 'Europe/Berlin'?",
         "HTTP_PORT": (
             "HTTP_PORT: Input should be less than or equal to 65535 (Port for them; 0 takes any free one and logs it)"
         ),

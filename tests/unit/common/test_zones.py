@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import pytest
 
-from taskbell.zones import resolve_zone
+from taskbell.zones import resolve_zone, zone_named
 
 PINNED = files("tzdata").joinpath("zones").read_text().split()
 
@@ -56,3 +56,24 @@ def test_its_times_are_right_on_both_sides_of_a_change() -> None:
     # 2026-10-25: at 01:00 UTC clocks go back from 03:00 to 02:00.
     assert datetime(2026, 10, 25, 0, 59, tzinfo=UTC).astimezone(berlin).isoformat() == "2026-10-25T02:59:00+02:00"
     assert datetime(2026, 10, 25, 1, 0, tzinfo=UTC).astimezone(berlin).isoformat() == "2026-10-25T02:00:00+01:00"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("berlin", "'berlin' is not an IANA time zone; did you mean 'Europe/Berlin'?"),
+        ("Mars/Base", "'Mars/Base' is not an IANA time zone; give one such as Europe/Berlin or UTC"),
+        ("", "'' is not an IANA time zone; give one such as Europe/Berlin or UTC"),
+        ("factory", "'factory' is not an IANA time zone; give one such as Europe/Berlin or UTC"),
+    ],
+)
+def test_an_unknown_zone_is_refused_with_what_to_write(name: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match="is not an IANA time zone") as refused:
+        zone_named(name)
+    assert str(refused.value) == sentence
+
+
+def test_another_word_that_is_allowed_may_be_what_was_meant() -> None:
+    with pytest.raises(ValueError, match="did you mean 'recipient'"):
+        zone_named("Recipients", or_one_of=["recipient"])
+    assert zone_named("Europe/Berlin", or_one_of=["recipient"]).key == "Europe/Berlin"

@@ -187,7 +187,7 @@ def test_next_is_right_over_every_clock_change_of_2026(command: Command, zone: s
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("reminder",), "unknown schedule 'reminder'; did you mean reminders?"),
+        (("reminder",), "unknown schedule 'reminder'; did you mean 'reminders'?"),
         (("reminders", "--zone", "Mars/Base"), "'Mars/Base' is not an IANA time zone"),
         (("reminders", "--from", "tomorrow"), "--from 'tomorrow' is not a date and time"),
         (("reminders", "--from", "0001-01-01T00:00+14:00"), "--from '0001-01-01T00:00+14:00'"),

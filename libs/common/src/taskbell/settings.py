@@ -22,7 +22,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as SourceError
 
 from taskbell.errors import SettingsError
-from taskbell.zones import resolve_zone
+from taskbell.zones import zone_named
 
 DEFAULT_SECRETS = frozenset({"change-me", "taskbell", "guest", "postgres"})
 """The secrets of `.env.example`; refused if TASKBELL_ENV is production."""
@@ -35,10 +35,7 @@ _LEFT_OUT = ("application_name", "connect_timeout", "channel_binding")
 
 
 def _zone(name: str) -> str:
-    if resolve_zone(name) is None:
-        msg = f"{name!r} is not an IANA time zone; give one such as Europe/Berlin or UTC"
-        raise ValueError(msg)
-    return name
+    return zone_named(name).key
 
 
 def _server(url: str, schemes: set[str], example: str) -> SplitResult:

@@ -5,9 +5,12 @@ that disagree about a clock change would fire or mail at different times. Only a
 looked up on the machine.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.resources import files
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from taskbell.spelling import did_you_mean, shortened
 
 _NOT_ZONES = frozenset({"localtime", "Factory", "posixrules"})
 _NOT_PREFIXES = ("posix/", "right/")
@@ -30,6 +33,27 @@ def resolve_zone(name: str | None) -> ZoneInfo | None:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         # ValueError: a path or a NUL in the name; OSError: a directory such as "Europe", or a name too long.
         return None
+
+
+def zone_named(name: str, *, or_one_of: Iterable[str] = ()) -> ZoneInfo:
+    """The zone of that IANA name.
+
+    Args:
+        or_one_of: other words that are allowed in its place; the error's hint may be one of them.
+
+    Raises:
+        ValueError: there is no such zone. The text says so, and names one that is near.
+    """
+    zone = resolve_zone(name)
+    if zone is None:
+        raise ValueError(_no_zone(name, tuple(or_one_of)))
+    return zone
+
+
+@lru_cache(maxsize=256)
+def _no_zone(name: str, others: tuple[str, ...]) -> str:
+    hint = did_you_mean(name, (_pinned() - _NOT_ZONES).union(others))
+    return f"{shortened(name)} is not an IANA time zone{hint or '; give one such as Europe/Berlin or UTC'}"
 
 
 @lru_cache(maxsize=1)

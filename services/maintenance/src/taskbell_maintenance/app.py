@@ -13,7 +13,7 @@ from taskbell.pruning import KEPT_OF_APP, EndedRows, Pruner, commands_of, publis
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
 from taskbell.stalled import StalledSessions
-from taskbell.zones import resolve_zone
+from taskbell.zones import zone_named
 from taskbell_maintenance.cleanup import Cleanups
 from taskbell_maintenance.dead_letters import DeadLetterQueues
 from taskbell_maintenance.handlers import subscriptions
@@ -31,9 +31,6 @@ def build(settings: MaintenanceSettings, process: Process) -> Application:
     """Constructs the service; nothing is connected yet."""
     health, metrics = process.health, process.metrics
     url = settings.broker_url.get_secret_value()
-    zone = resolve_zone(settings.timezone)
-    assert zone is not None  # the settings check it
-
     database = Database.connect(settings, name="taskbell maintenance")
     gate = Gate("postgresql", lambda: check_schema(database), health)
     publisher = Publisher(url, name="taskbell maintenance publish")
@@ -51,7 +48,9 @@ def build(settings: MaintenanceSettings, process: Process) -> Application:
         retention_days=settings.retention_days,
         max_share=settings.cleanup_max_share,
     )
-    reports = DailyReports(commands, Reports(database), DeadLetterQueues(url), outbox, zone=zone)
+    reports = DailyReports(
+        commands, Reports(database), DeadLetterQueues(url), outbox, zone=zone_named(settings.timezone)
+    )
     packages = [
         PackageHandler(handler, database, commands, outbox)
         for package in installed()

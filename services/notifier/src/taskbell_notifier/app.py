@@ -18,7 +18,7 @@ from taskbell.pruning import EndedRows, Pruner, commands_of, published_by
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
 from taskbell.stalled import StalledSessions
-from taskbell.zones import resolve_zone
+from taskbell.zones import zone_named
 from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
 from taskbell_notifier.delivery.mail_server import SmtpPart, Watch, smtp_gate
@@ -144,8 +144,6 @@ def _planner(shared: Shared) -> Planner:
 def _sending(shared: Shared, renderer: Renderer, links: UnsubscribeLinks | None) -> Sending:
     settings, database = shared.settings, shared.database
     smtp, writer, rng = settings.smtp, MailWriter(settings.sender), Random()  # noqa: S311 - spreads retries
-    zone = resolve_zone(settings.timezone)
-    assert zone is not None  # the settings have checked it
     hold = settings.unknown_policy == "hold"
     watch = Watch(shared.measures)
     pool = SmtpPool(smtp, shared.process.clock, observer=watch, rng=rng)
@@ -166,7 +164,7 @@ def _sending(shared: Shared, renderer: Renderer, links: UnsubscribeLinks | None)
         database,
         shared.kinds,
         ledger,
-        Composer(shared.kinds, renderer, writer, links, zone),
+        Composer(shared.kinds, renderer, writer, links, zone_named(settings.timezone)),
         pool,
         shared.process.clock,
         rng,

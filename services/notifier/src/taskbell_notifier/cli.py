@@ -19,7 +19,7 @@ from taskbell.database import sqlstate
 from taskbell.errors import TaskbellError
 from taskbell.kinds import Kind, Recipient, Statement
 from taskbell.settings import load
-from taskbell.zones import resolve_zone
+from taskbell.zones import resolve_zone, zone_named
 from taskbell_notifier.kinds.table import UnknownKind, installed_kinds
 from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.repository.contents import of_users
@@ -271,6 +271,4 @@ async def _addressed(kind: Kind, user: int, at: datetime, zone: ZoneInfo) -> tup
 
 
 def _utc() -> ZoneInfo:
-    zone = resolve_zone("UTC")
-    assert zone is not None
-    return zone
+    return zone_named("UTC")

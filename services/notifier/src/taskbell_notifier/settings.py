@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, create_model, model
 
 from taskbell.kinds import Kind
 from taskbell.settings import CommonSettings, Environment, HttpUrl, OptionalSecret, OptionalText, Zone, load
-from taskbell.zones import resolve_zone
+from taskbell.zones import zone_named
 from taskbell_notifier.kinds.table import OWN, Kinds
 from taskbell_notifier.mail.headers import parse_sender, valid_address
 from taskbell_notifier.mail.links import TASK_URL_PATTERN, Links, absolute
@@ -88,9 +88,7 @@ class Preview(Appearance):
     @property
     def zone(self) -> ZoneInfo:
         """That of people who have none that we know."""
-        zone = resolve_zone(self.timezone)
-        assert zone is not None  # it was checked
-        return zone
+        return zone_named(self.timezone)
 
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
-from difflib import get_close_matches
 from itertools import product
 
 from croniter import croniter
 from croniter.croniter import CroniterBadDateError, CroniterError
+
+from taskbell.spelling import did_you_mean
 
 MAX_LENGTH = 200
 """Characters that an expression may have at most."""
@@ -50,8 +51,7 @@ class _Field:
             raise CronError(f"{self.name}: {word} is out of range, {self.low} to {self.high}")
         if word.startswith("-"):
             raise CronError(f"{self.name}: {word!r} is negative")
-        close = get_close_matches(word[:3], self.names, n=1) if self.names else []
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(word[:3], self.names)
         raise CronError(f"{self.name}: {word!r} is not a number from {self.low} to {self.high}{self._or_name()}{hint}")
 
     def _or_name(self) -> str:

@@ -2,15 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterable
 from datetime import date, time, timedelta
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from taskbell.catalogue import catalogue
-from taskbell.zones import resolve_zone
+from taskbell.spelling import did_you_mean, shortened
+from taskbell.zones import zone_named
 
 RECIPIENT = "recipient"
 """The timezone of a schedule that runs at its local time in every zone that an active user has."""
@@ -59,10 +58,7 @@ def zone(value: object) -> ZoneInfo | None:
     given = text(value)
     if given == RECIPIENT:
         return None
-    found = resolve_zone(given)
-    if found is None:
-        raise ValueError(f"{shortened(given)} is not an IANA time zone{_zone_like(given)}")
-    return found
+    return zone_named(given, or_one_of=[RECIPIENT])
 
 
 def routing_key(value: object) -> str:
@@ -93,28 +89,6 @@ def duration(value: object) -> timedelta:
     if length > LONGEST_CATCH_UP:
         raise ValueError(f"{value!r} is longer than {LONGEST_CATCH_UP.days}d, the most that is allowed")
     return length
-
-
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """A hint to append: `; did you mean 'cron'?`, or an empty text if no known word is close."""
-    by_folded = {word.casefold(): word for word in known}
-    near = get_close_matches(given.casefold(), by_folded, n=1)
-    return f"; did you mean {by_folded[near[0]]!r}?" if near else ""
-
-
-def shortened(given: str) -> str:
-    """The given text in quotes, short enough for a message."""
-    return repr(given if len(given) <= 60 else given[:57] + "...")
-
-
-def _zone_like(given: str) -> str:
-    """A hint with a similar zone. The place alone is enough: `berlin` suggests Europe/Berlin."""
-    zones = sorted(zone for zone in available_timezones() if resolve_zone(zone))
-    place = given.casefold().replace(" ", "_")
-    for known in zones:
-        if known.casefold().rpartition("/")[2] == place:
-            return f"; did you mean {known!r}?"
-    return did_you_mean(given.replace(" ", "_"), [*zones, RECIPIENT])
 
 
 def _duration_like(given: str) -> str:

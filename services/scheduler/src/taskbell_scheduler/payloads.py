@@ -7,7 +7,7 @@ from typing import Any
 
 from taskbell.catalogue import catalogue
 from taskbell.errors import InvalidMessage
-from taskbell_scheduler.fields import did_you_mean
+from taskbell.spelling import did_you_mean
 
 _OURS = ("occurrence", "timezone")
 

@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from taskbell.errors import SettingsError
+from taskbell.spelling import did_you_mean
 from taskbell_scheduler import fields, payloads, toml_lines
 from taskbell_scheduler.cron import Cron, parse_cron
 
@@ -93,7 +94,7 @@ def parse_schedules(text: str, *, origin: str, default_zone: str) -> tuple[Sched
         reason = f"is not TOML: {toml_lines.error_reason(error)}"
         raise SchedulesError(origin, [FileMistake(toml_lines.error_line(error, text), "", "", reason)]) from None
     mistakes = [
-        FileMistake(toml_lines.key_line(text, key), "", key, "is unknown" + fields.did_you_mean(key, ["schedule"]))
+        FileMistake(toml_lines.key_line(text, key), "", key, "is unknown" + did_you_mean(key, ["schedule"]))
         for key in document
         if key != "schedule"
     ]
@@ -129,7 +130,7 @@ def _read_entries(entries: object, text: str, default_zone: str, mistakes: list[
 
 def _read_entry(entry: Mapping[str, Any], default_zone: str) -> tuple[Schedule | None, list[tuple[str, str]]]:
     """The schedule; or None and the mistakes, each with its field."""
-    reasons = [(field, "is unknown" + fields.did_you_mean(field, _CHECKS)) for field in entry if field not in _CHECKS]
+    reasons = [(field, "is unknown" + did_you_mean(field, _CHECKS)) for field in entry if field not in _CHECKS]
     reasons += [(field, "is missing") for field in _REQUIRED if field not in entry]
     values: dict[str, Any] = {}
     for field, check in _CHECKS.items():

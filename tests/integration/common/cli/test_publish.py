@@ -123,7 +123,7 @@ async def test_commands_are_listed_newest_first_and_filtered(database: str) -> N
     ("arguments", "status", "sentence"),
     [
         (["commands", "show", "m404"], 1, "no command 'm404' is recorded"),
-        (["commands", "list", "--state", "doen"], 2, "a command does not end 'doen'; did you mean done?"),
+        (["commands", "list", "--state", "doen"], 2, "a command does not end 'doen'; did you mean 'done'?"),
     ],
 )
 async def test_what_is_not_there_is_said_so(database: str, arguments: list[str], status: int, sentence: str) -> None:

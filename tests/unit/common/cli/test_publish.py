@@ -18,11 +18,11 @@ def _nowhere_to_publish(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> No
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["remainder.due"], "unknown message 'remainder.due'; did you mean reminder.due?"),
-        (["update_task_status"], f"unknown message 'update_task_status'; did you mean {COMMAND}?"),
+        (["remainder.due"], "unknown message 'remainder.due'; did you mean 'reminder.due'?"),
+        (["update_task_status"], f"unknown message 'update_task_status'; did you mean '{COMMAND}'?"),
         (["xyzzy"], "unknown message 'xyzzy'. `taskbell messages` lists all"),
-        (["reminder.due", '{"user_id": [1]}'], "reminder.due has no field 'user_id'; did you mean user_ids?"),
-        (["reminder.due", '{"xyzzy": 1}'], "reminder.due has no field 'xyzzy'."),
+        (["reminder.due", '{"user_id": [1]}'], "reminder.due has no field 'user_id'; did you mean 'user_ids'?"),
+        (["reminder.due", '{"xyzzy": 1}'], "reminder.due has no field 'xyzzy'"),
         ([COMMAND], f"{COMMAND}: task_id: Field required; new_status: Field required."),
         ([COMMAND, '{"task_id": "1", "new_status": "done"}'], f"{COMMAND}: task_id: "),
         ([COMMAND, "task_id=1"], f"{COMMAND}: Invalid JSON"),
@@ -30,7 +30,7 @@ def _nowhere_to_publish(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> No
         (["reminder.due", "--wait", "5"], "reminder.due has no outcome to wait for: leave --wait out"),
         (["notifier.send_batch", '{"delivery_ids": [1]}', "--wait", "5"], "notifier.send_batch has no outcome"),
         ([COMMAND, BODY, "--property", "colour=red"], "--property takes NAME=VALUE with correlation_id or traceparent"),
-        ([COMMAND, BODY, "--property", "correlation-id=x"], "did you mean correlation_id?"),
+        ([COMMAND, BODY, "--property", "correlation-id=x"], "did you mean 'correlation_id'?"),
         ([COMMAND, BODY, "--property", "traceparent"], "--property takes NAME=VALUE"),
         (
             [COMMAND, BODY, "--property", "traceparent=xyz"],

@@ -81,8 +81,8 @@ def test_no_package_replaces_a_command_of_ours(offered: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ("mesages", "unknown command 'mesages'; did you mean messages?"),
-        ("llama", "unknown command 'llama'; did you mean llamas?"),
+        ("mesages", "unknown command 'mesages'; did you mean 'messages'?"),
+        ("llama", "unknown command 'llama'; did you mean 'llamas'?"),
         ("xyzzy", "unknown command 'xyzzy'."),
     ],
 )

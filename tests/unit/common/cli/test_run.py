@@ -77,7 +77,7 @@ def test_several_run_in_one_process(folder: Path, names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "status", "sentence"),
     [
-        ("lamas", 2, "service 'lamas' is not installed; did you mean llamas? Installed: emus, llamas"),
+        ("lamas", 2, "service 'lamas' is not installed; did you mean 'llamas'? Installed: emus, llamas"),
         ("xyzzy", 2, "service 'xyzzy' is not installed. Installed: emus, llamas"),
         ("emus", 1, "emus of an unknown package cannot be loaded: RuntimeError"),
         ("all", 1, "emus of an unknown package cannot be loaded: RuntimeError"),

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from taskbell.cli.console import Mistake, did_you_mean, print_json, print_table, shown
+from taskbell.cli.console import Mistake, print_json, print_table, shown
 from taskbell.errors import TaskbellError
+from taskbell.spelling import did_you_mean
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show how commands ended.")
 
@@ -39,7 +40,8 @@ def latest(
 ) -> None:
     """List commands, the last to end first."""
     if state is not None and state not in STATES:
-        msg = f"a command does not end {state!r}{did_you_mean(state, STATES)} It ends {', '.join(STATES)}"
+        hint = did_you_mean(state, STATES) or "."
+        msg = f"a command does not end {state!r}{hint} It ends {', '.join(STATES)}"
         raise Mistake(msg)
     rows = _queried(_LATEST, {"state": state, "key": key, "limit": limit})
     if as_json:

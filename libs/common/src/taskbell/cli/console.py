@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any
 
 from taskbell.errors import TaskbellError
@@ -11,13 +10,6 @@ from taskbell.errors import TaskbellError
 
 class Mistake(TaskbellError):
     """A command was used wrongly; the error's text says how to use it."""
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown word: a question with a known word that is close, or a full stop."""
-    names = sorted(known)
-    close = get_close_matches(word, names, n=1, cutoff=0.6) or [name for name in names if name.endswith(f".{word}")]
-    return f"; did you mean {close[0]}?" if close else "."
 
 
 def print_json(value: Any) -> None:

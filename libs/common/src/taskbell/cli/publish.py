@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taskbell.cli.console import Mistake, did_you_mean, print_json, shown
+from taskbell.cli.console import Mistake, print_json, shown
 from taskbell.errors import InvalidMessage
+from taskbell.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from taskbell.client import Outcome
@@ -51,7 +52,8 @@ def publish_by_hand(
     known = catalogue()
     message = known.get(routing_key)
     if message is None:
-        msg = f"unknown message {routing_key!r}{did_you_mean(routing_key, known)} `taskbell messages` lists all"
+        hint = did_you_mean(routing_key, known) or "."
+        msg = f"unknown message {routing_key!r}{hint} `taskbell messages` lists all"
         raise Mistake(msg)
     if wait is not None and not message.has_outcome:
         msg = f"{routing_key} has no outcome to wait for: leave --wait out"

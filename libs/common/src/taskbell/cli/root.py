@@ -10,9 +10,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
-from taskbell.cli.console import Mistake, did_you_mean
+from taskbell.cli.console import Mistake
 from taskbell.cli.packages import COMMANDS, CannotLoad, OfferedTwice, offers
 from taskbell.errors import SettingsError, TaskbellError
+from taskbell.spelling import did_you_mean
 
 OWN = ("commands", "messages", "publish", "run", "setup", "version")
 """Modules of this package that offer a command, each with its Typer object as `app`."""
@@ -44,7 +45,7 @@ class Root(TyperGroup):
         if args and not args[0].startswith("-") and args[0] not in OWN:
             known = self.list_commands(ctx)
             if args[0] not in known:
-                ctx.fail(f"unknown command {args[0]!r}{did_you_mean(args[0], known)}")
+                ctx.fail(f"unknown command {args[0]!r}{did_you_mean(args[0], known) or '.'}")
         return super().resolve_command(ctx, args)
 
 

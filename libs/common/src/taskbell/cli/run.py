@@ -4,9 +4,10 @@ from typing import Annotated
 
 import typer
 
-from taskbell.cli.console import Mistake, did_you_mean
+from taskbell.cli.console import Mistake
 from taskbell.cli.packages import SERVICES, offers
 from taskbell.errors import SettingsError
+from taskbell.spelling import did_you_mean
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -31,8 +32,8 @@ def run_services(
         names = list(installed)
     for name in names:
         if name not in installed:
-            known = did_you_mean(name, [*installed, ALL])
-            msg = f"service {name!r} is not installed{known} Installed: {', '.join(installed) or 'none'}"
+            hint = did_you_mean(name, [*installed, ALL]) or "."
+            msg = f"service {name!r} is not installed{hint} Installed: {', '.join(installed) or 'none'}"
             raise Mistake(msg)
     chosen = [installed[name].load() for name in dict.fromkeys(names)]
     if not chosen:

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from taskbell.errors import InvalidMessage
-from taskbell.zones import resolve_zone
+from taskbell.zones import zone_named
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """2 MiB, in bytes. A larger body is refused before it is parsed."""
@@ -30,10 +30,7 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _known_zone(name: str) -> str:
-    if resolve_zone(name) is None:
-        msg = f"{name!r} is not an IANA time zone"
-        raise ValueError(msg)
-    return name
+    return zone_named(name).key
 
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]

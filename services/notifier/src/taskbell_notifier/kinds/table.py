@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from taskbell import extensions
-from taskbell.cli.console import did_you_mean
 from taskbell.contracts import Contract
 from taskbell.errors import TaskbellError
 from taskbell.kinds import Kind
+from taskbell.spelling import did_you_mean
 from taskbell_notifier.kinds import overdue, reminder, report, trial, weekly
 
 OWN = (reminder.KIND, overdue.KIND, weekly.KIND, report.KIND, trial.KIND)
@@ -33,7 +33,8 @@ class Kinds(Mapping[str, Kind]):
         kind = self._by_name.get(name)
         if kind is None:
             known = ", ".join(self._by_name)
-            msg = f"there is no kind of mail {name!r}{did_you_mean(name, self._by_name)} There are {known}"
+            hint = did_you_mean(name, self._by_name) or "."
+            msg = f"there is no kind of mail {name!r}{hint} There are {known}"
             raise UnknownKind(msg)
         return kind
 

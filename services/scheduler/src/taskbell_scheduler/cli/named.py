@@ -6,9 +6,10 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from taskbell.cli.console import Mistake, did_you_mean
+from taskbell.cli.console import Mistake
 from taskbell.settings import load
-from taskbell.zones import resolve_zone
+from taskbell.spelling import did_you_mean
+from taskbell.zones import zone_named
 from taskbell_scheduler.schedule_file import read_schedules
 from taskbell_scheduler.schedules import Schedule
 from taskbell_scheduler.settings import ScheduleFile
@@ -34,7 +35,8 @@ def named(schedules: Sequence[Schedule], name: str) -> Schedule:
     """
     by_name = {schedule.name: schedule for schedule in schedules}
     if name not in by_name:
-        msg = f"unknown schedule {name!r}{did_you_mean(name, by_name)} `taskbell schedules list` lists all"
+        hint = did_you_mean(name, by_name) or "."
+        msg = f"unknown schedule {name!r}{hint} `taskbell schedules list` lists all"
         raise Mistake(msg)
     return by_name[name]
 
@@ -45,8 +47,7 @@ def known_zone(name: str) -> ZoneInfo:
     Raises:
         Mistake: there is no such zone.
     """
-    zone = resolve_zone(name)
-    if zone is None:
-        msg = f"{name!r} is not an IANA time zone; give one such as Europe/Berlin or UTC"
-        raise Mistake(msg)
-    return zone
+    try:
+        return zone_named(name)
+    except ValueError as error:
+        raise Mistake(str(error)) from None
