@@ -14,7 +14,7 @@ from taskbell.messaging.topology import topology
 from taskbell.metrics import Metrics
 from taskbell.service import services
 from taskbell_notifier.lifecycle import DeliveryState
-from taskbell_notifier.metrics import Measures
+from taskbell_notifier.metrics import NotifierMetrics
 from taskbell_scheduler.domain import OccurrenceStatus
 from taskbell_scheduler.metrics import SchedulerMetrics
 
@@ -44,7 +44,7 @@ SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_s
 def measured() -> dict[str, set[str]]:
     """The labels of each series that the services have, by its name."""
     metrics = Metrics()
-    Measures(metrics)
+    NotifierMetrics(metrics)
     SchedulerMetrics(metrics)
     return {
         family.name + suffix: {"job", "instance", *labels, *(["le"] if suffix == "_bucket" else [])}

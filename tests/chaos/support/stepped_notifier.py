@@ -130,8 +130,8 @@ class SteppedNotifier:
 
     async def renew_leases(self) -> None:
         """Renews the leases, as a running process does every few seconds."""
-        async with self._database.transaction() as tx:
-            await deliveries.renew(tx, self.parts.ledger._held.values(), lease=LEASE)
+        async with self._database.transaction() as transaction:
+            await deliveries.renew(transaction, self.parts.ledger._claimed.values(), lease=LEASE)
 
     async def die(self) -> None:
         """Ends everything where it is; nothing more is written."""

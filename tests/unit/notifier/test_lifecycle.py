@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 
 from taskbell_notifier.lifecycle import (
+    CHECK_AGAIN,
     CUT_OFFS,
     HOLD,
     IN_QUEUE,
-    LOOK_AGAIN,
     LOST_AFTER,
     OUTCOME_UNKNOWN,
     PAUSED_AT_MOST,
@@ -44,10 +44,10 @@ ROW = Claimed(
     claim=CLAIM,
     before=DeliveryState.PLANNED,
     attempts=1,
-    suspect=False,
+    was_unknown=False,
     message_id="<overdue.7@example.org>",
 )
-RESENT = replace(ROW, before=DeliveryState.UNKNOWN, attempts=2, suspect=True)
+RESENT = replace(ROW, before=DeliveryState.UNKNOWN, attempts=2, was_unknown=True)
 
 OPEN = OpenRow(
     id=7,
@@ -60,7 +60,7 @@ OPEN = OpenRow(
     lease_until=None,
     resends=0,
     cut_offs=0,
-    suspect=False,
+    was_unknown=False,
     next_attempt_at=None,
     queued_at=NOW - 5 * MINUTE,
     expires_at=T + timedelta(hours=12),
@@ -69,7 +69,7 @@ OPEN = OpenRow(
 CUT_OFF = replace(OPEN, state=DeliveryState.SENDING, phase=Phase.ENVELOPE, claim=CLAIM, lease_until=NOW - MINUTE)
 IN_DOUBT = replace(CUT_OFF, phase=Phase.DATA)
 UNKNOWN = replace(
-    OPEN, state=DeliveryState.UNKNOWN, suspect=True, next_attempt_at=NOW - MINUTE, queued_at=NOW - 10 * MINUTE
+    OPEN, state=DeliveryState.UNKNOWN, was_unknown=True, next_attempt_at=NOW - MINUTE, queued_at=NOW - 10 * MINUTE
 )
 
 VIEW = SweeperView(now=NOW, may_judge=True, may_queue=True, idle=True, hold=False)
@@ -159,7 +159,7 @@ def test_a_row_cut_off_before_the_data_is_tried_again_at_once() -> None:
 
 
 def test_a_resend_cut_off_before_the_data_is_still_to_come() -> None:
-    change = judge(replace(CUT_OFF, suspect=True), VIEW)
+    change = judge(replace(CUT_OFF, was_unknown=True), VIEW)
     assert isinstance(change, Change)
     assert change.state is DeliveryState.UNKNOWN
 
@@ -176,7 +176,7 @@ def test_a_row_cut_off_after_the_data_had_begun_is_unknown_and_after_its_resend_
     first = judge(IN_DOUBT, VIEW)
     assert isinstance(first, Change)
     assert (first.state, first.claim) == (DeliveryState.UNKNOWN, CLAIM)
-    second = judge(replace(IN_DOUBT, suspect=True, resends=1), VIEW)
+    second = judge(replace(IN_DOUBT, was_unknown=True, resends=1), VIEW)
     assert isinstance(second, Change)
     assert second.state is DeliveryState.FAILED
 
@@ -233,7 +233,7 @@ def test_a_retry_due_is_queued_however_busy_the_queue_is() -> None:
 
 def test_while_sending_is_paused_nothing_is_queued_and_rows_are_looked_at_less_and_less_often() -> None:
     paused = replace(VIEW, may_queue=False)
-    assert judge(replace(OPEN, queued_at=NOW), paused) == Postpone(7, LOOK_AGAIN)
+    assert judge(replace(OPEN, queued_at=NOW), paused) == Postpone(7, CHECK_AGAIN)
     assert judge(replace(OPEN, queued_at=NOW - 6 * MINUTE), paused) == Postpone(7, 6 * MINUTE)
     assert judge(replace(OPEN, queued_at=NOW - 120 * MINUTE), paused) == Postpone(7, LOST_AFTER)
 
@@ -241,7 +241,7 @@ def test_while_sending_is_paused_nothing_is_queued_and_rows_are_looked_at_less_a
 def test_what_falls_due_while_sending_is_paused_is_queued_minutes_after_it_at_most() -> None:
     paused = replace(VIEW, may_queue=False)
     row = replace(OPEN, state=DeliveryState.RETRY, queued_at=NOW - 120 * MINUTE)
-    assert judge(replace(row, next_attempt_at=NOW), paused) == Postpone(7, LOOK_AGAIN)
+    assert judge(replace(row, next_attempt_at=NOW), paused) == Postpone(7, CHECK_AGAIN)
     assert judge(replace(row, next_attempt_at=NOW - 2 * MINUTE), paused) == Postpone(7, 2 * MINUTE)
     assert judge(replace(row, next_attempt_at=NOW - 60 * MINUTE), paused) == Postpone(7, PAUSED_AT_MOST)
 

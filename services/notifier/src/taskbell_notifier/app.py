@@ -21,14 +21,14 @@ from taskbell.stalled import StalledSessions
 from taskbell.zones import zone_named
 from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
-from taskbell_notifier.delivery.mail_server import SmtpPart, Watch, smtp_gate
+from taskbell_notifier.delivery.mail_server import PoolCloser, PoolObserver, smtp_gate
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.delivery.sweeper import Sweeper
 from taskbell_notifier.handlers import UseCases, batches, events_and_commands
 from taskbell_notifier.kinds.table import Kinds, installed_kinds
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
-from taskbell_notifier.metrics import Measures
+from taskbell_notifier.metrics import NotifierMetrics
 from taskbell_notifier.planning.completion import Completion
 from taskbell_notifier.planning.mailings import Mailings
 from taskbell_notifier.planning.planner import Planner
@@ -43,13 +43,13 @@ from taskbell_notifier.unsubscribe.preferences import Preferences
 from taskbell_notifier.unsubscribe.tokens import UnsubscribeLinks, Unsubscriber
 from taskbell_notifier.unsubscribe.web import UnsubscribePages
 
-AT_ONCE = 2
-"""Batches under way: while one is claimed and loaded, another is being sent."""
+WORKERS = 2
+"""Batches under way with a small pool: while one is claimed and loaded, another is being sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all parts of the notifier need."""
+    """The objects that all parts of the notifier share."""
 
     kinds: Kinds
     expiry: Mapping[str, timedelta]
@@ -57,25 +57,26 @@ class Shared:
     process: Process
     database: Database
     outbox: Outbox
-    measures: Measures
+    metrics: NotifierMetrics
     gate: Gate
     completion: Completion
 
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """What sends mail."""
+    """The objects that send mail."""
 
     pool: SmtpPool
     gate: Gate
     ledger: Ledger
     sender: Sender
     sweeper: Sweeper
-    at_once: int
+    workers: int
+    """Batches under way at once."""
 
 
 def build(settings: NotifierSettings, process: Process) -> Application:
-    """Wires the notifier.
+    """Constructs the notifier.
 
     Raises:
         SettingsError: a setting contradicts another.
@@ -86,7 +87,15 @@ def build(settings: NotifierSettings, process: Process) -> Application:
     completion = Completion(database, gate=gate, outbox=outbox)
     kinds = installed_kinds()
     shared = Shared(
-        kinds, settings.expiry(kinds), settings, process, database, outbox, Measures(process.metrics), gate, completion
+        kinds,
+        settings.expiry(kinds),
+        settings,
+        process,
+        database,
+        outbox,
+        NotifierMetrics(process.metrics),
+        gate,
+        completion,
     )
 
     broker_url = settings.broker_url.get_secret_value()
@@ -96,7 +105,7 @@ def build(settings: NotifierSettings, process: Process) -> Application:
     unsubscriber = settings.unsubscriber(kinds)
     links = UnsubscribeLinks(settings.public_url, unsubscriber) if unsubscriber else None
     routes = _routes(shared, renderer, unsubscriber) if unsubscriber else []
-    apart = settings.public_port
+    public_port = settings.public_port
 
     planner = _planner(shared)
     sending = _sending(shared, renderer, links)
@@ -111,15 +120,15 @@ def build(settings: NotifierSettings, process: Process) -> Application:
             sending.sweeper,
             completion,
             sending.ledger,
-            SmtpPart(sending.pool),
+            PoolCloser(sending.pool),
             Pruner(database, gate, ended_rows()),
             StalledSessions(database, gate),
         ],
         close=[sending.sender.close, sending.ledger.close, replies.close, publisher.close, database.close],
-        routes=routes if apart is None else [],
+        routes=routes if public_port is None else [],
         servers=[]
-        if apart is None
-        else [HttpServer(settings.http_host, apart, routes, name="public", setting="PUBLIC_PORT")],
+        if public_port is None
+        else [HttpServer(settings.http_host, public_port, routes, name="public", setting="PUBLIC_PORT")],
     )
 
 
@@ -134,7 +143,7 @@ def _planner(shared: Shared) -> Planner:
         shared.kinds,
         gate=shared.gate,
         outbox=shared.outbox,
-        measures=shared.measures,
+        metrics=shared.metrics,
         zone=shared.settings.timezone,
         expiry=shared.expiry,
         on_planned=shared.completion.wanted.set,
@@ -145,14 +154,14 @@ def _sending(shared: Shared, renderer: Renderer, links: UnsubscribeLinks | None)
     settings, database = shared.settings, shared.database
     smtp, writer, rng = settings.smtp, MailWriter(settings.sender), Random()  # noqa: S311 - spreads retries
     hold = settings.unknown_policy == "hold"
-    watch = Watch(shared.measures)
-    pool = SmtpPool(smtp, shared.process.clock, observer=watch, rng=rng)
-    gate = smtp_gate(watch, shared.process.health)
+    observer = PoolObserver(shared.metrics)
+    pool = SmtpPool(smtp, shared.process.clock, observer=observer, rng=rng)
+    gate = smtp_gate(observer, shared.process.health)
     ledger = Ledger(
         database,
         gate=shared.gate,
         outbox=shared.outbox,
-        measures=shared.measures,
+        metrics=shared.metrics,
         lease=settings.lease,
         data=timedelta(seconds=smtp.data_timeout),
         domain=writer.sender.domain,
@@ -176,20 +185,20 @@ def _sending(shared: Shared, renderer: Renderer, links: UnsubscribeLinks | None)
         gate=shared.gate,
         sending=gate,
         outbox=shared.outbox,
-        measures=shared.measures,
+        metrics=shared.metrics,
         idle=sender.idle,
         lease=settings.lease,
         hold=hold,
         on_ended=shared.completion.wanted.set,
     )
-    return Sending(pool, gate, ledger, sender, sweeper, AT_ONCE + 2 * smtp.pool_size // BATCH)
+    return Sending(pool, gate, ledger, sender, sweeper, WORKERS + 2 * smtp.pool_size // BATCH)
 
 
 def _consumers(
-    shared: Shared, planner: Planner, sending: Sending, publisher: Publisher, log: CommandLog
+    shared: Shared, planner: Planner, sending: Sending, publisher: Publisher, commands: CommandLog
 ) -> tuple[Consumers, Consumers]:
-    """Two groups, each over a connection of its own: the troubles of the mail server hold up batches only."""
-    settings, health, metrics = shared.settings, shared.process.health, shared.process.metrics
+    """Two groups, each with a connection of its own, so that an outage of the mail server delays batches only."""
+    settings, process = shared.settings, shared.process
     expiry, wanted = shared.expiry, shared.completion.wanted
     use = UseCases(
         mailings=Mailings(
@@ -198,9 +207,9 @@ def _consumers(
         reports=ReportMails(
             shared.database, shared.outbox, recipients=settings.operators, expiry=expiry, completion=wanted
         ),
-        test_mails=TestMails(log, shared.outbox, expiry=expiry, completion=wanted),
+        test_mails=TestMails(commands, shared.outbox, expiry=expiry, completion=wanted),
         sender=sending.sender,
-        log=log,
+        commands=commands,
     )
     url = settings.broker_url.get_secret_value()
     return (
@@ -210,17 +219,17 @@ def _consumers(
             name="taskbell notifier",
             publisher=publisher,
             gates=[shared.gate],
-            health=health,
-            metrics=metrics,
+            health=process.health,
+            metrics=process.metrics,
         ),
         Consumers(
             url,
-            batches(use, at_once=sending.at_once),
+            batches(use, workers=sending.workers),
             name="taskbell notifier sending",
             publisher=publisher,
             gates=[shared.gate, sending.gate],
-            health=health,
-            metrics=metrics,
+            health=process.health,
+            metrics=process.metrics,
         ),
     )
 

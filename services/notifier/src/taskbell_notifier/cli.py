@@ -32,7 +32,7 @@ from taskbell_notifier.repository.history import (
     person,
     recipients_at,
     schedules_in,
-    standing,
+    user_status,
 )
 from taskbell_notifier.settings import Preview
 
@@ -106,7 +106,7 @@ def why(
             )
             kinds = await kinds_in_ledger(transaction) if wanted is None else [wanted]
             rows = [dict(row) for row in await deliveries_to(transaction, recipients, kinds, limit=limit)]
-            return rows, None if user is None else await standing(
+            return rows, None if user is None else await user_status(
                 transaction, connected.app, user, _by_conditions(), await now(transaction)
             )
 

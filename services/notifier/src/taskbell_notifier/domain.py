@@ -1,9 +1,9 @@
-"""Who is told what, and when: the sentences of the README as pure functions.
+"""Who gets a mail, what it lists, and for which period: the sentences of the README as pure functions.
 
-Nothing here reads a clock, a database or a setting. Moments are aware and in UTC; a recipient's zone comes in only
-where a calendar day matters. T, called `at`, is the time of a mailing's occurrence and stays fixed while the tasks are
-read again; `now` is the moment of rendering. `repository/conditions.py` says the same conditions in SQL; a property
-test holds the two together.
+Nothing here reads a clock, a database or a setting. Moments are aware and in UTC; a recipient's zone is used only for
+calendar days. T, named `at`, is the time of a mailing's occurrence and stays the same when the tasks are read again;
+`now` is the moment of rendering. `repository/conditions.py` has the same conditions in SQL; a property test checks that
+both agree.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,11 +18,11 @@ DONE = "done"
 OPEN = frozenset({PENDING, IN_PROGRESS})
 
 URGENCY: Mapping[str | None, int] = {"urgent": 0, "high": 1, "medium": 2, "low": 3}
-"""Which of two tasks due at the same moment comes first; priorities unknown to us come last."""
+"""The order of tasks that are due at the same moment; a priority that is not listed comes last."""
 
 
 def meets(task: Task, condition: Condition, at: datetime) -> bool:
-    """Whether the task meets the condition at T."""
+    """True if the task meets the condition at T."""
     match condition:
         case Open(status):
             return task.status in OPEN if status is None else task.status == status
@@ -38,13 +38,13 @@ def _within(moment: datetime | None, at: datetime, start: timedelta | None, end:
     return (start is None or at + start <= moment) and (end is None or moment < at + end)
 
 
-def has_to_be_told(conditions: tuple[Condition, ...], tasks: Iterable[Task], at: datetime) -> bool:
-    """Whether one of the tasks meets one of the conditions at T."""
+def gets_mail(conditions: tuple[Condition, ...], tasks: Iterable[Task], at: datetime) -> bool:
+    """True if one of the tasks, which are assigned to one user, meets one of the conditions at T."""
     return any(meets(task, condition, at) for task in tasks for condition in conditions)
 
 
 def found(what: AssignedTasks, tasks: Iterable[Task], at: datetime) -> Found | None:
-    """What the tasks that are assigned to one person give to say at T; None: nothing."""
+    """The lists and counts of the tasks that are assigned to one user, at T; None if all are empty."""
     mine = tuple(tasks)
     lists: dict[str, Listed] = {}
     for name, wanted in what.lists.items():
@@ -65,9 +65,9 @@ def _soonest_first(tasks: Iterable[Task]) -> tuple[Task, ...]:
 
 
 def local(moment: datetime, zone: ZoneInfo) -> datetime:
-    """The moment by the clocks of that zone; one at the very edge of the calendar stays in UTC.
+    """The moment in local time of that zone.
 
-    The first moment of year 1 has no local time west of Greenwich.
+    A moment that has no local time there stays in UTC, such as the first moment of year 1 west of Greenwich.
     """
     try:
         return moment.astimezone(zone)
@@ -76,21 +76,21 @@ def local(moment: datetime, zone: ZoneInfo) -> datetime:
 
 
 def days_overdue(due: datetime, now: datetime, zone: ZoneInfo) -> int:
-    """Calendar days in that zone from the due date to now; 0: due earlier today (or not yet)."""
+    """Calendar days in that zone from the due date to now; 0: due today or later."""
     return max(0, (local(now, zone).date() - local(due, zone).date()).days)
 
 
 def local_week(at: datetime, zone: ZoneInfo) -> date:
-    """The Monday of the week that T falls in, by the calendar of that zone."""
+    """The Monday of the week that T falls in, in local time of that zone."""
     day = at.astimezone(zone).date()
     return day - timedelta(days=day.weekday())
 
 
 def calendar_period(kind: Kind, at: datetime, zone: ZoneInfo) -> str:
-    """What a ledger row stands for, as an ISO date: the local date of T, or the Monday of its week.
+    """The period of a ledger row, as an ISO date: the local date of T, or the Monday of its week.
 
     Raises:
-        ValueError: for a kind whose period is not a calendar's; reports and mails by event have periods of their own.
+        ValueError: the kind's period is neither a day nor a week.
     """
     if kind.period is Period.DAY:
         return at.astimezone(zone).date().isoformat()

@@ -1,4 +1,4 @@
-"""From message to use case, one line each."""
+"""The table from messages to use cases, one line for each message."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,17 +17,17 @@ from taskbell_notifier.planning.trial import TestMails
 
 @dataclass(frozen=True, slots=True)
 class UseCases:
-    """Whom messages are handed to."""
+    """The use cases that handle messages."""
 
     mailings: Mailings
     reports: ReportMails
     test_mails: TestMails
     sender: Sender
-    log: CommandLog
+    commands: CommandLog
 
 
 def events_and_commands(use: UseCases, kinds: Kinds) -> tuple[Subscription[Any], ...]:
-    """What needs the database alone."""
+    """The subscriptions that need only the database."""
     return (
         *(_mailing(kind, use.mailings.start) for kind in kinds.planned),
         *(_mailing(kind, use.mailings.announce) for kind in kinds.instant),
@@ -36,8 +36,8 @@ def events_and_commands(use: UseCases, kinds: Kinds) -> tuple[Subscription[Any],
             "notifier.send_test_mail",
             SendTestMail,
             use.test_mails.send,
-            on_invalid=use.log.refuse,
-            on_dead=use.log.fail,
+            on_invalid=use.commands.refuse,
+            on_dead=use.commands.fail,
         ),
     )
 
@@ -48,6 +48,6 @@ def _mailing(kind: Kind, handle: Handler[Any]) -> Subscription[Any]:
     return Subscription(queue, kind.event, handle, batch=20, prefetch=40)
 
 
-def batches(use: UseCases, *, at_once: int) -> tuple[Subscription[Any], ...]:
-    """What needs the mail server too, so that its troubles hold up nothing else."""
-    return (Subscription("notifier.send_batch", SendBatch, use.sender.send, workers=at_once, prefetch=at_once + 1),)
+def batches(use: UseCases, *, workers: int) -> tuple[Subscription[Any], ...]:
+    """The subscription that also needs the mail server, whose outages delay no other subscription."""
+    return (Subscription("notifier.send_batch", SendBatch, use.sender.send, workers=workers, prefetch=workers + 1),)

@@ -1,4 +1,4 @@
-"""The notifier's metrics. Constructed once a process, never at import."""
+"""The notifier's metrics. They are constructed once in a process, never at import."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -6,14 +6,14 @@ from taskbell.metrics import LATENCY, Metrics
 from taskbell_notifier.lifecycle import DeliveryState
 
 
-class Measures:
-    """What the notifier counts."""
+class NotifierMetrics:
+    """The counters, histogram and gauge of the notifier."""
 
     def __init__(self, metrics: Metrics) -> None:
         registry = metrics.registry
         self.mails = Counter(
             "taskbell_mails",
-            "What became of mails, by kind and state; retry, unknown, planned are not their end",
+            "Mails by kind and the state that they took; retry, unknown and planned are not final",
             ["kind", "state"],
             registry=registry,
         )
@@ -22,19 +22,22 @@ class Measures:
         )
         self.outcomes_lost = Counter(
             "taskbell_mail_outcomes_lost",
-            "Outcomes that could not be written: another process had taken the row, or none could be reached",
+            "Outcomes that were not written: another process had claimed the row, or PostgreSQL was away at shutdown",
             registry=registry,
         )
         self.swept = Counter(
-            "taskbell_mails_swept", "What sweepers did about rows that had waited", ["action"], registry=registry
+            "taskbell_mails_swept",
+            "Rows that sweepers found due, by what they did about them",
+            ["action"],
+            registry=registry,
         )
         self.planned = Counter("taskbell_mails_planned", "Ledger rows written", ["kind"], registry=registry)
         self.submissions = Counter(
-            "taskbell_smtp_submissions", "How handing a mail over ended, by verdict", ["verdict"], registry=registry
+            "taskbell_smtp_submissions", "Submissions of mails, by verdict", ["verdict"], registry=registry
         )
         self.submission_seconds = Histogram(
             "taskbell_smtp_submission_seconds",
-            "Seconds from wanting a session to the verdict",
+            "Seconds from the submission of a mail to its verdict, including the wait for a session",
             buckets=LATENCY,
             registry=registry,
         )
@@ -43,7 +46,7 @@ class Measures:
             "taskbell_smtp_sessions_refused", "SMTP sessions that could not be opened", registry=registry
         )
         self.sessions_closed = Counter(
-            "taskbell_smtp_sessions_closed", "SMTP sessions that ended, and why", ["why"], registry=registry
+            "taskbell_smtp_sessions_closed", "SMTP sessions that ended, by reason", ["why"], registry=registry
         )
         self.sending = Gauge(
             "taskbell_smtp_sending", "1 while mail may be sent, 0 while sending is paused", registry=registry
@@ -51,5 +54,5 @@ class Measures:
         self.sending.set(1)
 
     def changed(self, kind: str, state: DeliveryState) -> None:
-        """A row was written."""
+        """Counts a row that took this state."""
         self.mails.labels(kind, state.value).inc()

@@ -1,4 +1,4 @@
-"""Settings of the notifier; MAIL_* names are those that Flask-Mail users know."""
+"""Settings of the notifier; MAIL_* names are those of Flask-Mail."""
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -39,7 +39,7 @@ Hours = Annotated[float, Field(gt=0, le=24 * 30)]
 
 
 def expiry_settings(kinds: Iterable[Kind]) -> type[Environment]:
-    """MAIL_EXPIRY_HOURS_<NAME> for each of these kinds."""
+    """A settings class with MAIL_EXPIRY_HOURS_<NAME> for each of these kinds."""
     fields: dict[str, Any] = {
         _expiry_name(kind): (
             Hours,
@@ -58,12 +58,12 @@ def _expiry_name(kind: Kind) -> str:
 
 
 def expiry_of(kinds: Iterable[Kind], settings: Environment) -> Mapping[str, timedelta]:
-    """How long after T mails are sent, by the names of these kinds."""
+    """By the name of each of these kinds, how long after T its mails are sent."""
     return {kind.name: timedelta(hours=getattr(settings, _expiry_name(kind))) for kind in kinds}
 
 
 class Appearance(Environment):
-    """What mails look like, wherever they are made."""
+    """The settings that shape mails, in the notifier and in `taskbell mail preview`."""
 
     app_url: HttpUrl = Field(default=None, description="Address of the web app, for links in mails")
     task_url_pattern: str = Field(default=TASK_URL_PATTERN, description="Address of one task")
@@ -81,26 +81,26 @@ class Appearance(Environment):
 
 
 class Preview(Appearance):
-    """What must be known to show a mail without sending it."""
+    """The settings of `taskbell mail preview`, which shows a mail without sending it."""
 
     timezone: Zone = Field(default="UTC", description="Zone of people and schedules that name none")
 
     @property
     def zone(self) -> ZoneInfo:
-        """That of people who have none that we know."""
+        """The zone of users without a valid zone."""
         return zone_named(self.timezone)
 
 
 if TYPE_CHECKING:
 
     class OwnExpiry(Environment):
-        """MAIL_EXPIRY_HOURS_<NAME> for each kind of ours."""
+        """MAIL_EXPIRY_HOURS_<NAME> for each of our own kinds."""
 else:
     OwnExpiry = expiry_settings(OWN)
 
 
 class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
-    """What the notifier needs to know."""
+    """All settings of the notifier."""
 
     mail_server: str = Field(default="localhost", min_length=1, description="SMTP server that takes our mail")
     mail_port: int = Field(default=25, ge=1, le=65535, description="25, 587 with MAIL_USE_TLS, 465 with MAIL_USE_SSL")
@@ -157,17 +157,18 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
         if self.secret_key is None:
             return None
         former = "" if self.secret_key_former is None else self.secret_key_former.get_secret_value()
-        keys = {former.strip(), *map(str.strip, former.split(","))}  # or it is one key, with commas in it
+        # The whole text may also be one key that contains commas.
+        keys = {former.strip(), *map(str.strip, former.split(","))}
         return Unsubscriber(kinds, self.secret_key.get_secret_value(), sorted(filter(None, keys)))
 
     @property
     def operators(self) -> tuple[str, ...]:
-        """Who gets the daily report."""
+        """The addresses that get the daily report."""
         return tuple(filter(None, map(str.strip, self.report_recipients.split(","))))
 
     @property
     def lease(self) -> timedelta:
-        """For how long a claimed mail is left to its process, unrenewed."""
+        """How long a claim lasts without renewal."""
         return timedelta(seconds=self.mail_lease_seconds)
 
     def expiry(self, kinds: Kinds) -> Mapping[str, timedelta]:
@@ -182,7 +183,7 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
 
     @property
     def smtp(self) -> SmtpSettings:
-        """What the SMTP side needs to know.
+        """The settings of the SMTP side.
 
         Raises:
             SettingsError: two of these settings contradict each other.

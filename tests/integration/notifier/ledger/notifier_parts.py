@@ -25,7 +25,7 @@ from taskbell_notifier.delivery.sweeper import Sweeper
 from taskbell_notifier.mail.headers import parse_sender
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
-from taskbell_notifier.metrics import Measures
+from taskbell_notifier.metrics import NotifierMetrics
 from taskbell_notifier.planning.completion import Completion
 from taskbell_notifier.planning.mailings import Mailings
 from taskbell_notifier.planning.planner import Planner
@@ -44,7 +44,7 @@ class NotifierParts:
         self.settings = settings_for("postgresql://nobody@127.0.0.1:9/none", **given)
         self.database = database
         self.health = Health()
-        self.measures = Measures(Metrics())
+        self.metrics = NotifierMetrics(Metrics())
         self.gate = Gate("postgresql", database.ping, self.health)
         self.outbox = Outbox("notifier")
         self.completion = Completion(database, gate=self.gate, outbox=self.outbox)
@@ -62,7 +62,7 @@ class NotifierParts:
             KINDS,
             gate=self.gate,
             outbox=self.outbox,
-            measures=self.measures,
+            metrics=self.metrics,
             zone=self.settings.timezone,
             expiry=self.settings.expiry(KINDS),
             on_planned=self.completion.wanted.set,
@@ -91,7 +91,7 @@ class NotifierParts:
             self.database,
             gate=self.gate,
             outbox=self.outbox,
-            measures=self.measures,
+            metrics=self.metrics,
             lease=LEASE,
             data=timedelta(seconds=settings.data_timeout),
             domain="example.org",
@@ -133,7 +133,7 @@ class NotifierParts:
             gate=self.gate,
             sending=sending,
             outbox=self.outbox,
-            measures=self.measures,
+            metrics=self.metrics,
             idle=lambda _: idle,
             lease=timedelta(0) if judges else LEASE,
             hold=self.settings.unknown_policy == "hold",

@@ -16,11 +16,11 @@ from tests.support.waiting import eventually
 from taskbell import gate as gate_module
 from taskbell.contracts import MailingDue, OverdueDue, ReminderDue, SendBatch, WeeklyDue
 from taskbell.kinds import AssignedTasks, Found, Kind, Task
-from taskbell_notifier.domain import found, has_to_be_told
+from taskbell_notifier.domain import found, gets_mail
 from taskbell_notifier.planning import planner as planner_module
 from taskbell_notifier.repository import planning
 from taskbell_notifier.repository.contents import of_users
-from taskbell_notifier.repository.history import standing
+from taskbell_notifier.repository.history import user_status
 
 BASE = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 
@@ -365,12 +365,12 @@ async def test_the_statements_plan_and_say_and_explain_exactly_what_the_domain_d
             await tables._insert("tasks", row | {"assignee_id": user})
             tasks.append(Task(project=None, **row))
         content = found(kind.what, tasks, BASE)
-        assert (content is not None) == has_to_be_told(kind.who, tasks, BASE)
+        assert (content is not None) == gets_mail(kind.who, tasks, BASE)
         if active and content is not None:
             expected.append(user)
         if content is not None:
             said[user] = plain(content)
-        counted[user] = sum(has_to_be_told(kind.who, [task], BASE) for task in tasks)
+        counted[user] = sum(gets_mail(kind.who, [task], BASE) for task in tasks)
     parts = make_parts(mail_expiry_hours_reminder=700, mail_expiry_hours_overdue=700, mail_expiry_hours_weekly=700)
     await parts.start(event(user_ids=tuple(range(1, 121))) if listed else event())
     await tables.execute("UPDATE taskbell.mailing SET at = :at", at=BASE)
@@ -382,7 +382,7 @@ async def test_the_statements_plan_and_say_and_explain_exactly_what_the_domain_d
     app = tables.database.app
     async with tables.database.transaction() as transaction:
         loaded = await of_users(transaction, app, kind, BASE, range(1, 121))
-        explained = {user: await standing(transaction, app, user, [kind], BASE) for user in range(1, 121)}
+        explained = {user: await user_status(transaction, app, user, [kind], BASE) for user in range(1, 121)}
     assert {user: plain(content) for user, content in loaded.items() if isinstance(content, Found)} == said
     assert {user: row.found[0] for user, row in explained.items() if row is not None} == counted
 

@@ -19,7 +19,7 @@ from taskbell.errors import DatabaseUnavailable
 from taskbell.kinds import Found
 from taskbell_notifier.repository import contents, deliveries
 from taskbell_notifier.repository.contents import of_users
-from taskbell_notifier.repository.history import now, standing
+from taskbell_notifier.repository.history import now, user_status
 
 
 def body_of(server: ScriptedSmtp) -> str:
@@ -382,7 +382,7 @@ async def test_an_apps_own_enums_need_not_have_all_of_our_words(
         ("weekly", "sent"),
     ]
     async with tables.database.transaction() as tx:
-        row = await standing(tx, tables.database.app, 1, MAILINGS, await now(tx))
+        row = await user_status(tx, tables.database.app, 1, MAILINGS, await now(tx))
     assert row is not None
     assert (row.open, row.found) == (2, [1, 1, 2])
 

@@ -79,7 +79,7 @@ async def test_a_row_cut_off_in_the_data_is_sent_once_more_under_the_same_messag
     row = await tables.delivery()
     assert (row["state"], row["resends"], row["attempts"]) == ("sent", 1, 2)
     assert [mail.message_id for mail in server.accepted] == [row["mail_message_id"]] * 2
-    assert parts.measures.resends._value.get() == 1
+    assert parts.metrics.resends._value.get() == 1
 
 
 @pytest.mark.parametrize("rule", [{"drop": True}, {"reply": "451 4.3.0 later"}, {"reply": "554 5.0.0 no"}])

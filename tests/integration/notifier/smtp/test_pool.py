@@ -94,7 +94,7 @@ async def test_a_session_that_the_server_ended_is_not_used_for_the_next_mail(
 async def test_a_session_on_which_the_server_said_something_unasked_is_not_used(harness: PoolHarness) -> None:
     await harness.send()
     harness.server.say_to_all("250 2.0.0 by the way")
-    await eventually(lambda: not harness.pool._shelf._sessions[0].line.is_quiet)
+    await eventually(lambda: not harness.pool._idle._sessions[0].conversation.is_quiet)
     assert (await harness.send()).verdict is Verdict.ACCEPTED
     assert harness.server.opened == 2
     assert harness.notes.closed == ["lost"]

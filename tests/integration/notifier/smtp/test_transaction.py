@@ -18,7 +18,7 @@ BARE_GROUP = b"MAIL FROM:<taskbell@example.org>\r\nRCPT TO:<bob@example.org>\r\n
 def line_in_use(harness: PoolHarness) -> Conversation:
     """The client's end of the one connection that is being used."""
     (session,) = harness.pool._used
-    return session.line
+    return session.conversation
 
 
 def from_client(connection: Connection) -> list[bytes]:

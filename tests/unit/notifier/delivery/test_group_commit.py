@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from taskbell_notifier.delivery import group_commit
-from taskbell_notifier.delivery.group_commit import LARGEST, LATER, Apart, GroupCommit, Later
+from taskbell_notifier.delivery.group_commit import LARGEST, LATER, GroupCommit, Later, SplitGroup
 
 
 class Desk:
@@ -41,7 +41,7 @@ class Desk:
         if min(numbers) < 0:
             raise ValueError("negative")
         if 13 in numbers and len(numbers) > 1:
-            raise Apart
+            raise SplitGroup
         return [self._answer(number) for number in numbers]
 
     def _answer(self, number: int) -> int | Exception | Later:

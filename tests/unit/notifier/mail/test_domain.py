@@ -8,7 +8,7 @@ from tests.support.kinds import KINDS, OVERDUE, REMINDER, REPORT, TEST, WEEKLY, 
 from tests.unit.notifier.mail.samples import BERLIN, FRIDAY_EIGHT, a_task, done_before, due_in
 
 from taskbell.kinds import AssignedTasks, Found, Kind, Task
-from taskbell_notifier.domain import calendar_period, days_overdue, found, has_to_be_told
+from taskbell_notifier.domain import calendar_period, days_overdue, found, gets_mail
 from taskbell_notifier.kinds.table import expires_at
 
 SECOND = timedelta(seconds=1) / timedelta(hours=1)
@@ -88,7 +88,7 @@ def test_somebody_is_planned_if_and_only_if_there_is_something_to_say(kind: Kind
     completed = FRIDAY_EIGHT + timedelta(hours=hours) if status == "done" else None
     tasks = [due_in(hours, status=status, completed_at=completed)]
     assert isinstance(kind.who, tuple)
-    assert has_to_be_told(kind.who, tasks, FRIDAY_EIGHT) == (said(kind, tasks) is not None)
+    assert gets_mail(kind.who, tasks, FRIDAY_EIGHT) == (said(kind, tasks) is not None)
 
 
 def test_a_list_stops_at_its_limit_and_counts_the_others():

@@ -165,14 +165,14 @@ async def test_waits_for_a_turn_can_be_ended() -> None:
 # --- idle sessions
 
 
-class Line:
+class Connection:
     """A connection, as far as the idle sessions look at it."""
 
     def __init__(self) -> None:
         self.is_quiet = True
         self.ended = ""
 
-    def bid_farewell(self) -> None:
+    def quit(self) -> None:
         self.ended = "farewell"
 
     def abort(self) -> None:
@@ -183,7 +183,7 @@ class Idle:
     """A session, as far as the idle sessions look at it."""
 
     def __init__(self) -> None:
-        self.line = Line()
+        self.conversation = Connection()
         self.idle_since = 0.0
 
 
@@ -209,10 +209,10 @@ async def test_the_last_one_put_is_taken_first() -> None:
 async def test_one_that_the_server_ended_or_spoke_on_is_passed_over() -> None:
     first, second = Idle(), Idle()
     idle_sessions, closed = with_sessions(first, second)
-    second.line.is_quiet = False
+    second.conversation.is_quiet = False
     taken: Any = idle_sessions.take()
     assert taken is first
-    assert second.line.ended == "aborted"
+    assert second.conversation.ended == "aborted"
     assert closed == ["lost"]
 
 
@@ -222,7 +222,7 @@ async def test_those_idle_for_too_long_go_and_the_others_stay() -> None:
     let_age(old, 61)
     let_age(young, 30)
     idle_sessions._expire()
-    assert (old.line.ended, young.line.ended) == ("farewell", "")
+    assert (old.conversation.ended, young.conversation.ended) == ("farewell", "")
     assert closed == ["idle"]
     assert len(idle_sessions) == 1
     idle_sessions.clear()

@@ -40,10 +40,10 @@ class Wire(asyncio.Transport):
 
 
 async def heard(*chunks: bytes, replies: int) -> list[Reply | Loss]:
-    line = Conversation(Wire())
+    conversation = Conversation(Wire())
     for chunk in chunks:
-        line.data_received(chunk)
-    return [await line.hear(5) for _ in range(replies)]
+        conversation.data_received(chunk)
+    return [await conversation.read_reply(5) for _ in range(replies)]
 
 
 @settings(deadline=None)
@@ -62,41 +62,41 @@ def test_replies_are_the_same_however_they_are_cut(data: st.DataObject) -> None:
 
 
 async def test_a_reply_that_comes_later_is_waited_for() -> None:
-    line = Conversation(Wire())
-    waiting = asyncio.ensure_future(line.hear(60))
+    conversation = Conversation(Wire())
+    waiting = asyncio.ensure_future(conversation.read_reply(60))
     await asyncio.sleep(0)
-    line.data_received(b"250 o")
+    conversation.data_received(b"250 o")
     await asyncio.sleep(0)
     assert not waiting.done()
-    line.data_received(b"k\r\n")
+    conversation.data_received(b"k\r\n")
     assert await waiting == Reply(250, "ok")
 
 
 async def test_what_was_said_before_hanging_up_is_heard_first() -> None:
-    line = Conversation(Wire())
-    line.data_received(b"421 bye\r\n")
-    line.connection_lost(None)
-    assert await line.hear(5) == Reply(421, "bye")
-    assert await line.hear(5) is Loss.DROPPED
-    assert await line.hear(5) is Loss.DROPPED
+    conversation = Conversation(Wire())
+    conversation.data_received(b"421 bye\r\n")
+    conversation.connection_lost(None)
+    assert await conversation.read_reply(5) == Reply(421, "bye")
+    assert await conversation.read_reply(5) is Loss.DROPPED
+    assert await conversation.read_reply(5) is Loss.DROPPED
 
 
 async def test_silence_ends_the_connection() -> None:
     wire = Wire()
-    line = Conversation(wire)
-    assert await line.hear(0.01) is Loss.TIMED_OUT
+    conversation = Conversation(wire)
+    assert await conversation.read_reply(0.01) is Loss.TIMED_OUT
     assert wire.aborted
-    line.data_received(b"250 late\r\n")
-    assert not line.is_open
+    conversation.data_received(b"250 late\r\n")
+    assert not conversation.is_open
 
 
 async def test_bytes_that_trickle_in_do_not_lengthen_the_wait() -> None:
-    line = Conversation(Wire())
-    waiting = asyncio.ensure_future(line.hear(0.2))
+    conversation = Conversation(Wire())
+    waiting = asyncio.ensure_future(conversation.read_reply(0.2))
 
     async def trickle() -> None:
         while not waiting.done():
-            line.data_received(b"250-x\r\n")
+            conversation.data_received(b"250-x\r\n")
             await asyncio.sleep(0.01)
 
     trickling = asyncio.ensure_future(trickle())
@@ -118,21 +118,21 @@ async def test_bytes_that_trickle_in_do_not_lengthen_the_wait() -> None:
     ],
 )
 async def test_nonsense_is_heard_once_as_a_reply_that_cannot_be_read(nonsense: bytes) -> None:
-    line = Conversation(Wire())
-    line.data_received(nonsense)
-    line.data_received(b"250 ok\r\n")
-    event = await line.hear(5)
+    conversation = Conversation(Wire())
+    conversation.data_received(nonsense)
+    conversation.data_received(b"250 ok\r\n")
+    event = await conversation.read_reply(5)
     assert isinstance(event, Reply)
     assert event.code == 0
-    assert await line.hear(0.01) is Loss.TIMED_OUT
+    assert await conversation.read_reply(0.01) is Loss.TIMED_OUT
 
 
 async def test_a_server_that_never_stops_talking_is_not_listened_to_for_ever() -> None:
-    line = Conversation(Wire())
+    conversation = Conversation(Wire())
     for _ in range(10 * UNREAD_LIMIT):
-        line.data_received(b"250 ok\r\n" * 5)
+        conversation.data_received(b"250 ok\r\n" * 5)
     replies = []
-    while isinstance(event := await line.hear(0.01), Reply):
+    while isinstance(event := await conversation.read_reply(0.01), Reply):
         replies.append(event)
     assert len(replies) <= 2 * UNREAD_LIMIT
     assert replies[-1].code == 0
@@ -140,36 +140,36 @@ async def test_a_server_that_never_stops_talking_is_not_listened_to_for_ever() -
 
 @pytest.mark.parametrize("unasked", [b"421 bye\r\n", b"4", b"421-\r\n", b"\r\n"])
 async def test_a_word_that_nobody_asked_for_disturbs_the_quiet(unasked: bytes) -> None:
-    line = Conversation(Wire())
-    assert line.is_quiet
-    line.data_received(unasked)
-    assert not line.is_quiet
-    assert line.is_open
+    conversation = Conversation(Wire())
+    assert conversation.is_quiet
+    conversation.data_received(unasked)
+    assert not conversation.is_quiet
+    assert conversation.is_open
 
 
 async def test_a_connection_that_is_closing_already_is_lost() -> None:
     wire = Wire()
     wire.aborted = True
-    line = Conversation(wire)
-    assert not line.is_open
-    line.say(b"MAIL\r\n")
+    conversation = Conversation(wire)
+    assert not conversation.is_open
+    conversation.write(b"MAIL\r\n")
     assert wire.written == b""
-    assert await line.hear(5) is Loss.DROPPED
-    await line.wait_closed()
+    assert await conversation.read_reply(5) is Loss.DROPPED
+    await conversation.wait_closed()
 
 
 async def test_left_by_us_it_says_so_to_whoever_still_waits() -> None:
-    line = Conversation(Wire())
-    waiting = asyncio.ensure_future(line.hear(60))
+    conversation = Conversation(Wire())
+    waiting = asyncio.ensure_future(conversation.read_reply(60))
     await asyncio.sleep(0)
-    line.abort()
+    conversation.abort()
     assert await waiting is Loss.LEFT
 
 
 async def test_a_farewell_is_said_once_and_nothing_after_it() -> None:
     wire = Wire()
-    line = Conversation(wire)
-    line.bid_farewell()
-    line.say(b"MAIL\r\n")
+    conversation = Conversation(wire)
+    conversation.quit()
+    conversation.write(b"MAIL\r\n")
     assert wire.written == b"QUIT\r\n"
-    await line.wait_closed()
+    await conversation.wait_closed()

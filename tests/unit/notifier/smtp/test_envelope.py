@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskbell_notifier.smtp.envelope import (
-    Abilities,
     Order,
     OutgoingMail,
+    ServerExtensions,
     lay_out,
     mailbox,
-    refused_unseen,
+    refused_addresses,
     with_crlf,
 )
 from taskbell_notifier.smtp.replies import Stage, Submission, Verdict
 
-ALL = Abilities(pipelining=True, size=True, eightbit=True, utf8=True)
+ALL = ServerExtensions(pipelining=True, size=True, eightbit=True, utf8=True)
 
 
 def received(written: bytes) -> bytes:
@@ -34,8 +34,8 @@ def received(written: bytes) -> bytes:
     raise AssertionError("no final dot")
 
 
-def order(envelope: OutgoingMail, abilities: Abilities = ALL) -> Order:
-    laid = lay_out(envelope, abilities)
+def order(envelope: OutgoingMail, extensions: ServerExtensions = ALL) -> Order:
+    laid = lay_out(envelope, extensions)
     assert isinstance(laid, Order)
     return laid
 
@@ -68,7 +68,7 @@ def test_size_counts_the_message_without_dots_added_by_the_transport() -> None:
 
 
 def test_a_server_that_announces_nothing_gets_no_parameters() -> None:
-    laid = order(OutgoingMail("a@example.org", "b@example.org", b"x\r\n"), Abilities())
+    laid = order(OutgoingMail("a@example.org", "b@example.org", b"x\r\n"), ServerExtensions())
     assert laid.mail == b"MAIL FROM:<a@example.org>\r\n"
 
 
@@ -79,7 +79,7 @@ def test_parameters_follow_the_message_and_the_addresses() -> None:
 
 
 def test_an_international_domain_alone_needs_no_smtputf8() -> None:
-    laid = order(OutgoingMail("a@example.org", "b@bücher.example", b"x\r\n"), Abilities())
+    laid = order(OutgoingMail("a@example.org", "b@bücher.example", b"x\r\n"), ServerExtensions())
     assert laid.rcpt == b"RCPT TO:<b@xn--bcher-kva.example>\r\n"
 
 
@@ -91,7 +91,7 @@ def test_an_international_domain_alone_needs_no_smtputf8() -> None:
     ],
 )
 def test_what_the_server_cannot_take_fails_for_good(envelope: OutgoingMail, stage: Stage) -> None:
-    laid = lay_out(envelope, Abilities())
+    laid = lay_out(envelope, ServerExtensions())
     assert isinstance(laid, Submission)
     assert (laid.verdict, laid.stage) == (Verdict.FAILED, stage)
 
@@ -131,14 +131,14 @@ def test_usual_addresses_pass_as_they_are(address: str) -> None:
 )
 def test_what_is_no_address_never_reaches_a_server(address: str) -> None:
     assert mailbox(address) is None
-    refused = refused_unseen(OutgoingMail("a@example.org", address, b"x\r\n"))
+    refused = refused_addresses(OutgoingMail("a@example.org", address, b"x\r\n"))
     assert refused is not None
     assert refused.verdict is Verdict.FAILED
     assert refused.text == "no valid address"
 
 
 def test_a_sender_that_is_no_address_is_a_setting_to_mend() -> None:
-    refused = refused_unseen(OutgoingMail("Taskbell", "b@example.org", b"x\r\n"))
+    refused = refused_addresses(OutgoingMail("Taskbell", "b@example.org", b"x\r\n"))
     assert refused is not None
     assert refused.verdict is Verdict.CONFIGURATION_FAULT
     assert "MAIL_DEFAULT_SENDER" in refused.reason

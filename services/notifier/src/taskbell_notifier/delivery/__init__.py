@@ -1,1 +1,1 @@
-"""From a ledger row to the mail server's reply, written down."""
+"""Sends mails: from a ledger row to the mail server's reply, and to the outcome in the ledger."""

@@ -1,4 +1,4 @@
-"""From a claimed row and what the tables say now to the mail that goes out, or to the reason why none does."""
+"""Makes the mail of a claimed row from the tables as they are now, or the reason why there is none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,25 +20,25 @@ from taskbell_notifier.unsubscribe.tokens import UnsubscribeLinks
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A mail that is to be sent; its words are written when its turn comes."""
+    """A mail that is to be sent; it is rendered only when a session is about to be free."""
 
     row: Claimed
     kind: Kind
     recipient: Recipient
     to: Address
     address: str
-    """As the tables have it: what a suppression is stored under."""
+    """As the tables have it; a suppression is stored under this address."""
     content: object
-    """What the kind's `what` gave."""
+    """What the kind's `what` gave for the recipient."""
 
 
 class Composer:
-    """Decides, renders and serialises."""
+    """Decides if a row gets a mail, renders it, and serialises it."""
 
     def __init__(
         self, kinds: Kinds, renderer: Renderer, writer: MailWriter, links: UnsubscribeLinks | None, zone: ZoneInfo
     ) -> None:
-        """Makes it; `zone` is for people who have none that we know, and for operators."""
+        """Makes a composer; `zone` is for operators, and for users without a valid zone."""
         self._kinds = kinds
         self._renderer = renderer
         self._writer = writer
@@ -47,10 +47,10 @@ class Composer:
         self._sender = writer.sender.addr_spec
 
     def decide(self, row: Claimed, person: Person, contents: Mapping[int, object]) -> Draft | Change:
-        """A draft, or why this person gets no mail.
+        """A draft, or the change that ends the row because this person gets no mail.
 
         Args:
-            contents: what there is to say, by delivery id.
+            contents: the contents of mails, by delivery id.
         """
         if row.kind not in self._kinds:
             return ended(row, DeliveryState.SKIPPED, f"kind {row.kind} is not installed")
@@ -71,7 +71,7 @@ class Composer:
         return Draft(row, kind, recipient, to, address, contents[row.id])
 
     def write(self, draft: Draft, now: datetime) -> OutgoingMail:
-        """The mail as it goes out; words about now are of that moment."""
+        """The mail as it goes out; `now` is the moment that words such as "today" are about."""
         row, kind = draft.row, draft.kind
         url = self._links.url(row.user_id, kind) if self._links else None
         rendered = self._renderer.render(kind, draft.recipient, draft.content, at=row.at, now=now, unsubscribe_url=url)

@@ -1,7 +1,7 @@
-"""Group commit: what concurrent callers want written goes into one statement, and one commit answers them all.
+"""Group commit: the items of concurrent callers are written in one statement, and one commit answers all of them.
 
-While one group is being written, the next one gathers; it is written as soon as the first is done and nobody is about
-to join it. So a lone caller waits for nobody, and a hundred callers pay for one commit.
+While one group is being written, the next one gathers; it is written as soon as the first is done and no further caller
+is expected. So a lone caller does not wait, and a hundred callers share one commit.
 """
 
 import asyncio
@@ -15,29 +15,29 @@ LARGEST = 500
 """Items in one statement."""
 
 LINGER = 0.005
-"""Seconds that a group waits for those who are about to join it."""
+"""Seconds that a group waits for further callers that are expected."""
 
 
 class Later:
-    """In place of an answer: the item could not be written, and is to be tried again."""
+    """Returned in place of an answer: the item could not be written, and is to be tried again."""
 
 
 LATER: Final = Later()
 
 
-class Apart(Exception):
-    """Raised by a write of several items: one of them is at fault. Each is then written alone, and answered at once."""
+class SplitGroup(Exception):
+    """Raised by a write of several items if one is at fault; each is then written alone, and answered at once."""
 
 
 class GroupCommit(Generic[Item, Answer]):
     """Writes items in groups.
 
     Args:
-        write: commits a group, and returns for each item, in their order, its answer, the exception that its caller
-            gets, or LATER. What it raises, each of its callers gets, but for Apart; the groups after it are tried all
-            the same.
-        pause: waited for before items that are to be written LATER are tried again.
-        complete: told how many callers wait in a group, says whether there is nobody else who may soon.
+        write: commits a group. It returns for each item, in order, its answer, the exception that its caller gets, or
+            LATER. If it raises anything but SplitGroup, each caller of the group gets that; later groups are written
+            all the same.
+        pause: awaited before items that are to be written LATER are tried again.
+        complete: given the number of callers that wait, returns True if no further caller is expected soon.
     """
 
     def __init__(
@@ -51,24 +51,24 @@ class GroupCommit(Generic[Item, Answer]):
         self._pause = pause
         self._complete = complete
         self._waiting: list[_Entry[Item, Answer]] = []
-        self._apart: list[_Entry[Item, Answer]] = []
-        """Those that are written alone, one after each group, so that neither kind waits for all of the other."""
+        self._alone: list[_Entry[Item, Answer]] = []
+        """Items that are written alone, one after each group, so that neither kind waits for all of the other."""
         self._group: list[_Entry[Item, Answer]] = []
-        """Those that are being written."""
+        """Items that are being written."""
         self._callers = 0
         self._gathering: asyncio.Future[None] | None = None
         self._writing: asyncio.Task[None] | None = None
 
     async def ask(self, item: Item) -> Answer:
-        """Has the item written, and waits for that; cancelled before its group is, it is left out."""
+        """Writes the item with a group, and returns its answer; if cancelled before that, it is left out."""
         return await self._add(item, asked=True)
 
     def add(self, item: Item) -> "asyncio.Future[Answer]":
-        """Has the item written, whether or not anybody still waits for the answer; returns at once."""
+        """Queues the item and returns at once; it is written even if nobody waits for the answer any more."""
         return self._add(item, asked=False)
 
     async def finish(self, timeout: float) -> list[Item]:
-        """Waits until everything is written; returns what is left when the time is up."""
+        """Waits until all items are written; returns those that are left when the time is up."""
         if self._writing is not None:
             await asyncio.wait({self._writing}, timeout=timeout)
         if self._writing is None:
@@ -89,25 +89,25 @@ class GroupCommit(Generic[Item, Answer]):
 
     async def _write_all(self) -> None:
         try:
-            while self._waiting or self._apart:
+            while self._waiting or self._alone:
                 later: list[_Entry[Item, Answer]] = []
                 if self._waiting:
                     await self._gather()
                     later = await self._write_first(self._waiting, LARGEST)
                     self._waiting[:0] = later
-                if self._apart:
-                    alone = await self._write_first(self._apart, 1)
-                    self._apart += alone
+                if self._alone:
+                    alone = await self._write_first(self._alone, 1)
+                    self._alone += alone
                     later = later or alone
                 if later:
                     await self._pause()
         finally:
-            self._waiting[:0] = self._group + self._apart
-            self._group, self._apart = [], []
+            self._waiting[:0] = self._group + self._alone
+            self._group, self._alone = [], []
             self._writing = None
 
     async def _gather(self) -> None:
-        """Waits a moment for callers who are about to join, unless there are none."""
+        """Waits a moment for further callers, if any are expected."""
         if self._complete(self._callers):
             return
         loop = asyncio.get_running_loop()
@@ -120,7 +120,7 @@ class GroupCommit(Generic[Item, Answer]):
             self._gathering = None
 
     async def _write_first(self, waiting: "list[_Entry[Item, Answer]]", most: int) -> "list[_Entry[Item, Answer]]":
-        """Takes so many of those that wait; returns those that are to be written later."""
+        """Writes the first `most` of the waiting items; returns those that are to be written later."""
         taken = waiting[:most]
         del waiting[:most]
         self._callers -= sum(entry.asked for entry in taken)
@@ -133,11 +133,11 @@ class GroupCommit(Generic[Item, Answer]):
     async def _write_group(self, group: "Sequence[_Entry[Item, Answer]]") -> "list[_Entry[Item, Answer]]":
         try:
             answers = await self._write([entry.item for entry in group])
-        except Apart:
+        except SplitGroup:
             self._callers += sum(entry.asked for entry in group)
-            self._apart += group
+            self._alone += group
             return []
-        except Exception as error:  # noqa: BLE001 - it is the callers' to handle
+        except Exception as error:  # noqa: BLE001 - the callers get it
             answers = [error] * len(group)
         later = []
         for entry, answer in zip(group, answers, strict=True):
@@ -164,7 +164,7 @@ class _Entry(Generic[Item, Answer]):
 
     @property
     def is_wanted(self) -> bool:
-        """Is it still to be written?"""
+        """True unless its caller was cancelled."""
         return not (self.asked and self.answer.done())
 
 

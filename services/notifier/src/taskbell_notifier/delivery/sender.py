@@ -1,6 +1,7 @@
-"""Sends a batch: claim, load, decide, render, hand over, record. A batch message is a hint; the rows are the truth.
+"""Sends a batch: claims its rows, loads, decides, renders, hands over, and records.
 
-What cannot be sent now is given back at once and left to the sweeper, so a message is over when its rows are.
+A batch message only names rows; the rows themselves say if they are to be sent. A row that cannot be sent now is
+returned at once and left to the sweeper, so that the message is done as soon as its rows are.
 """
 
 import asyncio
@@ -27,24 +28,25 @@ from taskbell_notifier.smtp.replies import retry_delay
 
 SUPPRESSED_SENDING = "MAIL_SUPPRESS_SEND is set"
 
-AHEAD = 2
-"""Mails for each SMTP session that are rendered or on their way; the others wait as rows."""
+MAILS_AHEAD = 2
+"""Mails for each SMTP session that are rendered or being handed over; the others wait as rows."""
 
 LOCKED_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""Seconds before each try for rows that somebody has locked, mostly a sweeper that looks at those which wait long.
+"""Seconds before each try to claim rows that another transaction has locked, mostly a sweeper.
 
-It may leave them as they are, and this message is then the one that sends them. What stays locked is left to it."""
+The sweeper may leave such rows as they are, so this message still has to send them. Rows that stay locked for all tries
+are left to the sweeper."""
 
 CLOSE = 1.0
-"""Seconds that batches under way have when the service ends and every submission has its verdict."""
+"""Seconds that a stopping service gives to batches under way; every submission has its verdict by then."""
 
 
 class Sender:
     """The use case of `notifier.send_batch`.
 
     Args:
-        sessions: SMTP sessions of the pool.
-        suppress: do everything but the sending.
+        sessions: the number of SMTP sessions of the pool.
+        suppress: True: do everything but the sending.
     """
 
     def __init__(
@@ -67,22 +69,22 @@ class Sender:
         self._pool = pool
         self._clock = clock
         self._rng = rng
-        self._room = asyncio.Semaphore(AHEAD * sessions)
+        self._slots = asyncio.Semaphore(MAILS_AHEAD * sessions)
         self._suppress = suppress
         self._batches: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._worked: float | None = None
+        self._last_ended: float | None = None
         self._log = logger("sender")
 
     def idle(self, seconds: float) -> bool:
-        """Has there been nothing to send for so long?"""
+        """True if no batch was under way in the last `seconds`."""
         now = asyncio.get_running_loop().time()
-        return not self._batches and (self._worked is None or now - self._worked >= seconds)
+        return not self._batches and (self._last_ended is None or now - self._last_ended >= seconds)
 
     async def send(self, messages: Sequence[Received[SendBatch]]) -> None:
         """Sends those of the batches' rows that may be sent now.
 
-        The sending goes on when the caller is cancelled: that a broker is lost is no reason to break off a mail.
+        The sending goes on if the caller is cancelled: a lost broker must not end a mail that is being handed over.
 
         Raises:
             DatabaseUnavailable: the rows could not be claimed or read; none was sent.
@@ -90,23 +92,24 @@ class Sender:
         ids = [number for message in messages for number in message.body.delivery_ids]
         batch = asyncio.create_task(self._send(ids))
         self._batches.add(batch)
-        batch.add_done_callback(self._over)
+        batch.add_done_callback(self._batch_ended)
         await asyncio.shield(batch)
 
     async def close(self) -> None:
-        """Waits for what is under way, a moment: the pool, closed before, lets nothing take long.
+        """Waits at most CLOSE seconds for batches under way; the pool was closed before, so they end soon.
 
-        What still waits then waits for PostgreSQL; the ledger, closed next, counts it.
+        A batch that has not ended then waits for PostgreSQL; the ledger, which is closed next, counts its outcomes.
         """
         self._closing = True
         if self._batches:
             await asyncio.wait(set(self._batches), timeout=CLOSE)
 
-    def _over(self, batch: "asyncio.Task[None]") -> None:
+    def _batch_ended(self, batch: "asyncio.Task[None]") -> None:
         self._batches.discard(batch)
-        self._worked = asyncio.get_running_loop().time()
+        self._last_ended = asyncio.get_running_loop().time()
         if not batch.cancelled() and (error := batch.exception()) is not None:
-            self._log.debug("batch.unfinished", reason=repr(error))  # the caller has it too, if there is one left
+            # The caller gets it too, unless it was cancelled.
+            self._log.debug("batch.unfinished", reason=repr(error))
 
     async def _send(self, ids: Sequence[int]) -> None:
         for pause in LOCKED_PAUSES:
@@ -115,7 +118,7 @@ class Sender:
             await self._send_claimed(rows)
             taken = {row.id for row in rows}
             left = [it for it in ids if it not in taken]
-            ids = await self._ledger.passed_over(left) if left else []
+            ids = await self._ledger.locked(left) if left else []
             if not ids or self._closing:
                 break
 
@@ -127,57 +130,58 @@ class Sender:
                 away = isinstance(error, DatabaseUnavailable)
                 self._ledger.record(returned(row, str(error)) if away else self._broken(row, error))
             raise
-        await asyncio.gather(*(self._send_one(row, person, said) for row, person, said in loaded))
+        await asyncio.gather(*(self._send_one(row, person, found) for row, person, found in loaded))
 
     async def _load(self, rows: Sequence[Claimed]) -> list[tuple[Claimed, Person, Mapping[int, object]]]:
-        """What the mails need; what cannot be read of one person's rows leaves the others their mails.
+        """Each row with its person and the contents by delivery id. If one row cannot be read, the others go on.
 
         Raises:
             DatabaseUnavailable: PostgreSQL is away.
-            ProgrammingError: the tables are not as they should be: that is no row's fault.
+            ProgrammingError: the tables are not as they should be, which is not the fault of a row.
         """
         if not rows:
             return []
         try:
             async with self._database.transaction() as transaction:
                 people = await contents.people(transaction, self._database.app, rows)
-                said = await contents.contents(transaction, self._database.app, self._kinds, rows)
+                found = await contents.contents(transaction, self._database.app, self._kinds, rows)
         except (DatabaseUnavailable, ProgrammingError):
             raise
-        except Exception as error:  # noqa: BLE001 - one row's fault, most likely: the others go on without it
+        except Exception as error:  # noqa: BLE001 - most likely the fault of one row: the others go on
             if len(rows) > 1:
                 half = len(rows) // 2
                 return [*await self._load(rows[:half]), *await self._load(rows[half:])]
             self._log.error("mail.unreadable", delivery_id=rows[0].id, kind=rows[0].kind, exc_info=error)
             self._ledger.record(self._broken(rows[0], error))
             return []
-        return [(row, people[row.id], said) for row in rows]
+        return [(row, people[row.id], found) for row in rows]
 
-    async def _send_one(self, row: Claimed, person: Person, said: Mapping[int, object]) -> None:
-        change = await self._attempt(row, person, said)
+    async def _send_one(self, row: Claimed, person: Person, found: Mapping[int, object]) -> None:
+        change = await self._attempt(row, person, found)
         try:
             await self._ledger.record(change)
         except DBAPIError as error:
-            reason = str(error.orig).partition("\n")[0]  # PostgreSQL tells rows in the lines after it
+            # The lines after the first may contain the row.
+            reason = str(error.orig).partition("\n")[0]
             self._log.error("outcome.refused", delivery_id=row.id, state=change.state.value, reason=reason)
 
-    async def _attempt(self, row: Claimed, person: Person, said: Mapping[int, object]) -> Change:
+    async def _attempt(self, row: Claimed, person: Person, found: Mapping[int, object]) -> Change:
         try:
-            draft = self._composer.decide(row, person, said)
+            draft = self._composer.decide(row, person, found)
             if isinstance(draft, Change):
                 return draft
-            async with self._room:
-                envelope = self._composer.write(draft, self._clock.now())
+            async with self._slots:
+                mail = self._composer.write(draft, self._clock.now())
                 if self._suppress:
                     return ended(row, DeliveryState.SKIPPED, SUPPRESSED_SENDING, address=draft.address)
-                submission = await self._pool.submit(envelope, partial(self._ledger.mark_data, row))
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one mail, the others of its batch go out
+                submission = await self._pool.submit(mail, partial(self._ledger.mark_data, row))
+        except Exception as error:  # noqa: BLE001 - a mail that fails must not stop the others of its batch
             self._log.error("mail.broken", delivery_id=row.id, kind=row.kind, exc_info=error)
             return self._broken(row, error)
         return after_submission(row, submission, draft.address, self._rng)
 
     def _broken(self, row: Claimed, error: Exception) -> Change:
-        """Our own mistake: tried again like a mail that was not taken, a newer version may do better."""
-        state = DeliveryState.UNKNOWN if row.suspect else DeliveryState.RETRY
+        """The change after a mistake of our own: the mail is tried again, as a newer version may succeed."""
+        state = DeliveryState.UNKNOWN if row.was_unknown else DeliveryState.RETRY
         reason = f"error: {type(error).__name__}"
         return Change(row.id, row.claim, state, reason, retry_delay(row.attempts, self._rng))

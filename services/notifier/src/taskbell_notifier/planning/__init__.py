@@ -1,1 +1,1 @@
-"""From an event to ledger rows, and to the end of the mailing."""
+"""Plans mailings: from an event to ledger rows, and to the end of the mailing."""

@@ -1,4 +1,4 @@
-"""Tells when a mailing is over: its last mail has reached its end."""
+"""Completes a mailing when its last mail has ended, and publishes that."""
 
 import asyncio
 from functools import partial
@@ -11,10 +11,10 @@ from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_notifier.repository import mailings
 
 POLL = 5.0
-"""Seconds between looks at mailings whose last mail another process ended."""
+"""Seconds between searches for mailings whose last mail another process ended."""
 
 SETTLE = 0.2
-"""Seconds between two looks, however many mails end in between."""
+"""Shortest time between two searches in seconds, however many mails end in between."""
 
 
 class Completion:
@@ -40,7 +40,7 @@ class Completion:
         return POLL
 
     async def complete_one(self) -> bool:
-        """Completes one mailing that is over; False where there is none.
+        """Completes one mailing that is over; returns False if there is none.
 
         Raises:
             DatabaseUnavailable: nothing took effect.
@@ -49,7 +49,7 @@ class Completion:
             over = await mailings.complete_one(transaction)
             if over is None:
                 return False
-            # The id is the mailing's, so that it could not be told of twice even if it were completed twice.
+            # The message_id is made of the mailing's id, so that even a second completion would publish nothing new.
             message_id = f"mailing.completed.{over.mailing_id}"
             await self._outbox.add(transaction, [OutboxMessage(over, message_id=message_id)])
         self._log.info("mailing.completed", mailing_id=over.mailing_id, kind=over.kind, **over.counts)

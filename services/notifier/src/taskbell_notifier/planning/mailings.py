@@ -1,6 +1,6 @@
-"""It is time for a mailing: its row is inserted, and planning runs from there.
+"""Starts mailings: an event inserts the row of a mailing, and the planner plans it from there.
 
-A mail that an event asks for names its one user: its rows are inserted together.
+If the event names the one user who gets the mail, the mailing's row and its one ledger row are inserted together.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ class Mailings:
     """The use case of the events that ask for mail to users.
 
     Args:
-        expiry: by kind, how long after T its mails are sent, if not the kind's own.
-        planning: set when there is a mailing to plan.
-        completion: set when one may be over already.
+        expiry: by kind, how long after T its mails are sent; a kind that is missing has its own.
+        planning: is set if there is a mailing to plan.
+        completion: is set if a mailing may be over already.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Mailings:
         self._log = logger("mailings")
 
     async def start(self, events: Sequence[Received[MailingDue]]) -> None:
-        """Inserts a mailing for each event; a repeated message is the same mailing, and changes nothing."""
+        """Inserts a mailing for each event; a message that comes again changes nothing."""
         async with self._database.transaction() as transaction:
             for event in events:
                 await self._start(transaction, event)
@@ -56,7 +56,7 @@ class Mailings:
             transaction.after_commit(self._completion.set)
 
     async def announce(self, events: Sequence[Received[UserEvent]]) -> None:
-        """Plans one mail for each event, to the user whom it names; one of the same key has been planned before."""
+        """Plans one mail for each event, to the user whom it names; an event with a former key adds none."""
         async with self._database.transaction() as transaction:
             for event in events:
                 await self._announce(transaction, event)
@@ -65,7 +65,7 @@ class Mailings:
     async def _start(self, transaction: Transaction, event: Received[MailingDue]) -> None:
         body, kind = event.body, self._kinds.of_event(type(event.body))
         digest = digest_of(body)
-        if await joins(transaction, event.envelope, kind.name, digest):
+        if await is_repeated(transaction, event.envelope, kind.name, digest):
             return
         inserted = await mailings.insert(
             transaction,
@@ -88,7 +88,7 @@ class Mailings:
     async def _announce(self, transaction: Transaction, event: Received[UserEvent]) -> None:
         body, kind = event.body, self._kinds.of_event(type(event.body))
         digest = digest_of(body)
-        if await joins(transaction, event.envelope, kind.name, digest):
+        if await is_repeated(transaction, event.envelope, kind.name, digest):
             return
         mailing = await mailings.insert(
             transaction,
@@ -116,14 +116,14 @@ class Mailings:
             await self._outbox.add(transaction, [OutboxMessage(SendBatch(delivery_ids=tuple(ids)))])
 
 
-async def joins(transaction: Transaction, message: Envelope, kind: str, digest: str) -> bool:
-    """Whether the mailing of this message, delivered before and without an id of its own, has been inserted already.
+async def is_repeated(transaction: Transaction, message: Envelope, kind: str, digest: str) -> bool:
+    """True if this message has no id of its own, is delivered again, and its mailing has been inserted already.
 
-    Such a message has a new id at each delivery; it is recognized by the same key and body within an hour.
+    Such a message gets a new id at each delivery, so it is recognised by the same routing key and body within an hour.
     """
     if not (message.anonymous and message.again):
         return False
-    return await mailings.joined(transaction, kind, digest) is not None
+    return await mailings.same_within_an_hour(transaction, kind, digest) is not None
 
 
 def digest_of(body: Contract) -> str:

@@ -1,7 +1,7 @@
-"""Plans mailings: page by page, each page one transaction, until everybody who is to be told has a row.
+"""Plans mailings page by page, one transaction for each page, until every recipient has a row.
 
-Any number of planners may run. The lock on a mailing's row keeps them apart; what a killed planner has committed is
-done, and the next one goes on from the cursor.
+Any number of planners may run; the lock on a mailing's row keeps them apart. What a killed planner has committed stays,
+and the next planner goes on from the cursor.
 """
 
 import asyncio
@@ -19,32 +19,33 @@ from taskbell.zones import resolve_zone
 from taskbell_notifier.domain import calendar_period
 from taskbell_notifier.kinds.table import Kinds, expires_at
 from taskbell_notifier.lifecycle import IN_QUEUE
-from taskbell_notifier.metrics import Measures
+from taskbell_notifier.metrics import NotifierMetrics
 from taskbell_notifier.repository import deliveries, planning
 from taskbell_notifier.repository.planning import Periods
 
 POLL = 1.0
-"""Seconds between looks for mailings that other processes inserted."""
+"""Seconds between searches for mailings that other processes inserted."""
 
 FIRST_PAGE = 500
-"""Users: so that the first mails go out while the rest is planned."""
+"""Users in the first transaction: few, so that the first mails go out while the rest is planned."""
 
 PAGE = 5_000
 """Users in each further transaction."""
 
 BACKLOG = 500
-"""Messages that may wait for the broker before planning waits for them."""
+"""While this many messages wait for the broker, planning waits."""
 
 BACKLOG_PAUSE = 0.1
-"""Seconds between looks at the backlog."""
+"""Seconds between checks of the backlog."""
 
 
 class Planner:
-    """Plans whatever mailing there is to plan.
+    """Plans all mailings.
 
     Args:
-        on_planned: called when a mailing has been planned.
+        zone: the zone of users without a valid zone.
         expiry: by kind, how long after T its mails are sent.
+        on_planned: called when a mailing has been planned.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Planner:
         *,
         gate: Gate,
         outbox: Outbox,
-        measures: Measures,
+        metrics: NotifierMetrics,
         zone: str,
         expiry: Mapping[str, timedelta],
         on_planned: Callable[[], None],
@@ -66,15 +67,15 @@ class Planner:
         self._kinds = kinds
         self._gate = gate
         self._outbox = outbox
-        self._measures = measures
+        self._metrics = metrics
         self._calendar = Calendar(zone)
         self._expiry = expiry
         self._on_planned = on_planned
         self._log = logger("planner")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Plans until `stop`; the page that is being planned then is finished first."""
-        # Refused if, say, tables of the web app are missing: what else this service does goes on meanwhile.
+        """Plans until `stop`; finishes the page that is being planned then."""
+        # Planning is refused if, say, tables of the web app are missing; the other parts of the service go on meanwhile.
         await self._gate.rounds(self.name, self._round, stop, wake=self.wanted, refused="waiting")
 
     async def _round(self) -> float:
@@ -83,7 +84,7 @@ class Planner:
         return 0.0 if await self.plan_page() else POLL
 
     async def plan_page(self) -> bool:
-        """Plans one page of one mailing, or finds that it is done; False where there is nothing to plan.
+        """Plans one page of one mailing, or finds that it is done; returns False if there is nothing to plan.
 
         Raises:
             DatabaseUnavailable: nothing of the page took effect.
@@ -117,24 +118,24 @@ class Planner:
                 wait=IN_QUEUE,
             )
             self._outbox.wake_after(transaction)
-        self._measures.planned.labels(kind.name).inc(rows)
+        self._metrics.planned.labels(kind.name).inc(rows)
         return True
 
     async def _has_room(self) -> bool:
-        """Planning runs ahead of the broker only so far: what waits for it must not grow with the users."""
+        """True if planning may go on: the messages that wait for the broker must not grow with the number of users."""
         async with self._database.transaction() as transaction:
             return await deliveries.unpublished(transaction, BACKLOG) < BACKLOG
 
 
 class Calendar:
-    """What period T falls in, in every zone that there is.
+    """The period that T falls in, for every zone.
 
-    Zones are resolved here and joined as rows: PostgreSQL would refuse the whole statement for one bad string in one
-    user's row, and knows zones that Python does not.
+    Zones are resolved here and joined as rows: PostgreSQL would refuse the whole statement for one invalid zone in one
+    user's row, and it knows zones that Python does not.
     """
 
     def __init__(self, default: str) -> None:
-        """Makes it; `default` is the zone of people who have none that we know."""
+        """Makes a calendar; `default` is the zone of users without a valid zone."""
         self._default = default
         self._zones = {
             name: zone for name in sorted(zoneinfo.available_timezones()) if (zone := resolve_zone(name)) is not None

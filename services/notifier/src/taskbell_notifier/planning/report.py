@@ -1,4 +1,4 @@
-"""A report is stored: operators get it as a mail, where REPORT_RECIPIENTS names any."""
+"""Plans the mails about a stored report, to the operators in REPORT_RECIPIENTS."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,17 @@ from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_notifier.kinds import report
 from taskbell_notifier.kinds.table import expires_at
 from taskbell_notifier.lifecycle import IN_QUEUE
-from taskbell_notifier.planning.mailings import digest_of, joins
+from taskbell_notifier.planning.mailings import digest_of, is_repeated
 from taskbell_notifier.repository import mailings
 from taskbell_notifier.repository.mailings import NewMailing
 from taskbell_notifier.repository.planning import BATCH
 
 
 class ReportMails:
-    """The use case of `report.generated`: one row a recipient and report date; T is the report's `as_of`.
+    """The use case of `report.generated`: one row for each recipient and report date; T is the report's `as_of`.
 
     Args:
-        recipients: addresses; few, so all are planned in the transaction that inserts the mailing.
+        recipients: addresses. They are few, so all are planned in the transaction that inserts the mailing.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ReportMails:
         self._completion = completion
 
     async def announce(self, events: Sequence[Received[ReportGenerated]]) -> None:
-        """Plans the mails about each report; a report made again for its date has had them."""
+        """Plans the mails about each report; a report made again for the same date adds none."""
         async with self._database.transaction() as transaction:
             for event in events:
                 await self._announce(transaction, event)
@@ -48,7 +48,7 @@ class ReportMails:
 
     async def _announce(self, transaction: Transaction, event: Received[ReportGenerated]) -> None:
         kind, digest, day = report.KIND, digest_of(event.body), event.body.date.isoformat()
-        if await joins(transaction, event.envelope, kind.name, digest):
+        if await is_repeated(transaction, event.envelope, kind.name, digest):
             return
         mailing = await mailings.insert(
             transaction,

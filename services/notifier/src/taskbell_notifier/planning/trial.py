@@ -1,8 +1,8 @@
-"""The command that proves that mail works.
+"""The command that sends a test mail.
 
-`done` means that the mail is on its way: its row is in the ledger and its message in the outbox, both committed with
-the outcome, which names the row (`delivery_id`). What becomes of it the ledger tells (`taskbell mail why --address`),
-and `mail.failed` where it ends so: an SMTP server may take its time, an answer to a command should not.
+`done` means that the mail is planned: its row is in the ledger and its message in the outbox, both committed with the
+outcome, which names the row (`delivery_id`). The answer does not wait for the SMTP server. The ledger has the mail's
+outcome (`taskbell mail why --address`), and `mail.failed` is published if it fails.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from taskbell_notifier.kinds import trial
 from taskbell_notifier.kinds.table import expires_at
 from taskbell_notifier.lifecycle import IN_QUEUE
 from taskbell_notifier.mail.headers import valid_address
-from taskbell_notifier.planning.mailings import digest_of, joins
+from taskbell_notifier.planning.mailings import digest_of, is_repeated
 from taskbell_notifier.repository import mailings
 from taskbell_notifier.repository.mailings import NewMailing
 
@@ -28,19 +28,20 @@ ALREADY = "a test mail to this address was asked for by the same message"
 class TestMails:
     """The use case of `notifier.send_test_mail`: the row's period is the command's message_id."""
 
-    __test__ = False  # no test of pytest's
+    # Its name begins with Test, but pytest must not collect it.
+    __test__ = False
 
     def __init__(
-        self, log: CommandLog, outbox: Outbox, *, expiry: Mapping[str, timedelta], completion: asyncio.Event
+        self, commands: CommandLog, outbox: Outbox, *, expiry: Mapping[str, timedelta], completion: asyncio.Event
     ) -> None:
-        self._log = log
+        self._commands = commands
         self._outbox = outbox
         self._expiry = expiry
         self._completion = completion
 
     async def send(self, commands: Sequence[Received[SendTestMail]]) -> None:
-        """Plans each test mail once, and answers."""
-        await self._log.run(commands, self._apply)
+        """Plans each test mail once, and answers each command."""
+        await self._commands.run(commands, self._apply)
 
     async def _apply(self, transaction: Transaction, commands: Sequence[Received[SendTestMail]]) -> Sequence[Outcome]:
         transaction.after_commit(self._completion.set)
@@ -50,7 +51,7 @@ class TestMails:
         kind, digest, address = trial.KIND, digest_of(command.body), command.body.to.strip()
         if valid_address(address) is None:
             return Outcome.rejected("no valid address")
-        if await joins(transaction, command.envelope, kind.name, digest):
+        if await is_repeated(transaction, command.envelope, kind.name, digest):
             return Outcome.unchanged(reason=ALREADY)
         mailing = await mailings.insert(
             transaction,

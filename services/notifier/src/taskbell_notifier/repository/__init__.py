@@ -1,9 +1,10 @@
 """All SQL of the notifier.
 
-mailings      mailing rows: inserted once a message_id, completed, pruned
-planning      a page of people becomes ledger rows and the messages that send them
+mailings      mailing rows: inserted once for each message_id, completed, pruned
+planning      writes the ledger rows of a page of users, and the messages that send them
 deliveries    ledger rows: claimed, marked, changed, swept
-material      what mails are made of: people, tasks, reports
-preferences   who wants what
-history       what became of somebody's mails, for operators
+conditions    who gets a kind of mail, as SQL
+contents      what mails are made of: people, tasks, reports
+preferences   which kinds of mail a user does not want
+history       what happened to a recipient's mails, for operators
 """

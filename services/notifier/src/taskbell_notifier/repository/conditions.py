@@ -1,6 +1,6 @@
-"""Conditions and statements of kinds of mail as SQL over tasks `t`: for planning, contents and history alike.
+"""The conditions and statements of kinds of mail as SQL over tasks `t`; planning, contents and history use it.
 
-`domain.meets` says the same conditions in Python; a property test holds the two together.
+`domain.meets` is the same in Python; a property test checks that both agree.
 """
 
 import re
@@ -11,7 +11,7 @@ from taskbell.kinds import Completed, Condition, Due, Open, Statement
 AT = "CAST(:at AS timestamptz)"
 """T, as a parameter."""
 
-# Cast, because an app's enum need not have all of these: PostgreSQL refuses labels that it does not have.
+# Cast, because the enum of a web app may lack some of these labels, and PostgreSQL refuses labels that an enum lacks.
 STATUS = "CAST(t.status AS text)"
 OPEN = f"{STATUS} IN ('pending', 'in_progress')"
 
@@ -21,7 +21,7 @@ _LAST = re.compile(r"(?<!:):last\b")
 
 
 def predicate(condition: Condition, at: str = AT) -> str:
-    """The condition on a task `t` at the moment that the SQL expression `at` gives."""
+    """The condition on a task `t`; `at` is the SQL expression for T."""
     match condition:
         case Open(None):
             return OPEN
@@ -34,7 +34,7 @@ def predicate(condition: Condition, at: str = AT) -> str:
 
 
 def who_statement(statement: Statement, app: str) -> str:
-    """A package's `who` with its parameters typed; each is known to the statement that it becomes a part of."""
+    """A package's `who` with its parameters cast to their types, as a part of the statement that binds them."""
     sql = _AT.sub(AT, statement.sql.replace("{app}", app))
     return _LAST.sub("CAST(:last AS bigint)", _CURSOR.sub("CAST(:cursor AS bigint)", sql))
 

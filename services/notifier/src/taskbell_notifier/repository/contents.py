@@ -1,6 +1,6 @@
-"""What mails are made of: for a claimed batch its people, for those their tasks; for a report its row.
+"""Reads what mails are made of: the people of a claimed batch and their tasks, or the row of a report.
 
-Lists are cut in SQL and counted there, so that somebody with a hundred thousand tasks costs no more than anybody else.
+SQL cuts the lists and counts the rest, so that a user with a hundred thousand tasks costs no more than any other.
 """
 
 import json
@@ -36,7 +36,7 @@ REPORT = "SELECT date, as_of, body::text AS body FROM taskbell.report WHERE date
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The addressee of a row, as the tables say now."""
+    """The addressee of a row, as the tables are now."""
 
     exists: bool
     name: str
@@ -47,7 +47,7 @@ class Person:
     wants: bool
     """No preference against this kind of mail."""
     suppressed: str | None
-    """Why nothing may be sent to the address."""
+    """Why nothing may be sent to the address; None: it is not suppressed."""
 
 
 PEOPLE = """
@@ -63,7 +63,7 @@ PEOPLE = """
     LEFT JOIN taskbell.suppression AS s ON s.address = lower(btrim(a.address))
 """
 
-# Python has no datetime for what lies before the year 1, and one row of it would fail the statement.
+# Python's datetime begins with year 1, and one row with an earlier date would fail the whole statement.
 DUE_DATE = "greatest(t.due_date, CAST('0001-01-02Z' AS timestamptz))"
 
 NAMED = f"""
@@ -94,9 +94,9 @@ async def people(transaction: Transaction, app: str, rows: Sequence[Claimed]) ->
 async def contents(
     transaction: Transaction, app: str, kinds: Mapping[str, Kind], rows: Sequence[Claimed]
 ) -> Mapping[int, object]:
-    """What the mails of claimed rows have to say, by delivery id; a row that is missing has nothing to say.
+    """The contents of the mails of claimed rows, by delivery id; a row that is missing has nothing to say.
 
-    Rows of a kind that is not installed are passed over.
+    Rows of a kind that is not installed are left out.
     """
     by_kind: dict[str, list[Claimed]] = {}
     for row in rows:
@@ -137,7 +137,7 @@ async def _of_mailings(transaction: Transaction, app: str, kind: Kind, rows: Seq
 async def of_users(
     transaction: Transaction, app: str, kind: Kind, at: datetime, users: Sequence[int]
 ) -> Mapping[int, Found | Rows]:
-    """What a planned kind has to say to each of these users at T; a user who is missing has nothing to be told."""
+    """The contents of a planned kind's mails at T, by user id; a user who is missing would get no mail."""
     if isinstance(kind.what, AssignedTasks):
         return await _assigned(transaction, app, kind.what, at, users)
     assert isinstance(kind.what, Statement), f"{kind.name} mails are not planned"
@@ -155,7 +155,7 @@ async def report(transaction: Transaction, day: date) -> ReportFigures | None:
 
 
 def report_date(row: Claimed) -> date:
-    """The date of the report that a row is about."""
+    """The date of the report that a row stands for."""
     return date.fromisoformat(row.props["date"])
 
 
@@ -213,7 +213,7 @@ async def _listed(
 
 @lru_cache(maxsize=256)
 def list_statement(app: str, condition: str) -> str:
-    """For each of :users the first :limit tasks that meet the condition, and how many there are."""
+    """Selects, for each of :users, the first :limit tasks that meet the condition, and the number of all."""
     urgency = " ".join(f"WHEN '{priority}' THEN {rank}" for priority, rank in URGENCY.items())
     order = f"t.due_date, CASE CAST(t.priority AS text) {urgency} ELSE {len(URGENCY)} END, t.id"
     return f"""
@@ -236,7 +236,7 @@ def list_statement(app: str, condition: str) -> str:
 
 @lru_cache(maxsize=64)
 def counts_statement(app: str, wanted: tuple[Open | Completed, ...]) -> str:
-    """For each of :users the counts in their order; open tasks are gone through once for all of theirs."""
+    """Selects, for each of :users, the wanted counts in order; it reads a user's open tasks once."""
     opened = [(place, it) for place, it in enumerate(wanted) if isinstance(it, Open)]
     laterals = []
     if opened:
@@ -281,5 +281,6 @@ def _task(row: Row[Any]) -> Task:
         status=row.status or PENDING,
         priority=row.priority,
         due_date=row.due_date,
-        completed_at=None,  # these are open tasks
+        # Only open tasks are listed.
+        completed_at=None,
     )

@@ -1,7 +1,7 @@
 """Ledger rows: claim, lease, data marker, outcome, and the sweep. Each statement takes sets.
 
-Fences: a row belongs to whoever wrote its `claim`; the data marker is committed before the first byte of the message,
-and only where claim and lease still hold; an outcome is written only where the claim still is.
+Fences: a row belongs to the process that wrote its `claim`. The data marker is committed before the first byte of the
+message, and only if claim and lease still hold. An outcome is written only if the row still has the claim.
 """
 
 import json
@@ -17,6 +17,8 @@ from taskbell.database import Transaction
 from taskbell.pruning import EndedRows
 from taskbell_notifier.lifecycle import ENDED, Change, Claimed, DeliveryState, OpenRow, Phase, Postpone
 
+# "IS TRUE" keeps PostgreSQL from using the index of open rows: beside the rows of many days it expects next to none of
+# them, and would read every row of a mailing under way for each batch of it.
 _TAKABLE = """
         SELECT d.id, d.state
         FROM taskbell.delivery AS d
@@ -27,13 +29,12 @@ _TAKABLE = """
                 OR (d.state = 'retry' AND d.next_attempt_at <= now())
                 OR (d.state = 'unknown' AND d.next_attempt_at <= now() AND d.resends = 0 AND NOT :hold))
 """
-# "IS TRUE" keeps PostgreSQL from the index of open rows: beside the rows of many days it expects next to none of them,
-# and would read every row of a mailing under way for each batch of it.
 
 # A mail's Message-ID: kind, id and the sender's domain. It is composed nowhere else, and its form is for ever: servers
 # and readers recognise by it a mail that comes twice, also across versions.
 _MESSAGE_ID = "'<' || d.kind || '.' || d.id || '@' || :domain || '>'"
 
+# SKIP LOCKED: whoever has the row locked is claiming it, or judges it and may leave it as it is; `takable` finds out.
 CLAIM = f"""
     WITH takable AS (
         {_TAKABLE.strip()}
@@ -46,10 +47,11 @@ CLAIM = f"""
     FROM takable AS t, taskbell.mailing AS m
     WHERE d.id = t.id AND m.id = d.mailing_id
     RETURNING d.id, d.mailing_id, d.kind, d.user_id, d.address, m.at, m.props::text AS props, t.state AS before,
-        d.attempts, d.unknown_at IS NOT NULL AS suspect, d.mail_message_id
+        d.attempts, d.unknown_at IS NOT NULL AS was_unknown, d.mail_message_id
 """
-# SKIP LOCKED: who has the row locked is claiming it, or looks at it and may leave it as it is; `takable` tells which.
 
+# A lease that ran out while PostgreSQL was away is renewed too: if a sweeper had judged the row, it would have lost its
+# claim.
 RENEW = """
     UPDATE taskbell.delivery AS d
     SET lease_until = now() + make_interval(secs => :lease)
@@ -59,10 +61,9 @@ RENEW = """
         JOIN taskbell.delivery AS r ON r.id = h.id AND r.claim = h.claim
         WHERE r.state = 'sending' AND r.phase = 'envelope'
         FOR UPDATE OF r SKIP LOCKED
-    ) AS held
-    WHERE d.id = held.id
+    ) AS claimed
+    WHERE d.id = claimed.id
 """
-# A lease that ran out while PostgreSQL was away is renewed too: nobody has judged it, or the claim were gone.
 
 MARK = """
     UPDATE taskbell.delivery AS d
@@ -74,6 +75,7 @@ MARK = """
     RETURNING d.id
 """
 
+# An unknown row keeps its claim until it is claimed again, so that an outcome that arrives late still counts.
 CHANGE = """
     WITH wanted AS (
         SELECT * FROM unnest(
@@ -100,7 +102,7 @@ CHANGE = """
         FROM wanted AS w
         WHERE d.id = w.id AND (d.ended_at IS NULL) IS TRUE AND d.claim IS NOT DISTINCT FROM w.claim
         RETURNING d.id, d.mailing_id, d.user_id, d.kind, d.state, d.reason, d.ended_at, w.address, w.suppress
-    ), told AS (
+    ), reported AS (
         INSERT INTO taskbell.outbox (owner, routing_key, body, message_id)
         SELECT 'notifier', 'mail.failed',
             jsonb_build_object('delivery_id', id, 'user_id', user_id, 'kind', kind, 'reason', reason),
@@ -115,12 +117,11 @@ CHANGE = """
     )
     SELECT id, mailing_id, kind, state, ended_at IS NOT NULL AS ended FROM changed
 """
-# An unknown row keeps its claim until it is claimed again: an outcome that arrives late still counts.
 
 
 @lru_cache(maxsize=1)
 def _together(mark: str, change: str) -> str:
-    """Both in one statement. They never meet on a row: it has one claim, and its sender asks for one at a time."""
+    """Both in one statement. No row is in both: it has one claim, and its sender asks for one of them at a time."""
     return f"""
         WITH marked AS ({mark}),
         {change.strip().removeprefix("WITH")}
@@ -132,8 +133,8 @@ SWEEP = """
     SELECT d.*, m.at, m.state = 'cancelled' AS cancelled, now() AS now
     FROM taskbell.mailing AS m
     CROSS JOIN LATERAL (
-        SELECT id, mailing_id, state, phase, claim, lease_until, resends, cut_offs, unknown_at IS NOT NULL AS suspect,
-            next_attempt_at, queued_at, expires_at, reason
+        SELECT id, mailing_id, state, phase, claim, lease_until, resends, cut_offs, unknown_at IS NOT NULL
+            AS was_unknown, next_attempt_at, queued_at, expires_at, reason
         FROM taskbell.delivery
         WHERE mailing_id = m.id AND ended_at IS NULL
             AND due_at <= CASE WHEN m.state = 'cancelled' THEN 'infinity'::timestamptz ELSE now() END
@@ -145,7 +146,7 @@ SWEEP = """
     LIMIT :limit
 """
 
-LOOK_LATER = """
+POSTPONE = """
     UPDATE taskbell.delivery AS d SET due_at = now() + make_interval(secs => l.wait)
     FROM unnest(CAST(:ids AS bigint[]), CAST(:waits AS float8[])) AS l (id, wait)
     WHERE d.id = l.id
@@ -181,32 +182,34 @@ class Changed(NamedTuple):
     ended: bool
 
 
-async def claim(tx: Transaction, ids: Sequence[int], *, lease: timedelta, domain: str, hold: bool) -> Sequence[Claimed]:
-    """Takes those of the rows that may be sent now: planned, due for retry, or due for their one resend."""
+async def claim(
+    transaction: Transaction, ids: Sequence[int], *, lease: timedelta, domain: str, hold: bool
+) -> Sequence[Claimed]:
+    """Claims those of the rows that may be sent now: planned, due for retry, or due for their one resend."""
     token = uuid4()
-    rows = await tx.rows(
+    rows = await transaction.rows(
         CLAIM,
         {"ids": list(ids), "claim": token, "lease": lease.total_seconds(), "domain": domain, "hold": hold},
     )
     return [_claimed(row, token) for row in rows]
 
 
-async def takable(tx: Transaction, ids: Sequence[int], *, hold: bool) -> list[int]:
-    """Those of the rows that a claim would take, if nobody had them locked."""
-    return [row.id for row in await tx.rows(_TAKABLE, {"ids": list(ids), "hold": hold})]
+async def takable(transaction: Transaction, ids: Sequence[int], *, hold: bool) -> list[int]:
+    """The ids of those rows that a claim would take if no other transaction had them locked."""
+    return [row.id for row in await transaction.rows(_TAKABLE, {"ids": list(ids), "hold": hold})]
 
 
-async def renew(tx: Transaction, held: Iterable[Claimed], *, lease: timedelta) -> None:
-    """Keeps rows that wait for their turn."""
-    rows = list(held)
+async def renew(transaction: Transaction, claimed: Iterable[Claimed], *, lease: timedelta) -> None:
+    """Renews the leases of claimed rows that wait for their turn."""
+    rows = list(claimed)
     parameters = {"ids": [row.id for row in rows], "claims": [row.claim for row in rows]}
-    await tx.execute(RENEW, parameters | {"lease": lease.total_seconds()})
+    await transaction.execute(RENEW, parameters | {"lease": lease.total_seconds()})
 
 
 async def write(
-    tx: Transaction, marks: Sequence[Claimed], changes: Sequence[Change], *, lease: timedelta
+    transaction: Transaction, marks: Sequence[Claimed], changes: Sequence[Change], *, lease: timedelta
 ) -> tuple[set[int], list[Changed]]:
-    """Data markers, and changes to other rows as `change` writes them, in one statement.
+    """Writes data markers, and changes to other rows as `change` does, in one statement.
 
     Returns:
         the ids of the rows whose message may now go, and the changes that took effect.
@@ -216,13 +219,13 @@ async def write(
         "marked_claims": [row.claim for row in marks],
         "lease": lease.total_seconds(),
     }
-    rows = await tx.rows(_together(MARK, CHANGE), _columns(changes) | parameters)
+    rows = await transaction.rows(_together(MARK, CHANGE), _columns(changes) | parameters)
     return {row.id for row in rows if row.state is None}, [_changed(row) for row in rows if row.state is not None]
 
 
-async def change(tx: Transaction, changes: Sequence[Change]) -> list[Changed]:
-    """Writes changes to rows that still carry their claims, tells of failures, suppresses dead addresses."""
-    return [_changed(row) for row in await tx.rows(CHANGE, _columns(changes))]
+async def change(transaction: Transaction, changes: Sequence[Change]) -> list[Changed]:
+    """Writes changes to rows that still have their claims, publishes failures, and suppresses dead addresses."""
+    return [_changed(row) for row in await transaction.rows(CHANGE, _columns(changes))]
 
 
 def _columns(changes: Sequence[Change]) -> dict[str, Any]:
@@ -244,26 +247,26 @@ def _changed(row: Row[Any]) -> Changed:
     return Changed(row.id, row.mailing_id, row.kind, DeliveryState(row.state), row.ended)
 
 
-async def due_rows(tx: Transaction, limit: int) -> tuple[datetime | None, list[OpenRow]]:
-    """OpenRow rows whose time has come, locked, and the database's clock (None where there are none)."""
-    rows = await tx.rows(SWEEP, {"limit": limit})
+async def due_rows(transaction: Transaction, limit: int) -> tuple[datetime | None, list[OpenRow]]:
+    """The database's clock (None: no row is due) and the open rows that are due, locked."""
+    rows = await transaction.rows(SWEEP, {"limit": limit})
     return (rows[0].now if rows else None), [_open(row) for row in rows]
 
 
-async def look_later(tx: Transaction, looks: Sequence[Postpone]) -> None:
-    """Puts rows off; they are locked by `due_rows`."""
-    waits = [look.wait.total_seconds() for look in looks]
-    await tx.execute(LOOK_LATER, {"ids": [look.id for look in looks], "waits": waits})
+async def postpone(transaction: Transaction, postponed: Sequence[Postpone]) -> None:
+    """Puts rows off; `due_rows` has locked them."""
+    waits = [it.wait.total_seconds() for it in postponed]
+    await transaction.execute(POSTPONE, {"ids": [it.id for it in postponed], "waits": waits})
 
 
-async def queued(tx: Transaction, ids: Sequence[int], *, wait: timedelta) -> None:
-    """A message was written for each of these rows; they are looked at again after `wait`."""
-    await tx.execute(QUEUED, {"ids": list(ids), "wait": wait.total_seconds()})
+async def queued(transaction: Transaction, ids: Sequence[int], *, wait: timedelta) -> None:
+    """Records that a message was written for each of these rows; they are due again after `wait`."""
+    await transaction.execute(QUEUED, {"ids": list(ids), "wait": wait.total_seconds()})
 
 
-async def unpublished(tx: Transaction, limit: int) -> int:
-    """How many of our messages wait for the broker's confirm; counts no further than `limit`."""
-    return int(await tx.value(UNPUBLISHED, {"limit": limit}))
+async def unpublished(transaction: Transaction, limit: int) -> int:
+    """The number of our messages that wait for the broker's confirm; counts no further than `limit`."""
+    return int(await transaction.value(UNPUBLISHED, {"limit": limit}))
 
 
 def _claimed(row: Row[Any], token: UUID) -> Claimed:
@@ -279,7 +282,7 @@ def _claimed(row: Row[Any], token: UUID) -> Claimed:
         claim=token,
         before=DeliveryState(row.before),
         attempts=row.attempts,
-        suspect=row.suspect,
+        was_unknown=row.was_unknown,
         message_id=row.mail_message_id,
     )
 
@@ -296,7 +299,7 @@ def _open(row: Row[Any]) -> OpenRow:
         lease_until=row.lease_until,
         resends=row.resends,
         cut_offs=row.cut_offs,
-        suspect=row.suspect,
+        was_unknown=row.was_unknown,
         next_attempt_at=row.next_attempt_at,
         queued_at=row.queued_at,
         expires_at=row.expires_at,

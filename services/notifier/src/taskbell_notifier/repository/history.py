@@ -1,4 +1,4 @@
-"""What became of somebody's mails, for operators."""
+"""Reads what happened to a recipient's mails, for operators."""
 
 import re
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ WHY = """
     LIMIT :limit
 """
 
-# A plain DISTINCT would read the whole ledger; so each step is one look into the index.
+# A plain DISTINCT would read the whole ledger; here each step reads one entry of the index.
 KINDS = """
     WITH RECURSIVE k AS (
         SELECT min(kind) AS kind FROM taskbell.delivery
@@ -37,7 +37,7 @@ KINDS = """
     SELECT kind FROM k WHERE kind IS NOT NULL
 """
 
-STANDING = """
+USER_STATUS = """
     SELECT u.is_active, u.timezone, count(t.id) FILTER (WHERE {open}) AS open,
         ARRAY(SELECT kind FROM taskbell.preference WHERE user_id = u.id AND NOT enabled ORDER BY kind) AS opted_out,
         ARRAY[{found}]::bigint[] AS found
@@ -47,7 +47,7 @@ STANDING = """
     GROUP BY u.id, u.is_active, u.timezone
 """
 
-# A pause of a whole schedule is in its row of the zone "*".
+# The row of the zone "*" has the pause of the whole schedule.
 SCHEDULES = """
     SELECT s.schedule, o.at, o.status, o.reason, m.kind, m.state, m.planned,
         s.paused OR coalesce(e.paused, false) AS paused, coalesce(s.note, e.note) AS note
@@ -78,25 +78,25 @@ async def now(transaction: Transaction) -> datetime:
     return moment
 
 
-async def standing(
+async def user_status(
     transaction: Transaction, app: str, user: int, kinds: Sequence[Kind], at: datetime
 ) -> Row[Any] | None:
-    """What a mailing of that moment would find of a user.
+    """What a mailing of that moment would read about a user.
 
     Args:
-        kinds: of those whose `who` is conditions.
+        kinds: kinds of mail whose `who` is conditions.
 
     Returns:
         activity, zone, open tasks, the kinds that they opted out of, and in `found` for each of `kinds` how many tasks
         would put them into its mailing; None: there is no such user.
     """
     found = ", ".join(_found(kind) for kind in kinds)
-    statement = STANDING.format(app=app, open=OPEN, found=found)
+    statement = USER_STATUS.format(app=app, open=OPEN, found=found)
     return await transaction.row(statement, {"id": user, "at": at} if kinds else {"id": user})
 
 
 async def is_found(transaction: Transaction, app: str, user: int, kind: Kind, at: datetime) -> bool:
-    """Whether the statement of a package's kind selects this user at that moment."""
+    """True if the statement of a package's kind selects this user at that moment."""
     assert isinstance(kind.who, Statement), f"who gets {kind.name} is not a statement"
     sql = f"SELECT CAST(:user AS bigint) IN ({who_statement(kind.who, app)})"
     parameters = {"user": user, "at": at, "cursor": user - 1, "last": user}
@@ -105,13 +105,13 @@ async def is_found(transaction: Transaction, app: str, user: int, kind: Kind, at
 
 
 def _found(kind: Kind) -> str:
-    assert isinstance(kind.who, tuple), f"who gets {kind.name} is not said by conditions"
+    assert isinstance(kind.who, tuple), f"who gets {kind.name} is not conditions"
     conditions = " OR ".join(f"({predicate(condition)})" for condition in kind.who)
     return f"count(t.id) FILTER (WHERE {conditions})"
 
 
 async def schedules_in(transaction: Transaction, zone: str) -> Sequence[Row[Any]]:
-    """What each schedule did last in that zone, which mailing came of it, and whether it is paused now."""
+    """For each schedule in that zone: its last occurrence, the mailing that came of it, and if it is paused now."""
     return await transaction.rows(SCHEDULES, {"zone": zone})
 
 
@@ -121,24 +121,24 @@ async def newest_mailings(transaction: Transaction, message: str | None, *, limi
 
 
 async def recipients_at(transaction: Transaction, app: str, address: str) -> Sequence[str]:
-    """How the ledger knows an address: itself, and every user who has it now."""
+    """The recipients in the ledger that an address stands for: itself, and every user who has it now."""
     rows = await transaction.rows(RECIPIENTS.format(app=app), {"address": address})
     return [row[0] for row in rows]
 
 
 async def person(transaction: Transaction, app: str, user: int) -> Row[Any] | None:
-    """Name, email, timezone and locale of a user."""
+    """Name, email, timezone and locale of a user; None: there is no such user."""
     return await transaction.row(PERSON.format(app=app), {"id": user})
 
 
 async def deliveries_to(
     transaction: Transaction, recipients: Sequence[str], kinds: Sequence[str], *, limit: int
 ) -> Sequence[RowMapping]:
-    """The newest rows of these recipients, of these kinds."""
+    """The newest ledger rows of these recipients and kinds."""
     parameters = {"kinds": list(kinds), "recipients": list(recipients), "limit": limit}
     return await transaction.mappings(WHY, parameters)
 
 
 async def kinds_in_ledger(transaction: Transaction) -> Sequence[str]:
-    """The kinds of which the ledger has mails, also those of packages that were removed."""
+    """The names of the kinds that the ledger has mails of, including kinds of removed packages."""
     return [row.kind for row in await transaction.rows(KINDS)]

@@ -1,4 +1,4 @@
-"""Mailing rows: one a message_id, from the event to `mailing.completed`."""
+"""Mailing rows: one for each message_id, from the event to `mailing.completed`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from taskbell.contracts import MailingCompleted
 from taskbell.database import Transaction
 from taskbell.pruning import EndedRows
 
-JOINED = """
+SAME_WITHIN_AN_HOUR = """
     SELECT id FROM taskbell.mailing
     WHERE kind = :kind AND body_digest = :digest AND inserted_at > now() - interval '1 hour'
     ORDER BY id LIMIT 1
 """
 
-# Two deliveries of one anonymous message must not both find that nobody has inserted its mailing.
+# If an anonymous message is delivered twice at once, only one of the two may find that its mailing is missing.
 LOCK_DIGEST = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell mailing ' || :digest, 0))"
 
 INSERT = """
@@ -54,7 +54,7 @@ INSERT_DIRECT = """
     RETURNING i.ids
 """
 
-OVER = """
+FINISHED = """
     SELECT m.id, m.kind, m.occurrence, m.already, m.note, m.first_delivery, m.last_delivery
     FROM taskbell.mailing AS m
     WHERE m.completed_at IS NULL AND (m.state = 'sending' OR m.state = 'cancelled')
@@ -99,8 +99,8 @@ class NewMailing:
     """A mailing as a message asks for it.
 
     Attributes:
-        at: T, or None where it is the moment of the insert.
-        direct: its few recipients are inserted together with it, there is nothing to plan.
+        at: T; None: the moment of the insert.
+        direct: its few recipients are inserted together with it, so there is nothing to plan.
     """
 
     message_id: str
@@ -123,18 +123,18 @@ class Inserted:
     id: int
     at: datetime
     late: bool
-    """It came after its expiry: nobody is to be planned."""
+    """It came after its expiry, so it has no recipients."""
 
 
-async def joined(transaction: Transaction, kind: str, digest: str) -> int | None:
-    """The mailing of the same kind and body inserted within the last hour, which a repeated anonymous message joins."""
+async def same_within_an_hour(transaction: Transaction, kind: str, digest: str) -> int | None:
+    """The mailing that a repeated anonymous message belongs to: of the same kind and body, at most an hour old."""
     await transaction.execute(LOCK_DIGEST, {"digest": digest})
-    found = await transaction.value(JOINED, {"kind": kind, "digest": digest})
+    found = await transaction.value(SAME_WITHIN_AN_HOUR, {"kind": kind, "digest": digest})
     return None if found is None else int(found)
 
 
 async def insert(transaction: Transaction, new: NewMailing) -> Inserted | None:
-    """Inserts the mailing; None where there is one of that message_id already."""
+    """Inserts the mailing; returns None if there is one of that message_id already."""
     row = await transaction.row(
         INSERT,
         {
@@ -165,7 +165,7 @@ async def insert_direct(
     expires_at: datetime,
     wait: timedelta,
 ) -> list[int]:
-    """Rows for users, or for addresses that are not users'; returns the ids of those that had none this period."""
+    """Inserts rows for users, or for addresses that are not users'; returns the ids of the new rows."""
     ids = await transaction.value(
         INSERT_DIRECT,
         {
@@ -183,11 +183,11 @@ async def insert_direct(
 
 
 async def complete_one(transaction: Transaction) -> MailingCompleted | None:
-    """Completes a mailing that has been planned and has no open row left; None where there is none.
+    """Completes a mailing that has been planned and has no open row left; None: there is no such mailing.
 
-    Its row is locked until the transaction ends, so that it is completed, and told of, once.
+    Its row is locked until the transaction ends, so that it is completed, and its event published, once.
     """
-    row = await transaction.row(OVER)
+    row = await transaction.row(FINISHED)
     if row is None:
         return None
     counts = dict.fromkeys(("sent", "skipped", "suppressed", "expired", "failed"), 0)

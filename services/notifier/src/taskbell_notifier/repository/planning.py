@@ -1,6 +1,6 @@
-"""A page of people becomes ledger rows and the messages that send them, in one statement.
+"""Writes the ledger rows of a page of users, and the messages that send them, in one statement.
 
-Who gets a kind of mail is said in its file, as conditions or as a statement; `conditions.py` makes SQL of it.
+The file of a kind says who gets it, as conditions or as a statement; `conditions.py` makes SQL of that.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from taskbell_notifier.repository.conditions import predicate, who_statement
 BATCH = 100
 """Deliveries in one message."""
 
-# A plan made without knowing the page's range expects a handful of people, and compares each with each.
+# A plan made without knowing the page's range expects a handful of users, and compares each with each.
 PLANS = "SET LOCAL plan_cache_mode = 'force_custom_plan'"
 
-# The lock on its row is the planner's lease on a mailing: it ends with the planner. Least planned first, so that a
-# small mailing does not wait for a large one.
+# The lock on a mailing's row is the planner's lease on it: it ends with the planner. The mailing with the fewest rows
+# comes first, so that a small mailing does not wait for a large one.
 NEXT = """
     SELECT id, kind, at, timezone, force, cursor, user_ids IS NOT NULL AS listed,
         ARRAY(SELECT i FROM unnest(user_ids) AS i WHERE i > cursor ORDER BY i LIMIT :page) AS next_ids
@@ -33,7 +33,7 @@ NEXT = """
     FOR UPDATE SKIP LOCKED
 """
 
-# Two forced mailings at once would take the same next run, and one of them would mail nobody.
+# Two forced mailings at once would take the same next run, and one of them would have no recipients.
 LOCK_FORCED = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell forced ' || :kind, 0))"
 
 PLANNED = """
@@ -52,19 +52,19 @@ class Planned:
 
     id: int
     kind: str
-    """Its name; of a package that may not be installed any more."""
+    """The name of its kind; the kind's package may not be installed any more."""
     at: datetime
     timezone: str | None
     force: bool
     cursor: int
     listed: bool
-    """It keeps to `next_ids`; else it goes through all users."""
+    """True: it goes to `next_ids` alone; else to all users."""
     next_ids: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Periods:
-    """What period T falls in, by zone name; `default` for people whose zone is none."""
+    """The period that T falls in, by zone name; `default` is for users without a valid zone."""
 
     names: Sequence[str]
     periods: Sequence[str]
@@ -80,13 +80,13 @@ WINDOW = """
 
 
 async def next_mailing(transaction: Transaction, *, page: int) -> Planned | None:
-    """A mailing with somebody left to plan, locked; None: there is none, or others plan it."""
+    """A mailing that is not planned to its end, locked; None: there is none, or other planners have it."""
     row = await transaction.row(NEXT, {"page": page})
     return None if row is None else _planned(row)
 
 
 async def window(transaction: Transaction, app: str, mailing: Planned, *, page: int) -> int | None:
-    """The last user id of the next page; None: there are no more users."""
+    """The last user id of the next page; None: no users are left."""
     if mailing.listed:
         return mailing.next_ids[-1] if mailing.next_ids else None
     last = await transaction.value(WINDOW.format(app=app), {"cursor": mailing.cursor, "page": page})
@@ -104,10 +104,10 @@ async def plan(
     expires_at: datetime,
     wait: timedelta,
 ) -> int:
-    """Plans everybody after the cursor up to user id `last`; returns how many got a row.
+    """Plans the users after the cursor up to user id `last`; returns the number of new rows.
 
     Args:
-        wait: until a sweeper checks a row that has not been sent.
+        wait: how long until a sweeper checks a row that has not been sent.
     """
     if mailing.force:
         await transaction.execute(LOCK_FORCED, {"kind": kind.name})
@@ -135,13 +135,13 @@ async def plan(
 
 
 async def finish(transaction: Transaction, mailing: Planned, note: str | None = None) -> None:
-    """Everybody is planned, or nobody can be: the note says why not."""
+    """Ends the planning of a mailing: all users are planned, or none can be, and the note says why."""
     await transaction.execute(PLANNED, {"mailing": mailing.id, "note": note})
 
 
 @lru_cache(maxsize=256)
 def page_statement(app: str, kind: Kind, *, listed: bool, force: bool) -> str:
-    """The statement that plans a page; `listed`: of the users that the mailing names."""
+    """The statement that plans a page; `listed`: the mailing names its users."""
     if isinstance(kind.who, Statement):
         due = f"u.id IN ({who_statement(kind.who, app)})"
     else:
@@ -152,14 +152,14 @@ def page_statement(app: str, kind: Kind, *, listed: bool, force: bool) -> str:
 
 
 def _due_among_all(app: str, conditions: Sequence[str]) -> str:
-    """The page's users in one sweep over its range of the tasks' index, never the whole of it."""
+    """The page's users, by one scan of the page's range in the index of tasks."""
     ranged = "t.assignee_id > CAST(:cursor AS bigint) AND t.assignee_id <= CAST(:last AS bigint)"
     found = [f"SELECT DISTINCT t.assignee_id FROM {app}.tasks AS t WHERE {ranged} AND {it}" for it in conditions]
     return f"u.id IN ({' UNION ALL '.join(found)})"
 
 
 def _due_among_listed(app: str, conditions: Sequence[str]) -> str:
-    """User by user: between two listed ones may lie any number of others."""
+    """The listed users, one by one: between two of them there may be any number of others."""
     found = [f"EXISTS (SELECT FROM {app}.tasks AS t WHERE t.assignee_id = u.id AND {it})" for it in conditions]
     return f"({' OR '.join(found)})"
 

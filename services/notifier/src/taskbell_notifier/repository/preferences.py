@@ -1,4 +1,4 @@
-"""Who wants what: no row means yes."""
+"""Which kinds of mail a user wants; no row means that the user wants it."""
 
 from taskbell.database import Transaction
 
@@ -14,7 +14,7 @@ LOCALE = "SELECT locale FROM {app}.users WHERE id = CAST(:user_id AS bigint)"
 
 
 async def opt_out(transaction: Transaction, user_id: int, kind: str) -> None:
-    """Stores that this person no longer wants that kind of mail; again, it changes nothing."""
+    """Stores that this user no longer wants that kind of mail; repeated, it changes nothing."""
     await transaction.execute(OPT_OUT, {"user_id": user_id, "kind": kind})
 
 

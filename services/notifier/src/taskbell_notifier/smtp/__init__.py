@@ -1,8 +1,8 @@
-"""Hands mails over to an SMTP server, and says exactly how each handing over ended.
+"""Hands mails over to an SMTP server, and reports exactly how each submission ended.
 
     SmtpPool.submit ── Places, RateLimit ── SmtpSession ── transact ── Conversation ── the connection
          │                                      └ opened by aiosmtplib: connect, TLS, EHLO, AUTH
          └ Breaker: pauses after faults, probes, resumes
 
-`replies.py` holds the table from replies to verdicts, and says when a mail is tried again.
+`replies.py` has the table from replies to verdicts, and the delays between tries.
 """

@@ -8,7 +8,7 @@ from taskbell_notifier.smtp.session import SmtpSession
 
 
 class Places:
-    """Places for so many at once; who waits longest enters first."""
+    """A limited number of places; whoever has waited longest gets the next one."""
 
     def __init__(self, places: int) -> None:
         self._places = places
@@ -16,8 +16,9 @@ class Places:
         self._waiting: deque[asyncio.Future[bool]] = deque()
 
     async def enter(self) -> bool:
-        """Waits for a place. False: `dismiss` was called meanwhile, and no place is taken."""
-        if self._inside < self._places:  # then nobody waits: `_admit` would have let them in
+        """Waits for a place and takes it. Returns False, without a place, if `dismiss` was called meanwhile."""
+        # If there is a free place, nobody waits for one: `_admit` would have given it to them.
+        if self._inside < self._places:
             self._inside += 1
             return True
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -25,8 +26,9 @@ class Places:
         try:
             return await turn
         except asyncio.CancelledError:
+            # The place had just been given to us.
             if not turn.cancelled() and turn.result():
-                self.leave()  # the place had just been given to us
+                self.leave()
             raise
 
     def leave(self) -> None:
@@ -35,12 +37,12 @@ class Places:
         self._admit()
 
     def resize(self, places: int) -> None:
-        """From now on so many; those inside stay."""
+        """Sets the number of places; those inside stay."""
         self._places = places
         self._admit()
 
     def dismiss(self) -> None:
-        """Sends everybody away who waits."""
+        """Ends every wait for a place; `enter` returns False."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -55,7 +57,7 @@ class Places:
 
 
 class RateLimit:
-    """At most so many turns a second, evenly spaced: no window of a second holds more than that, and one."""
+    """At most `per_second` turns a second, evenly spaced: no window of one second has more than `per_second` + 1."""
 
     def __init__(self, per_second: float | None) -> None:
         self._interval = 1 / per_second if per_second else 0.0
@@ -92,10 +94,10 @@ def _end(waiter: asyncio.Future[None]) -> None:
 
 
 class IdleSessions:
-    """Open sessions without a mail. The last one put is the first taken; those not needed grow old."""
+    """Open sessions without a mail. The last one put is taken first, so that those not needed time out."""
 
     def __init__(self, idle_seconds: float, on_closed: Callable[[str], None]) -> None:
-        """Closes sessions after that many idle seconds; `on_closed` is told "idle" or "lost" of each."""
+        """Closes sessions after `idle_seconds`; calls `on_closed` with "idle" or "lost" for each."""
         self._idle_seconds = idle_seconds
         self._on_closed = on_closed
         self._sessions: deque[SmtpSession] = deque()
@@ -112,17 +114,17 @@ class IdleSessions:
             self._timer = loop.call_later(self._idle_seconds, self._expire)
 
     def take(self) -> SmtpSession | None:
-        """A session that is open and on which the server has said nothing since; None: there is none."""
+        """A session that is open and on which the server has sent nothing since; None: there is none."""
         while self._sessions:
             session = self._sessions.pop()
-            if session.line.is_quiet:
+            if session.conversation.is_quiet:
                 return session
-            session.line.abort()
+            session.conversation.abort()
             self._on_closed("lost")
         return None
 
     def clear(self) -> list[SmtpSession]:
-        """Takes all sessions off, open or not."""
+        """Removes and returns all sessions, open or not."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -135,9 +137,9 @@ class IdleSessions:
         self._timer = None
         while self._sessions:
             oldest = self._sessions[0]
-            if oldest.line.is_quiet and (rest := oldest.idle_since + self._idle_seconds - loop.time()) > 0:
+            if oldest.conversation.is_quiet and (rest := oldest.idle_since + self._idle_seconds - loop.time()) > 0:
                 self._timer = loop.call_later(rest, self._expire)
                 return
             self._sessions.popleft()
-            self._on_closed("idle" if oldest.line.is_quiet else "lost")
-            oldest.line.bid_farewell()
+            self._on_closed("idle" if oldest.conversation.is_quiet else "lost")
+            oldest.conversation.quit()

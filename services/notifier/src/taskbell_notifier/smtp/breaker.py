@@ -1,4 +1,4 @@
-"""When sending pauses, how it finds out that it may go on, and how gently it then does.
+"""The breaker: pauses sending after faults, probes the server, and resumes with few sessions at first.
 
     sending ──ten server faults in a row──→ server_fault ─┐ probes after 1, 2, 4 … 30 s
        ↑  └───a configuration fault──→ configuration_fault┤ probes every 30 s
@@ -6,7 +6,7 @@
        └──────── all sessions in use again ────────── resuming: 1, 2, 4 … sessions
                                                           │ any fault: back at once
 
-A probe opens a session (connect, TLS, EHLO, AUTH); no mail is risked on it.
+A probe opens a session (connect, TLS, EHLO, AUTH) and sends no mail on it.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from taskbell.clock import Clock
 from taskbell_notifier.smtp.replies import Submission, Verdict
 
 Probe = Callable[[], Awaitable[Submission | None]]
-"""Tries the server without a mail: None when it works, else the fault."""
+"""Tries the server without a mail; returns None if it works, else the fault."""
 
 
 class BreakerState(StrEnum):
@@ -32,7 +32,7 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerStatus:
-    """What the breaker is in, why, and since when (aware, UTC)."""
+    """The state of the breaker, its reason, and when it began (aware, UTC)."""
 
     state: BreakerState
     reason: str
@@ -51,10 +51,10 @@ class Waits:
     longest: float = 30.0
     configuration: float = 30.0
     spread: float = 0.2
-    """Server faults' waits vary by that share, so that many notifiers do not knock together."""
+    """Waits after server faults vary by this share, so that many notifiers do not connect at the same moment."""
 
     def before_probe(self, state: BreakerState, failed: int, rng: Random) -> float:
-        """How long to wait in that state, after so many probes in a row have failed."""
+        """How long to wait in that state, after `failed` probes in a row have failed."""
         if state is BreakerState.CONFIGURATION_FAULT:
             return self.configuration
         wait = min(self.first * 2.0 ** min(failed, 30), self.longest)
@@ -65,13 +65,13 @@ FAULTS_IN_A_ROW = 10
 
 
 class Observer:
-    """Is told of everything that happens, to count, log or report it; override what you need.
+    """Receives every event of the pool, to count or log it; override the methods that you need.
 
     No method may raise or block.
     """
 
     def session_opened(self, seconds: float) -> None:
-        """A session was opened (connection, TLS and AUTH took that long)."""
+        """A session was opened; connection, TLS and AUTH took that long."""
 
     def session_refused(self, refusal: Submission, seconds: float) -> None:
         """No session could be opened."""
@@ -80,10 +80,10 @@ class Observer:
         """A session ended: "worn" (its mails are used up), "idle", "lost", "probe" or "shutdown"."""
 
     def submitted(self, submission: Submission, seconds: float) -> None:
-        """A submission ended, also one that was cancelled; `seconds` from the call to the verdict."""
+        """A submission ended, or was cancelled; `seconds` are from the call to the verdict."""
 
     def breaker_changed(self, status: BreakerStatus) -> None:
-        """Sending was paused, is being resumed, or is as it should be again."""
+        """Sending was paused, is being resumed, or has all its sessions again."""
 
 
 class Breaker:
@@ -99,7 +99,7 @@ class Breaker:
         rng: Random,
         waits: Waits = Waits(),
     ) -> None:
-        """Makes a breaker that lets `sessions` be used at once when all is well."""
+        """Makes a breaker that allows `sessions` at once while nothing is wrong."""
         self._probe = probe
         self._sessions = sessions
         self._clock = clock
@@ -126,20 +126,20 @@ class Breaker:
 
     @property
     def reason(self) -> str:
-        """Why sending is paused, or was until just now; empty when all is well."""
+        """Why sending is paused, or was before it began to resume; empty in the state `sending`."""
         return self._status.reason
 
     @property
     def since(self) -> datetime:
-        """Since when it is in this state, aware, in UTC."""
+        """When this state began, aware, in UTC."""
         return self._status.since
 
     async def wait_until_sending_allowed(self) -> None:
-        """Returns at once when sending is allowed, else when a probe has succeeded."""
+        """Returns at once if sending is allowed, else as soon as a probe has succeeded."""
         await self._allowed.wait()
 
     def record(self, submission: Submission) -> None:
-        """Takes note of how a submission ended."""
+        """Counts how a submission ended, and pauses or resumes sending accordingly."""
         verdict = submission.verdict
         if verdict in (Verdict.NOT_SENT, Verdict.PAUSED) or not self._status.allows_sending:
             return
@@ -155,7 +155,7 @@ class Breaker:
                 self._widen()
 
     async def close(self) -> None:
-        """Ends the probing, for good. Who waits for permission goes on waiting."""
+        """Ends the probing for good. Callers of `wait_until_sending_allowed` go on waiting."""
         self._closed = True
         if self._probing is not None:
             self._probing.cancel()
@@ -179,7 +179,7 @@ class Breaker:
             self._failed_probes += 1
             try:
                 fault = await self._probe()
-            except Exception as error:  # noqa: BLE001 - if probing ended here, sending would never be resumed
+            except Exception as error:  # noqa: BLE001 - if probing ended here, sending would never resume
                 fault = Submission(Verdict.SERVER_FAULT, text=f"the probe broke: {error!r}")
             if fault is None:
                 break

@@ -1,7 +1,7 @@
-"""Replies of an SMTP server, in the order in which they came, on a connection that aiosmtplib has opened.
+"""Reads the replies of an SMTP server, in order, on a connection that aiosmtplib has opened.
 
-aiosmtplib's own reader knows one command at a time and drops what arrives besides, so it cannot read a
-pipelined group (RFC 2920). This one takes its place on the transport once TLS and AUTH are done.
+aiosmtplib's own reader expects one reply for each command and drops any other, so it cannot read the replies to a
+pipelined group (RFC 2920). This reader replaces it on the transport once TLS and AUTH are done.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ LINE_LIMIT = 8_192
 """Bytes of one line; RFC 5321 §4.5.3.1.5 asks for 512."""
 
 REPLY_LIMIT = 32_768
-"""Bytes of one reply with all its lines."""
+"""Bytes of one reply, all its lines together."""
 
 UNREAD_LIMIT = 16
-"""Replies that nobody asked for; no group of commands has as many."""
+"""Replies that nobody has read yet; no group of commands has so many."""
 
 
 class Conversation(asyncio.Protocol):
-    """One open connection: `say` writes, `hear` waits for the next reply."""
+    """One open connection: `write` sends commands, `read_reply` waits for the next reply."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        """Takes the transport over; must be made inside its event loop."""
+        """Becomes the protocol of the transport; must be called inside its event loop."""
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._rest = b""
@@ -35,7 +35,7 @@ class Conversation(asyncio.Protocol):
         self._unreadable = False
         self._closed = asyncio.Event()
         self.in_doubt = False
-        """A byte of a message may have gone out, and its answer has not come."""
+        """A byte of a message may have gone out, and the reply to the message has not come."""
         transport.set_protocol(self)
         if transport.is_closing():
             self._lose(Loss.DROPPED)
@@ -43,23 +43,24 @@ class Conversation(asyncio.Protocol):
 
     @property
     def is_quiet(self) -> bool:
-        """Is it open, with nothing said by the server unasked? Only then may a mail be begun."""
+        """True if it is open and the server has sent nothing unasked. Only then may a mail be begun."""
         return self._loss is None and not self._replies and not self._rest and not self._lines
 
     @property
     def is_open(self) -> bool:
         return self._loss is None
 
-    def say(self, data: bytes) -> None:
-        """Writes; on a lost connection it does nothing, and the next `hear` tells."""
+    def write(self, data: bytes) -> None:
+        """Writes. On a lost connection it does nothing; the next `read_reply` reports the loss."""
         if self._loss is None:
             self._transport.write(data)
 
-    async def hear(self, timeout: float) -> Reply | Loss:
-        """The next reply, whole, within that many seconds, however slowly its bytes come.
+    async def read_reply(self, timeout: float) -> Reply | Loss:
+        """The next whole reply, or why there is none.
 
-        What the server said before it hung up is heard first. After `Loss.TIMED_OUT` the connection is gone:
-        a late reply could be taken for that of another command.
+        Replies that came before the connection was lost are returned first. A reply that is not whole after `timeout`
+        seconds is `Loss.TIMED_OUT`, and the connection is closed: a late reply could be taken for the reply to another
+        command.
         """
         if not self._replies and self._loss is None:
             waiter = self._waiter = self._loop.create_future()
@@ -73,14 +74,14 @@ class Conversation(asyncio.Protocol):
             return self._replies.popleft()
         return self._loss or Loss.DROPPED
 
-    def bid_farewell(self) -> None:
-        """QUIT, and closed without waiting for the answer, as nothing depends on it."""
-        self.say(b"QUIT\r\n")
+    def quit(self) -> None:
+        """Sends QUIT and closes without waiting for the reply, because nothing depends on it."""
+        self.write(b"QUIT\r\n")
         self._lose(Loss.LEFT)
         self._transport.close()
 
     def abort(self) -> None:
-        """Closes at once; what is not yet on the wire stays unsent."""
+        """Closes at once; what has not been sent yet is dropped."""
         self._lose(Loss.LEFT)
         self._transport.abort()
 
@@ -125,7 +126,7 @@ class Conversation(asyncio.Protocol):
             self._replies.append(Reply(int(code), whole.decode(errors="replace")))
 
     def _stop_reading(self, line: bytes) -> None:
-        """No reply, or one without an end: nothing that follows can be trusted to belong to a command."""
+        """A line that is not a reply, or a reply without an end: no later reply can be matched to its command."""
         self._unreadable = True
         self._lines.clear()
         self._rest = b""

@@ -1,4 +1,4 @@
-"""One mail as the pool takes it, and its form on the wire: addresses, parameters, CRLF and dots."""
+"""One mail as the pool takes it, and as it goes over the wire: addresses, parameters, CRLF and dots."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from taskbell_notifier.smtp.replies import Stage, Submission, Verdict
 
 ADDRESS_LIMIT = 254
-"""Octets of an address; RFC 5321 §4.5.3.1.3 allows a path of 256 with its angle brackets."""
+"""Octets of an address; RFC 5321 §4.5.3.1.3 allows 256 with the angle brackets."""
 
 _LOCAL_PART = r'(?:[^\s\x00-\x1f\x7f<>"(),:;\\@\[\]]+|"(?:[^\x00-\x1f\x7f"\\]|\\[^\x00-\x1f\x7f])*")'
 _DOMAIN = r"[^\s\x00-\x20\x7f<>\"(),;\\@]+"
@@ -22,12 +22,12 @@ class OutgoingMail:
     recipient: str
     message: bytes
     is_ready: bool = False
-    """Every line of the message ends with CRLF and none begins with a dot: whoever wrote it has seen to that."""
+    """The caller has made sure that every line of the message ends with CRLF and that none begins with a dot."""
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
-    """What the server announced in its answer to EHLO, of what a transaction can use."""
+class ServerExtensions:
+    """The SMTP extensions that a transaction can use, as the server announced them in its reply to EHLO."""
 
     pipelining: bool = False
     size: bool = False
@@ -37,19 +37,18 @@ class Abilities:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is written for one mail."""
+    """The bytes that are written for one mail."""
 
     mail: bytes
     rcpt: bytes
     message: bytes
-    """With CRLF at every line's end, dots doubled (RFC 5321 §4.5.2), and the final dot."""
+    """Every line ends with CRLF, leading dots are doubled (RFC 5321 §4.5.2), and the final dot is included."""
 
 
 def mailbox(address: str) -> bytes | None:
-    """An address as it goes between the angle brackets; None when it cannot safely go there.
+    """An address as it stands between the angle brackets; None if it cannot safely stand there.
 
-    The domain of an internationalised address goes as A-labels, so that only its local part asks for
-    SMTPUTF8.
+    The domain of an internationalised address is written as A-labels, so that only a local part may need SMTPUTF8.
     """
     found = _ADDRESS.fullmatch(address)
     if found is None:
@@ -64,54 +63,55 @@ def mailbox(address: str) -> bytes | None:
     return octets if len(octets) <= ADDRESS_LIMIT else None
 
 
-def refused_unseen(envelope: OutgoingMail) -> Submission | None:
-    """The verdict on a mail that no server needs to see, because one of its addresses is none."""
-    if mailbox(envelope.recipient) is None:
+def refused_addresses(mail: OutgoingMail) -> Submission | None:
+    """The verdict on a mail with an invalid address, which no server is asked about; None: both are valid."""
+    if mailbox(mail.recipient) is None:
         return Submission(Verdict.FAILED, Stage.RCPT, text="no valid address")
-    return refused_sender(envelope.sender)
+    return refused_sender(mail.sender)
 
 
 def refused_sender(sender: str) -> Submission | None:
-    """The verdict on every mail from a sender that is no address."""
+    """The verdict on every mail from this sender if it is not a valid address; None: it is."""
     if mailbox(sender) is None:
         return Submission(
-            Verdict.CONFIGURATION_FAULT, Stage.MAIL, text="MAIL_DEFAULT_SENDER is no mail address: correct it"
+            Verdict.CONFIGURATION_FAULT, Stage.MAIL, text="MAIL_DEFAULT_SENDER is not a mail address: correct it"
         )
     return None
 
 
-def lay_out(envelope: OutgoingMail, abilities: Abilities) -> Order | Submission:
-    """What to write for this mail to a server of those abilities, or why it cannot be written.
+def lay_out(mail: OutgoingMail, extensions: ServerExtensions) -> Order | Submission:
+    """What to write for this mail to a server with these extensions, or why the mail cannot be written.
 
-    Sender and recipient must have passed `refused_unseen`.
+    `refused_addresses` must have returned None for this mail.
     """
-    sender, recipient = mailbox(envelope.sender), mailbox(envelope.recipient)
+    sender, recipient = mailbox(mail.sender), mailbox(mail.recipient)
     assert sender is not None
     assert recipient is not None
-    message = envelope.message if envelope.is_ready else with_crlf(envelope.message)
+    message = mail.message if mail.is_ready else with_crlf(mail.message)
     parameters = b""
-    if abilities.size:
-        parameters = b" SIZE=%d" % len(message)  # RFC 1870 counts neither doubled dots nor the final one
-    if not envelope.message.isascii():
-        if not abilities.eightbit:
+    # RFC 1870 counts neither doubled dots nor the final one.
+    if extensions.size:
+        parameters = b" SIZE=%d" % len(message)
+    if not mail.message.isascii():
+        if not extensions.eightbit:
             return Submission(Verdict.FAILED, Stage.MAIL, text="the server does not take 8-bit messages (8BITMIME)")
         parameters += b" BODY=8BITMIME"
     if not (sender.isascii() and recipient.isascii()):
-        if not abilities.utf8:
+        if not extensions.utf8:
             return Submission(Verdict.FAILED, Stage.RCPT, text="the server does not take such addresses (SMTPUTF8)")
         parameters += b" SMTPUTF8"
     return Order(
         mail=b"MAIL FROM:<%b>%b\r\n" % (sender, parameters),
         rcpt=b"RCPT TO:<%b>\r\n" % recipient,
-        message=(message if envelope.is_ready else with_dots(message)) + b".\r\n",
+        message=(message if mail.is_ready else with_dots(message)) + b".\r\n",
     )
 
 
 def with_crlf(message: bytes) -> bytes:
-    """The message with every line ended by CRLF; a lone CR or LF counts as a line's end.
+    """The message with CRLF at the end of every line; a lone CR or LF counts as the end of a line.
 
-    Nothing else may be sent: servers that take a lone LF for a line's end can be led to see a second message
-    in one (SMTP smuggling).
+    A lone CR or LF must never be sent: a server that takes it for the end of a line can be made to see a second message
+    inside this one (SMTP smuggling).
     """
     pairs = message.count(b"\r\n")
     if message.count(b"\n") != pairs or message.count(b"\r") != pairs:
@@ -120,7 +120,7 @@ def with_crlf(message: bytes) -> bytes:
 
 
 def with_dots(message: bytes) -> bytes:
-    """The message with a dot before each line that begins with one."""
+    """The message with one more dot before each line that begins with a dot."""
     if message.startswith(b"."):
         message = b"." + message
     return message.replace(b"\r\n.", b"\r\n..") if b"\r\n." in message else message

@@ -1,4 +1,4 @@
-"""Kept-open SMTP sessions, shared by everybody who has a mail to hand over."""
+"""The pool of open SMTP sessions that all senders share."""
 
 import asyncio
 from random import Random
@@ -6,25 +6,25 @@ from random import Random
 from taskbell.clock import Clock
 from taskbell_notifier.smtp.admission import IdleSessions, Places, RateLimit
 from taskbell_notifier.smtp.breaker import Breaker, BreakerStatus, Observer, Waits
-from taskbell_notifier.smtp.envelope import OutgoingMail, mailbox, refused_sender, refused_unseen
+from taskbell_notifier.smtp.envelope import OutgoingMail, mailbox, refused_addresses, refused_sender
 from taskbell_notifier.smtp.replies import CLOSING, Loss, Stage, Submission, Verdict
 from taskbell_notifier.smtp.session import SessionOpener, SmtpSession
 from taskbell_notifier.smtp.settings import SmtpSettings
 from taskbell_notifier.smtp.transaction import BeforeData, check_sender
 
-CROWDED_SECONDS = 60.0
-"""How long the pool keeps to the sessions it has after the server refused to open one more."""
+SERVER_LIMIT_SECONDS = 60.0
+"""How long the pool opens no further session after the server refused one."""
 
-FAREWELL_SECONDS = 1.0
-"""How long a closing pool waits for its connections to end once nothing more is said on them."""
+QUIT_SECONDS = 1.0
+"""How long a closing pool waits for its connections to end after QUIT."""
 
 RECANCEL_SECONDS = 0.05
 
 
 class SmtpPool:
-    """Hands mails over on at most `pool_size` sessions, which are opened when needed and kept.
+    """Hands mails over on at most `pool_size` sessions, which are opened when needed and kept open.
 
-    `breaker` shows whether sending is paused, why and since when, and can be waited for.
+    `breaker` has the state of sending, its reason and when it began.
     """
 
     def __init__(
@@ -39,17 +39,17 @@ class SmtpPool:
         self._settings = settings
         self._observer = observer or Observer()
         self._opener = SessionOpener(settings)
-        self._gate = Places(settings.pool_size)
-        self._pace = RateLimit(settings.rate_per_second)
-        self._shelf = IdleSessions(settings.idle_seconds, self._observer.session_closed)
+        self._places = Places(settings.pool_size)
+        self._rate_limit = RateLimit(settings.rate_per_second)
+        self._idle = IdleSessions(settings.idle_seconds, self._observer.session_closed)
         self._used: set[SmtpSession] = set()
         self._opening: set[asyncio.Task[SmtpSession | Submission]] = set()
-        self._leaving: list[SmtpSession] = []
+        self._quitting: list[SmtpSession] = []
         self._unused = asyncio.Event()
         self._unused.set()
         self._closing = False
-        self._crowd = settings.pool_size
-        self._crowd_timer: asyncio.TimerHandle | None = None
+        self._server_limit = settings.pool_size
+        self._limit_timer: asyncio.TimerHandle | None = None
         self._refused_sender: str | None = None
         self.breaker = Breaker(
             self._probe,
@@ -62,110 +62,112 @@ class SmtpPool:
 
     @property
     def sessions(self) -> int:
-        """Sessions that are open now, in use or waiting."""
-        return len(self._used) + len(self._shelf)
+        """Number of sessions that are open now, in use or idle."""
+        return len(self._used) + len(self._idle)
 
     @property
     def busy(self) -> int:
-        """Sessions on which a mail is being handed over."""
+        """Number of sessions on which a mail is being handed over."""
         return len(self._used)
 
-    async def submit(self, envelope: OutgoingMail, before_data: BeforeData) -> Submission:
-        """Hands one mail over and says how that ended. Who waits longest for a session gets the next one.
+    async def submit(self, mail: OutgoingMail, before_data: BeforeData) -> Submission:
+        """Hands one mail over and returns how that ended. The caller who has waited longest gets the next session.
 
-        Raises nothing of its own: what `before_data` raises comes back as the `cause` of NOT_SENT. With a verdict
-        that is no try (`Verdict.is_try`), not a byte of the message was sent. UNKNOWN comes only after `before_data`
-        has returned True; the others may come after that too, where the server or the pool left just then.
+        It raises nothing of its own: what `before_data` raises is returned as the `cause` of NOT_SENT. If the verdict
+        does not count as a try (`Verdict.is_try`), not a byte of the message was sent. UNKNOWN is returned only after
+        `before_data` has returned True; so may be the other verdicts, if the server or the pool closed the connection
+        just then.
 
-        Cancelled, it closes its connection and lets the cancellation go on. The mail may have gone out only if
+        If it is cancelled, it closes its connection and lets the cancellation go on. The mail may have gone out only if
         `before_data` had returned True.
         """
         started = asyncio.get_running_loop().time()
-        submission = await self._submit(envelope, before_data, started)
+        submission = await self._submit(mail, before_data, started)
         self._report(submission, started)
         return submission
 
     async def check(self) -> Submission | None:
-        """Opens a session and ends it, for `doctor`: None when that works, else the fault. No mail."""
+        """Opens a session and ends it without a mail, for `doctor`; returns None if that works, else the fault."""
         opened = await self._open()
         if isinstance(opened, Submission):
             return opened
-        opened.line.bid_farewell()
+        opened.conversation.quit()
         self._observer.session_closed("probe")
         return None
 
     async def close(self, grace: float) -> int:
-        """Takes nothing new, lets begun transactions finish for `grace` seconds, then leaves.
+        """Accepts no more mails, lets begun transactions finish for `grace` seconds, then closes all sessions.
 
-        Submissions that wait, and those whose session is still being opened, end PAUSED at once. Those that
-        the grace did not suffice for end UNKNOWN where the message had begun, else NOT_SENT.
+        Submissions that wait, and those whose session is still being opened, end PAUSED at once. Those that do not
+        finish in time end UNKNOWN if the message had begun, else NOT_SENT.
 
         Returns:
-            How many mails were left in doubt.
+            The number of mails whose outcome is unknown because of that.
         """
         self._closing = True
-        self._gate.dismiss()
-        self._pace.dismiss()
-        if self._crowd_timer is not None:
-            self._crowd_timer.cancel()
+        self._places.dismiss()
+        self._rate_limit.dismiss()
+        if self._limit_timer is not None:
+            self._limit_timer.cancel()
         await self.breaker.close()
         await self._stop_opening()
-        for session in self._shelf.clear():
-            self._dismiss(session, "shutdown")
+        for session in self._idle.clear():
+            self._quit(session, "shutdown")
         in_doubt = 0
         try:
             async with asyncio.timeout(grace):
                 await self._unused.wait()
         except TimeoutError:
-            in_doubt = sum(session.line.in_doubt for session in self._used)
+            in_doubt = sum(session.conversation.in_doubt for session in self._used)
             for session in self._used:
-                session.line.abort()
-        await self._watch_them_leave()
+                session.conversation.abort()
+        await self._wait_closed()
         return in_doubt
 
-    async def _submit(self, envelope: OutgoingMail, before_data: BeforeData, started: float) -> Submission:
-        unseen = refused_unseen(envelope)
-        if unseen is not None:  # a bad recipient says nothing about the server, a bad sender pauses sending
-            return unseen if unseen.verdict is Verdict.FAILED else self._noted(unseen, envelope)
+    async def _submit(self, mail: OutgoingMail, before_data: BeforeData, started: float) -> Submission:
+        refused = refused_addresses(mail)
+        # A bad recipient says nothing about the server, so the breaker does not count it; a bad sender pauses sending.
+        if refused is not None:
+            return refused if refused.verdict is Verdict.FAILED else self._noted(refused, mail)
         while (pause := self._pause()) is None:
-            if await self._gate.enter():
+            if await self._places.enter():
                 try:
-                    submission = await self._attempt(envelope, before_data, started)
+                    submission = await self._attempt(mail, before_data, started)
                 finally:
-                    self._gate.leave()
+                    self._places.leave()
                 if submission is not None:
                     return submission
         return pause
 
-    async def _attempt(self, envelope: OutgoingMail, before_data: BeforeData, started: float) -> Submission | None:
-        """One try on a kept session, or on a new one where that turns out to be gone. None: wait again."""
+    async def _attempt(self, mail: OutgoingMail, before_data: BeforeData, started: float) -> Submission | None:
+        """One try on an idle session, or on a new one if that has ended meanwhile. None: wait again."""
         if self._pause() is None:
-            await self._pace.turn()
+            await self._rate_limit.turn()
         pause = self._pause()
         if pause is not None:
             return pause
-        kept = self._shelf.take()
+        kept = self._idle.take()
         if kept is not None:
-            submission = await self._use(kept, envelope, before_data, started)
+            submission = await self._use(kept, mail, before_data, started)
             if not _was_stale(submission):
-                return self._noted(submission, envelope)
+                return self._noted(submission, mail)
         opened = await self._open()
         if isinstance(opened, SmtpSession):
-            return self._noted(await self._use(opened, envelope, before_data, started), envelope)
+            return self._noted(await self._use(opened, mail, before_data, started), mail)
         if opened.verdict is Verdict.SERVER_FAULT and opened.code is not None and self.sessions:
-            self._keep_to(self.sessions)
+            self._limit_to(self.sessions)
             return None
-        return self._noted(opened, envelope)
+        return self._noted(opened, mail)
 
     async def _use(
-        self, session: SmtpSession, envelope: OutgoingMail, before_data: BeforeData, started: float
+        self, session: SmtpSession, mail: OutgoingMail, before_data: BeforeData, started: float
     ) -> Submission:
         self._used.add(session)
         self._unused.clear()
         try:
-            return await session.send(envelope, before_data)
+            return await session.send(mail, before_data)
         except asyncio.CancelledError:
-            verdict = Verdict.UNKNOWN if session.line.in_doubt else Verdict.NOT_SENT
+            verdict = Verdict.UNKNOWN if session.conversation.in_doubt else Verdict.NOT_SENT
             self._report(Submission(verdict, text="cancelled"), started)
             raise
         finally:
@@ -175,35 +177,35 @@ class SmtpPool:
             self._put_back(session)
 
     def _put_back(self, session: SmtpSession) -> None:
-        if not session.line.is_open:
+        if not session.conversation.is_open:
             self._observer.session_closed("lost")
         elif self._closing:
-            self._dismiss(session, "shutdown")
+            self._quit(session, "shutdown")
         elif session.mails >= self._settings.mails_per_session:
-            self._dismiss(session, "worn")
+            self._quit(session, "worn")
         else:
-            self._shelf.put(session)
+            self._idle.put(session)
 
-    def _dismiss(self, session: SmtpSession, why: str) -> None:
-        session.line.bid_farewell()
+    def _quit(self, session: SmtpSession, why: str) -> None:
+        session.conversation.quit()
         self._observer.session_closed(why)
         if self._closing:
-            self._leaving.append(session)
+            self._quitting.append(session)
 
-    async def _watch_them_leave(self) -> None:
+    async def _wait_closed(self) -> None:
         try:
-            async with asyncio.timeout(FAREWELL_SECONDS):
+            async with asyncio.timeout(QUIT_SECONDS):
                 await self._unused.wait()
-                for session in self._leaving:
-                    await session.line.wait_closed()
+                for session in self._quitting:
+                    await session.conversation.wait_closed()
         except TimeoutError:
-            for session in self._leaving:
-                session.line.abort()
+            for session in self._quitting:
+                session.conversation.abort()
 
     async def _open(self) -> SmtpSession | Submission:
-        """A new session, or why there is none. In a task of its own, so that `close` can end it for us."""
+        """A new session, or why there is none. It is opened in a task of its own, so that `close` can cancel that."""
         if self._closing:
-            return _closing()
+            return _shutting_down()
         loop = asyncio.get_running_loop()
         started = loop.time()
         task = loop.create_task(self._opener.open())
@@ -217,7 +219,7 @@ class SmtpPool:
             raise
         if self._closing:
             _abort(task)
-            return _closing()
+            return _shutting_down()
         opened = task.result()
         if isinstance(opened, SmtpSession):
             self._observer.session_opened(loop.time() - started)
@@ -226,7 +228,7 @@ class SmtpPool:
         return opened
 
     async def _stop_opening(self) -> None:
-        """Cancels until it is so: in Python 3.11 `wait_for`, which aiosmtplib uses, can lose a cancellation."""
+        """Cancels again and again: in Python 3.11 `wait_for`, which aiosmtplib uses, can lose a cancellation."""
         while self._opening:
             for task in self._opening:
                 task.cancel()
@@ -238,33 +240,33 @@ class SmtpPool:
             return opened
         fault = await self._check_sender(opened)
         if fault is not None:
-            self._dismiss(opened, "probe")
+            self._quit(opened, "probe")
             return fault
         self._refused_sender = None
         self._put_back(opened)
         return None
 
     async def _check_sender(self, session: SmtpSession) -> Submission | None:
-        """Where it was the sender that the server refused, only its consent ends the pause."""
+        """If the server had refused the sender, asks it again; returns the fault that remains, None: there is none."""
         if self._refused_sender is None:
             return None
         address = mailbox(self._refused_sender)
         if address is None:
             return refused_sender(self._refused_sender)
-        found = await check_sender(session.line, address, self._settings.timeout)
+        found = await check_sender(session.conversation, address, self._settings.timeout)
         if found is not None and found.loss is not None:
             return Submission(Verdict.SERVER_FAULT, found.stage, text=found.text, loss=found.loss)
         return found if found is not None and found.verdict is Verdict.CONFIGURATION_FAULT else None
 
     def _pause(self) -> Submission | None:
         if self._closing:
-            return _closing()
+            return _shutting_down()
         status = self.breaker.status
         return None if status.allows_sending else Submission(Verdict.PAUSED, text=status.reason)
 
-    def _noted(self, submission: Submission, envelope: OutgoingMail) -> Submission:
+    def _noted(self, submission: Submission, mail: OutgoingMail) -> Submission:
         if submission.verdict is Verdict.CONFIGURATION_FAULT and submission.stage is Stage.MAIL:
-            self._refused_sender = envelope.sender
+            self._refused_sender = mail.sender
         self.breaker.record(submission)
         self._resize()
         return submission
@@ -275,39 +277,39 @@ class SmtpPool:
     def _breaker_changed(self, status: BreakerStatus) -> None:
         self._resize()
         if not status.allows_sending:
-            self._gate.dismiss()
-            self._pace.dismiss()
+            self._places.dismiss()
+            self._rate_limit.dismiss()
         self._observer.breaker_changed(status)
 
-    def _keep_to(self, sessions: int) -> None:
-        """The server takes no more than that many at once: rather wait for one of those than knock again."""
-        if self._crowd_timer is not None:
-            self._crowd_timer.cancel()
-        self._crowd = sessions
-        self._crowd_timer = asyncio.get_running_loop().call_later(CROWDED_SECONDS, self._keep_to_all)
+    def _limit_to(self, sessions: int) -> None:
+        """Opens no more than that many sessions for a while, because the server has refused one more."""
+        if self._limit_timer is not None:
+            self._limit_timer.cancel()
+        self._server_limit = sessions
+        self._limit_timer = asyncio.get_running_loop().call_later(SERVER_LIMIT_SECONDS, self._lift_server_limit)
         self._resize()
 
-    def _keep_to_all(self) -> None:
-        self._crowd_timer = None
-        self._crowd = self._settings.pool_size
+    def _lift_server_limit(self) -> None:
+        self._limit_timer = None
+        self._server_limit = self._settings.pool_size
         self._resize()
 
     def _resize(self) -> None:
-        self._gate.resize(min(self.breaker.allowance, self._crowd))
+        self._places.resize(min(self.breaker.allowance, self._server_limit))
 
 
-def _closing() -> Submission:
+def _shutting_down() -> Submission:
     return Submission(Verdict.PAUSED, text="shutting down")
 
 
 def _abort(opening: "asyncio.Task[SmtpSession | Submission]") -> None:
-    """What is opened after its caller has gone is closed again."""
+    """Closes a session that was opened after its caller had gone."""
     if not opening.cancelled() and opening.exception() is None:
         opened = opening.result()
         if isinstance(opened, SmtpSession):
-            opened.line.abort()
+            opened.conversation.abort()
 
 
 def _was_stale(submission: Submission) -> bool:
-    """Did a kept session end just as the mail was begun? Then nothing of it was sent, nor answered."""
+    """True if an idle session had ended before the mail was begun: nothing of the mail was sent or answered."""
     return submission.stage is Stage.MAIL and (submission.code == CLOSING or submission.loss is Loss.DROPPED)

@@ -1,4 +1,4 @@
-"""What a server's answer means for one mail: a pure table from (stage, reply or loss) to a word.
+"""What a server's reply means for one mail: a pure table from stage and reply (or loss) to a verdict.
 
 | at | 4xx | 5xx | lost, or no reply in time |
 |---|---|---|---|
@@ -9,9 +9,9 @@
 | DATA | retry | failed | retry |
 | message | retry | failed | unknown |
 
-Codes are read by their first digit, as RFC 5321 §4.3.2 asks of a client. A reply that makes no sense where it
-came (a 2xx to DATA, a 3xx to RCPT, a line that is no reply) is odd: before the first byte of the message it
-counts like a lost connection, and after it the outcome is unknown.
+Codes are read by their first digit, as RFC 5321 §4.3.2 asks of a client. A reply that makes no sense at its stage (a
+2xx to DATA, a 3xx to RCPT, a line that is not a reply) is odd: before the first byte of the message it counts like a
+lost connection, and after it the outcome is unknown.
 
 A mail that was not taken is tried again after 1, 5, 15 and 60 minutes, then every 4 hours ± 20 %.
 """
@@ -26,22 +26,22 @@ REASON_LIMIT = 200
 """Characters that the ledger keeps of a reason."""
 
 NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"})
-"""Enhanced codes of a refused recipient: this address will never take mail (RFC 3463, RFC 7505)."""
+"""Enhanced codes of a refused recipient which say that this address will never take mail (RFC 3463, RFC 7505)."""
 
 CLOSING = 421
-"""The server leaves; RFC 5321 §3.8 allows it in answer to any command, and between two."""
+"""The server closes the connection; RFC 5321 §3.8 allows this reply to any command, and unasked."""
 
 FIRST_DELAYS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=60))
 LATER_DELAY = timedelta(hours=4)
 SPREAD = 0.2
-"""Keeps mails that were deferred together from all coming back together, every four hours."""
+"""Varies the later delay, so that mails that were deferred together are not all tried again together."""
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?=\s|$)")
 _ADDRESS = re.compile(r"<?[^\s<>:;,]+@[^\s<>:;,]+>?")
 
 
 class Stage(StrEnum):
-    """Where in the conversation it happened."""
+    """The step of the SMTP session."""
 
     CONNECT = "connect"
     EHLO = "EHLO"
@@ -57,25 +57,25 @@ class Verdict(StrEnum):
     """What becomes of the mail."""
 
     ACCEPTED = "accepted"
-    """The server has taken it."""
+    """The server has taken the mail."""
     RETRY = "retry"
-    """Not taken now; the try counts."""
+    """The server did not take it now; the try counts."""
     FAILED = "failed"
-    """Refused for good."""
+    """The server refused it for good."""
     UNKNOWN = "unknown"
-    """The message went out, in part or whole, and no answer came back."""
+    """The message went out, in part or whole, and no reply came."""
     SERVER_FAULT = "server_fault"
     """No mail can be handed over at present; this one was not tried."""
     CONFIGURATION_FAULT = "configuration_fault"
-    """Somebody has to mend a setting; this mail was not tried."""
+    """An operator has to correct a setting; this mail was not tried."""
     NOT_SENT = "not_sent"
-    """Broken off by us with not a byte of the message sent."""
+    """We closed the connection before the first byte of the message."""
     PAUSED = "paused"
     """Nothing was begun: sending is paused, or the pool is closing."""
 
     @property
     def is_try(self) -> bool:
-        """Does it count as a try of this mail? What does not leaves the ledger's row as it was."""
+        """True if it counts as a try of this mail; else the ledger's row stays as it was."""
         return self in _TRIES
 
 
@@ -88,7 +88,7 @@ class Loss(StrEnum):
     DROPPED = "connection lost"
     TIMED_OUT = "no reply in time"
     LEFT = "left before the reply"
-    """We ended the connection ourselves: the grace of a shutdown was over."""
+    """We ended the connection ourselves, because the time that a shutdown allows was over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +109,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """How the handing over of one mail ended."""
+    """How one submission of a mail ended."""
 
     verdict: Verdict
     stage: Stage | None = None
     code: int | None = None
-    """The reply's code; None where no reply decided."""
+    """The code of the reply that decided; None: no reply did."""
     enhanced: str | None = None
     text: str = ""
     """The reply's text or ours: printable, without addresses, at most 200 characters."""
@@ -122,7 +122,7 @@ class Submission:
     """The server says that this address will never take mail."""
     loss: Loss | None = None
     cause: BaseException | None = None
-    """What `before_data` raised, where that is why the mail was not sent."""
+    """What `before_data` raised, if that is why the mail was not sent."""
 
     @property
     def reason(self) -> str:
@@ -132,7 +132,7 @@ class Submission:
 
 
 def classify(stage: Stage, event: Reply | Loss) -> Submission | None:
-    """The verdict on a mail after `event` at `stage`; None when the server asks us to go on."""
+    """The verdict on a mail after `event` at `stage`; None: the server asks us to go on."""
     if isinstance(event, Loss):
         return lost(stage, event)
     kind = event.code // 100
@@ -146,34 +146,34 @@ def classify(stage: Stage, event: Reply | Loss) -> Submission | None:
 
 
 def ends_session(stage: Stage, event: Reply | Loss) -> bool:
-    """Is nothing more to be said on this connection? So it is after a loss, a 421 and an odd reply."""
+    """True if the connection cannot be used any more: after a loss, a 421 or an odd reply."""
     if isinstance(event, Loss) or event.code == CLOSING:
         return True
     return event.code // 100 not in (_expected(stage), 4, 5)
 
 
 def lost(stage: Stage, loss: Loss) -> Submission:
-    """The verdict on a mail whose connection ended, or fell silent, before the reply at `stage`."""
+    """The verdict on a mail whose connection ended, or timed out, before the reply at `stage`."""
     if loss is Loss.LEFT and stage is not Stage.MESSAGE:
         return Submission(Verdict.NOT_SENT, stage, text=loss.value, loss=loss)
     return Submission(_AFTER_LOSS[stage], stage, text=loss.value, loss=loss)
 
 
 def odd(stage: Stage, reply: Reply) -> Submission:
-    """The verdict on a mail whose server said something that makes no sense at `stage`."""
+    """The verdict on a mail whose server sent a reply that makes no sense at `stage`."""
     found = decided(_AFTER_LOSS[stage], stage, reply)
     return Submission(found.verdict, stage, found.code, found.enhanced, cut(f"unexpected reply: {found.text}"))
 
 
 def decided(verdict: Verdict, stage: Stage, reply: Reply, *, suppress: bool = False) -> Submission:
-    """This verdict, in the words of that reply."""
+    """A submission with this verdict and the code and text of that reply."""
     return Submission(verdict, stage, reply.code or None, reply.enhanced, clean(reply.text), suppress)
 
 
 def clean(text: str) -> str:
     """A server's text as one printable line without addresses, at most 200 characters.
 
-    Enhanced codes at the start of lines are left out, they have a field of their own. Addresses are left out
+    Enhanced codes at the start of lines are left out, because they have a field of their own; addresses are left out,
     because reasons are logged.
     """
     lines = (_ENHANCED.sub("", line, count=1) if _ENHANCED.match(line) else line for line in text.split("\n"))
@@ -182,7 +182,7 @@ def clean(text: str) -> str:
 
 
 def cut(text: str) -> str:
-    """At most 200 characters of it, the last one … where something is missing."""
+    """At most 200 characters of the text; the last one is "…" if something is left out."""
     return text if len(text) <= REASON_LIMIT else f"{text[: REASON_LIMIT - 1]}…"
 
 
@@ -215,8 +215,9 @@ def _expected(stage: Stage) -> int:
 
 
 def _refused(stage: Stage, reply: Reply) -> Submission:
+    # This message is too large; the next one need not be.
     if stage is Stage.MAIL and (reply.code == 552 or reply.enhanced == "5.3.4"):
-        return decided(Verdict.FAILED, stage, reply)  # this message is too large; the next one need not be
+        return decided(Verdict.FAILED, stage, reply)
     suppress = stage is Stage.RCPT and reply.enhanced in NO_SUCH_ADDRESS
     return decided(_AFTER_5XX[stage], stage, reply, suppress=suppress)
 

@@ -1,6 +1,6 @@
-"""Opening a session: connection, TLS and AUTH by aiosmtplib, then handed to our own reader.
+"""Opens sessions: aiosmtplib does connection, TLS and AUTH, then our own reader replaces its reader.
 
-aiosmtplib is told one step at a time, so that a failure is known by the step it came at.
+aiosmtplib is asked for one step at a time, so that the step of a failure is known.
 """
 
 import asyncio
@@ -21,45 +21,45 @@ from aiosmtplib import (
 )
 
 from taskbell_notifier.smtp.conversation import Conversation
-from taskbell_notifier.smtp.envelope import Abilities, OutgoingMail, lay_out
+from taskbell_notifier.smtp.envelope import OutgoingMail, ServerExtensions, lay_out
 from taskbell_notifier.smtp.replies import Loss, Reply, Stage, Submission, Verdict, classify, clean, lost, odd
 from taskbell_notifier.smtp.settings import SmtpSettings
 from taskbell_notifier.smtp.transaction import BeforeData, transact
 
 _NO_SUCH_MECHANISM = frozenset({500, 501, 502, 504})
-"""Refusals of AUTH that say nothing about the password."""
+"""Replies to AUTH which say that the server lacks this mechanism, and nothing about the password."""
 
 _DOMAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
 
 class SmtpSession:
-    """An open connection on which mails go out one after another."""
+    """An open connection on which mails are sent one after another."""
 
-    def __init__(self, line: Conversation, abilities: Abilities, settings: SmtpSettings) -> None:
-        self.line = line
-        self.abilities = abilities
+    def __init__(self, conversation: Conversation, extensions: ServerExtensions, settings: SmtpSettings) -> None:
+        self.conversation = conversation
+        self.extensions = extensions
         self.mails = 0
         self.idle_since = 0.0
         self._settings = settings
 
-    async def send(self, envelope: OutgoingMail, before_data: BeforeData) -> Submission:
+    async def send(self, mail: OutgoingMail, before_data: BeforeData) -> Submission:
         """Hands one mail over, as `transact` does."""
-        order = lay_out(envelope, self.abilities)
+        order = lay_out(mail, self.extensions)
         if isinstance(order, Submission):
             return order
         self.mails += 1
         return await transact(
-            self.line,
+            self.conversation,
             order,
             before_data,
-            pipelining=self.abilities.pipelining,
+            pipelining=self.extensions.pipelining,
             timeout=self._settings.timeout,
             data_timeout=self._settings.data_timeout,
         )
 
 
 class SessionOpener:
-    """Opens sessions, all alike."""
+    """Opens sessions with the same settings."""
 
     def __init__(self, settings: SmtpSettings) -> None:
         self._settings = settings
@@ -76,26 +76,29 @@ class SessionOpener:
             port=self._settings.port,
             timeout=self._settings.timeout,
             use_tls=self._settings.use_ssl,
-            start_tls=False,  # asked for below, where it is required; None would be opportunistic
+            # `_Steps` asks for it if it is required; None would make it opportunistic.
+            start_tls=False,
             tls_context=trust,
-            local_hostname="localhost",  # never sent: `_greet` names us; it keeps DNS from being asked
+            # It is never sent, because `_greet` gives the name; it keeps aiosmtplib from asking DNS.
+            local_hostname="localhost",
         )
         steps = _Steps(smtp, self._settings)
         try:
             refusal = await steps.take()
             if refusal is None and smtp.transport is not None:
-                line = Conversation(cast(asyncio.Transport, smtp.transport))
-                return SmtpSession(line, steps.abilities, self._settings)
+                conversation = Conversation(cast(asyncio.Transport, smtp.transport))
+                return SmtpSession(conversation, steps.extensions, self._settings)
         except (SMTPException, OSError, ValueError) as error:
             refusal = self._explained(error, steps.stage)
         except BaseException:
             smtp.close()
             raise
         smtp.close()
-        return refusal or lost(steps.stage, Loss.DROPPED)  # gone with the last reply
+        # Without a refusal, the connection was lost right after the last reply.
+        return refusal or lost(steps.stage, Loss.DROPPED)
 
     async def _trusted(self) -> ssl.SSLContext:
-        """Certificates and host names are verified, always."""
+        """The TLS context; it always verifies certificates and host names."""
         if self._trust is None:
             self._trust = await asyncio.to_thread(ssl.create_default_context, cafile=self._settings.ca_file)
         return self._trust
@@ -103,11 +106,12 @@ class SessionOpener:
     def _explained(self, error: Exception, stage: Stage) -> Submission:
         unverified = next((e for e in (error, error.__cause__) if isinstance(e, ssl.SSLCertVerificationError)), None)
         if unverified is not None:
-            self._trust = None  # read again when probed: the file may have been mended
+            # MAIL_CA_FILE is read again at the next try: somebody may have corrected it.
+            self._trust = None
             what = f"the server's certificate is not trusted ({unverified.verify_message})"
             return _misconfigured(stage, f"{what}: correct MAIL_SERVER, or name its authority in MAIL_CA_FILE")
         if isinstance(error, UnicodeError) and stage is Stage.CONNECT:
-            return _misconfigured(stage, "MAIL_SERVER is no host name: correct it")
+            return _misconfigured(stage, "MAIL_SERVER is not a host name: correct it")
         if isinstance(error, SMTPResponseException):
             reply = Reply(max(error.code, 0), error.message)
             return classify(stage, reply) or odd(stage, reply)
@@ -116,16 +120,16 @@ class SessionOpener:
 
 
 class _Steps:
-    """Connect, EHLO, STARTTLS, EHLO, AUTH; `stage` is the one that was taken last."""
+    """Connect, EHLO, STARTTLS, EHLO, AUTH; `stage` is the step that was begun last."""
 
     def __init__(self, smtp: SMTP, settings: SmtpSettings) -> None:
         self._smtp = smtp
         self._settings = settings
         self.stage = Stage.CONNECT
-        self.abilities = Abilities()
+        self.extensions = ServerExtensions()
 
     async def take(self) -> Submission | None:
-        """Takes them all; None when each succeeded. Raises what aiosmtplib raises."""
+        """Takes all steps; None: each succeeded. Raises what aiosmtplib raises."""
         await self._smtp.connect()
         await self._greet()
         if self._settings.use_tls:
@@ -144,12 +148,12 @@ class _Steps:
         self.stage = Stage.EHLO
         await self._smtp.ehlo(hostname=self._settings.local_hostname or self._own_name())
         has = self._smtp.supports_extension
-        self.abilities = Abilities(
+        self.extensions = ServerExtensions(
             pipelining=has("pipelining"), size=has("size"), eightbit=has("8bitmime"), utf8=has("smtputf8")
         )
 
     def _own_name(self) -> str:
-        """The host's name where it has a domain, else its address (RFC 5321 §4.1.4)."""
+        """The host's name if it has a domain, else its address (RFC 5321 §4.1.4)."""
         name = socket.gethostname()
         if _DOMAIN.fullmatch(name):
             return name
@@ -169,7 +173,7 @@ class _Steps:
         }
         offered = [way for name, way in ways.items() if name in self._smtp.server_auth_methods]
         if not offered:
-            text = "the server offers no AUTH that we know: correct MAIL_PORT, or unset MAIL_USERNAME"
+            text = "the server offers no AUTH mechanism that we know: correct MAIL_PORT, or unset MAIL_USERNAME"
             return _misconfigured(self.stage, text)
         refusal: Submission | None = None
         for way in offered:
@@ -185,7 +189,8 @@ class _Steps:
             except (SMTPServerDisconnected, SMTPTimeoutError):
                 if refusal is None or refusal.code in _NO_SUCH_MECHANISM:
                     raise
-                return refusal  # the password was refused; that the server then hung up says nothing more
+                # The server refused the password; that it then closed the connection adds nothing.
+                return refusal
             else:
                 return None
         return refusal
@@ -201,7 +206,7 @@ def _address(name: tuple[str, int]) -> ipaddress.IPv4Address | ipaddress.IPv6Add
 
 
 def _without_secrets(text: str, username: str, password: str) -> str:
-    """A server may repeat the command that it refused: AUTH PLAIN with both in it, or LOGIN's line."""
+    """The text without the password as AUTH PLAIN and LOGIN send it: a server may repeat a refused command."""
     if password:
         for secret in (f"\0{username}\0{password}", password):
             text = text.replace(base64.b64encode(secret.encode()).decode(), "<secret>")

@@ -1,4 +1,4 @@
-"""What the SMTP side needs to know, apart from where it comes from."""
+"""The settings of SMTP, independent of where they come from."""
 
 from dataclasses import dataclass, field
 
@@ -33,14 +33,14 @@ class SmtpSettings:
     mails_per_session: int = 100
     idle_seconds: float = 30.0
     local_hostname: str | None = None
-    """The name given in EHLO, a domain; None: the host's, or its address where the name has no domain."""
+    """The domain given in EHLO; None: the host's name, or its address if the name has no domain."""
 
     def __post_init__(self) -> None:
         if self.use_tls and self.use_ssl:
             msg = "MAIL_USE_TLS and MAIL_USE_SSL are both set: keep the first for port 587, the second for 465"
             raise SettingsError(msg)
         if "\r" in self.server or "\n" in self.server:
-            msg = "MAIL_SERVER holds a line break: give one host name"
+            msg = "MAIL_SERVER contains a line break: give one host name"
             raise SettingsError(msg)
         if self.username and self.password is None:
             msg = "MAIL_USERNAME is set without MAIL_PASSWORD (or MAIL_PASSWORD_FILE): set both or neither"
