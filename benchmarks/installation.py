@@ -17,7 +17,7 @@ from benchmarks.servers import Servers
 from benchmarks.sinks import ROOT, Sink, running_sink
 from taskbell.client import AsyncClient
 from taskbell_devstack.processes import tail
-from taskbell_devstack.services import Service
+from taskbell_devstack.services import ServiceProgram
 from taskbell_devstack.stack import Stack
 
 SETTLES = 1.5  # seconds for services that have just become ready to come to rest
@@ -77,7 +77,7 @@ class Installation:
             **settings,
         }
         services = [
-            Service(name, _module(name), environment, public=not name.startswith(("scheduler", "maintenance")))
+            ServiceProgram(name, _module(name), environment, public=not name.startswith(("scheduler", "maintenance")))
             for name in names
         ]
         self._stack.directory.mkdir(parents=True, exist_ok=True)
