@@ -1,6 +1,6 @@
-"""What Taskbell's speed is, measured on the machine it runs on: `make bench`, or `python -m benchmarks CASE`.
+"""Measures Taskbell's speed on this machine: `make bench`, or `python -m benchmarks CASE`.
 
-Real services as processes, real PostgreSQL with fsync, real RabbitMQ with quorum queues, a real SMTP server that takes
-all mail. Every case also checks that the work was done: each mail taken once, each command's row and event there.
-docs/performance.md tells what the figures mean. Nothing of this is imported by a service.
+The services are real processes, with a real PostgreSQL with fsync, a real RabbitMQ with quorum queues, and a real SMTP
+server that takes all mail. Every case also checks that the work was done: that each mail was taken once, and that each
+command has its row and its event. docs/performance.md explains the figures. No service imports this package.
 """

@@ -1,4 +1,4 @@
-"""docs/performance.svg: bars beside each other, one panel a figure, drawn as text without any library."""
+"""Draws docs/performance.svg: a panel of bars for each figure. SVG is text, so this needs no library."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from benchmarks.targets import worker_cpu
 
 WIDTH, LABEL, BAR, GAP, TITLE, MARGIN = 760, 130, 22, 6, 34, 20
 LONGEST = WIDTH - LABEL - 2 * MARGIN - 150
-# Readable on white and on black, whatever page it is put into.
+# Readable on light and on dark pages.
 STYLE = """
     text { font: 14px system-ui, sans-serif; fill: #1f2328 }
     .title { font-weight: 600 }
@@ -48,19 +48,19 @@ PANELS: Sequence[Panel] = (
 
 
 def bars(panel: Panel, run: Run) -> list[tuple[str, float]]:
-    """Who ran, and its figure."""
+    """Who ran the panel's case, each with its figure."""
     found = [(who, run.of(panel.case, who)) for who in run.who_ran(panel.case)]
     values = [(who, panel.of(result)) for who, result in found if result is not None]
     return [(who, value) for who, value in values if value is not None]
 
 
 def length(value: float, most: float) -> float:
-    """Of a bar, in pixels; even the shortest can be seen."""
+    """The length of a bar in pixels; even the shortest is visible."""
     return max(2.0, LONGEST * value / most) if most > 0 else 2.0
 
 
 def svg(run: Run) -> str:
-    """The picture; panels of cases that did not run are left out."""
+    """The picture, without the panels of cases that did not run."""
     drawn: list[str] = []
     y = MARGIN
     for panel in PANELS:

@@ -1,4 +1,4 @@
-"""A RabbitMQ cluster for one run: nodes that form it when they first start, and whose data go at the end."""
+"""A RabbitMQ cluster for one run. The nodes form it at their first start, and their data are deleted at the end."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ cluster_formation.classic_config.nodes.2 = {name}
 
 
 class Node(Rabbitmq):
-    """One that joins the first when it has no data yet."""
+    """A node that joins the first node when it starts without data."""
 
     def __init__(self, number: int, settings: RabbitmqSettings, directory: Path) -> None:
         super().__init__(settings, directory)
@@ -40,14 +40,14 @@ class Node(Rabbitmq):
         return replace(given, name=self.name, environment={**given.environment, "RABBITMQ_NODENAME": self.node})
 
     def members(self) -> list[str]:
-        """The cluster's nodes that run, as this one sees it."""
+        """The running nodes of the cluster, as this node sees them."""
         return [it["name"] for it in self._ask("GET", "/api/nodes") or [] if it["running"]]
 
 
 class Cluster:
-    """Nodes on this machine: the first is a development stack's, the others share its port mapper and its cookie.
+    """Nodes on this machine. The first belongs to a development stack; the others share its port mapper and its cookie.
 
-    All of them are on that stack's record, so that whatever a run left behind can be stopped.
+    All of them are recorded in that stack's state, so that nodes which a run left behind can be stopped.
     """
 
     def __init__(self, folder: Path, nodes: int) -> None:
@@ -58,12 +58,12 @@ class Cluster:
         self._launcher = Launcher()
 
     def up(self) -> RabbitmqSettings:
-        """Starts it; returns the first node's settings.
+        """Starts the cluster; returns the first node's settings.
 
         Raises:
             RuntimeError: a node did not join.
         """
-        self.down()  # what a run that was cut off has left
+        self.down()  # in case an earlier run was cut off
         first = self._stack.up().rabbitmq
         assert first is not None
         for number in range(2, self._nodes + 1):
@@ -71,11 +71,11 @@ class Cluster:
         return first
 
     def down(self) -> None:
-        """Stops all, and removes their data."""
+        """Stops all nodes and removes their data."""
         self._stack.down(at_once=True, remove_data=True)
 
     def pids(self) -> Mapping[str, int]:
-        """By name; the first is called as a single one is."""
+        """The processes by name. The first node has the name that a single one has."""
         found = self._record.read().processes.items()
         return {name: process.pid for name, process in found if name.startswith(Rabbitmq.name)}
 

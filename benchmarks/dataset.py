@@ -1,11 +1,12 @@
-"""The data that the cases work on, made by SQL, the same at every time but for the moment that they are relative to.
+"""The data that the cases work on, made by SQL. They are always the same, except that times are relative to now.
 
 Sizes S, M, L, XL have 1,000 to 1,000,000 users, ten tasks each: 25 % open and overdue, 10 % open and due within 24 h,
 30 % done (half of them more than 30 days ago), 35 % open and due later. Assignees are random, so that open overdue
-tasks a user are Poisson(2.5) and 92 % of the users have one. The ledger has five earlier days in it, for the planner's
-statistics; the last of them is over in every zone. Crowds have one overdue task a user, so that everybody is mailed.
+tasks per user follow Poisson(2.5), and 92 % of the users have one. The ledger has five earlier days in it, for the
+statistics of PostgreSQL's planner; the last of them is over in every zone. In a crowd every user has one overdue task,
+so that everybody is mailed.
 
-Data are good for half a day: nothing falls due meanwhile, as the next due date is 12.5 h away.
+The data can be used for half a day: nothing falls due in that time, because the next due date is 12.5 h away.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ TASKS_EACH = 10
 
 
 def words(text: str) -> list[str]:
-    """A list of them."""
+    """The words of a text, as a list."""
     return text.split()
 
 
@@ -114,7 +115,7 @@ OVERDUE = """
     SELECT count(DISTINCT t.assignee_id) FROM tasks AS t JOIN users AS u ON u.id = t.assignee_id
     WHERE u.is_active AND t.status IN ('pending', 'in_progress') AND t.due_date < now()
 """
-"""How many people an overdue mailing is for."""
+"""Counts the people that an overdue mailing is for."""
 
 
 @dataclass(frozen=True)
@@ -127,16 +128,16 @@ class DataSet:
 
     @classmethod
     def of(cls, size: str) -> "DataSet":
-        """The one of a size: S, M, L or XL."""
+        """The data set of a size: S, M, L or XL."""
         return cls(size.lower(), SIZES[size])
 
     @classmethod
     def crowd_of(cls, users: int) -> "DataSet":
-        """So many users with one overdue task each."""
+        """A data set of that many users with one overdue task each."""
         return cls(f"crowd{users}", users, crowd=True)
 
     def template(self, at: float) -> str:
-        """The database that copies are made from: another one when the code that makes it has changed, or at noon."""
+        """The name of the database that is copied. It changes with the code that makes it, and every half day."""
         return f"{PREFIX}_{self.name}_{digest()}_{int(at // HALF_A_DAY)}"
 
     async def fill(self, connection: asyncpg.Connection) -> None:
@@ -164,7 +165,7 @@ class DataSet:
 
 
 def digest() -> str:
-    """Of all code that decides what is in a template."""
+    """A digest of all code that determines what is in a template."""
     places = [Path(__file__), *Path(str(files("taskbell.migrations"))).rglob("*.py"), Path(schema.__file__)]
     places += Path(str(files("taskbell.models"))).glob("*.py")
     found = hashlib.sha256()
@@ -174,17 +175,17 @@ def digest() -> str:
 
 
 class Databases:
-    """Templates, made when they are first asked for, and copies of them."""
+    """Makes copies of template databases. A template is made when it is first needed."""
 
     def __init__(self, admin_url: str) -> None:
         self._admin_url = admin_url
 
     def url(self, name: str) -> str:
-        """Of another database of the server."""
+        """The URL of another database of the same server."""
         return urlsplit(self._admin_url)._replace(path=f"/{name}").geturl()
 
     async def copy(self, data: DataSet) -> str:
-        """A fresh copy, its pages read once so that every run starts equally warm; its URL."""
+        """Makes a fresh copy and returns its URL. Reads its pages once, so that every run starts with a warm cache."""
         template = await self._template(data)
         name = f"{PREFIX}_run"
         await self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
@@ -199,7 +200,7 @@ class Databases:
         return self.url(name)
 
     async def drop_copy(self) -> None:
-        """The last one."""
+        """Drops the last copy."""
         await self._execute(f'DROP DATABASE IF EXISTS "{PREFIX}_run" WITH (FORCE)')
 
     async def _template(self, data: DataSet) -> str:

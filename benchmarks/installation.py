@@ -1,4 +1,4 @@
-"""Taskbell as it is run, on a copy of a data set and a virtual host of one case's own."""
+"""Runs Taskbell's services for one case, on a copy of a data set and in the case's own virtual host."""
 
 import asyncio
 import contextlib
@@ -12,32 +12,32 @@ from typing import Any
 import asyncpg
 
 from benchmarks.dataset import DataSet
-from benchmarks.measure import Cpu, Watch, memory_mb
+from benchmarks.measure import Cpu, TransactionWatch, memory_mb
 from benchmarks.servers import Servers
 from benchmarks.sinks import ROOT, Sink, running_sink
 from taskbell.client import AsyncClient
 from taskbell_devstack.processes import tail
-from taskbell_devstack.services import Service
+from taskbell_devstack.services import ServiceProgram
 from taskbell_devstack.stack import Stack
 
-SETTLES = 1.5  # seconds for services that have just become ready to come to rest
-LOOK = 0.1  # seconds between looks; what is timed has its end from the server that saw it
+SETTLES = 1.5  # seconds that services need to become idle after they are ready
+LOOK = 0.1  # seconds between checks; the times that are measured come from the servers, so this does not blur them
 TOGETHER = "together"
-"""The three services in one process."""
+"""The name of one process that runs all three services."""
 
 
 @dataclass
 class Measured:
-    """What a measured stretch cost."""
+    """What the work in a measured block cost."""
 
     cpu: dict[str, float] = field(default_factory=dict)
     peak_mb: dict[str, float] = field(default_factory=dict)
     longest: float = 0.0
     others: float = 0.0
-    """The share of the machine that processes took which had no part in it."""
+    """The share of the machine that unrelated processes took."""
 
-    def told(self) -> dict[str, Any]:
-        """As fields of a result."""
+    def fields(self) -> dict[str, Any]:
+        """The figures as fields of a result."""
         return {
             "cpu": self.cpu,
             "peak_mb": self.peak_mb,
@@ -61,7 +61,7 @@ class Installation:
         self.running: list[str] = []
 
     async def start(self, *names: str, **settings: str) -> None:
-        """Starts services; those of one kind are told apart by a number: notifier-1, notifier-2."""
+        """Starts services. Several of one kind get numbers: notifier-1, notifier-2."""
         environment = {
             "DATABASE_URL": self.database_url,
             "BROKER_URL": self.broker_url,
@@ -77,7 +77,7 @@ class Installation:
             **settings,
         }
         services = [
-            Service(name, _module(name), environment, public=not name.startswith(("scheduler", "maintenance")))
+            ServiceProgram(name, _module(name), environment, public=not name.startswith(("scheduler", "maintenance")))
             for name in names
         ]
         self._stack.directory.mkdir(parents=True, exist_ok=True)
@@ -86,33 +86,33 @@ class Installation:
         await asyncio.sleep(SETTLES)
 
     async def stop(self, *names: str) -> None:
-        """Ends services in good order, all unless named."""
+        """Stops services cleanly; without names, all of them."""
         ended = list(names or self.running)
         await asyncio.to_thread(self._stack.stop, *ended)
         self.running = [name for name in self.running if name not in ended]
 
     def pause(self, name: str) -> None:
-        """Lets it stand still."""
+        """Pauses that process (SIGSTOP)."""
         self._stack.pause(name)
 
     def resume(self, name: str) -> None:
-        """Lets it go on."""
+        """Continues that process (SIGCONT)."""
         self._stack.resume(name)
 
     def pid(self, name: str) -> int:
-        """Of its process."""
+        """The number of that process."""
         return self._stack.state.processes[name].pid
 
     def log(self, name: str) -> Path:
-        """What it has said."""
+        """The log file of that process."""
         return self._stack.directory / "log" / f"{name}.log"
 
     @contextlib.asynccontextmanager
     async def measured(self) -> AsyncIterator[Measured]:
-        """Measures what the block costs; the figures are there when it has ended."""
+        """Measures what the block costs. The figures are complete when the block has ended."""
         found = Measured()
         ours = {name: self.pid(name) for name in self.running}
-        async with Watch.over(self.database_url) as watch:
+        async with TransactionWatch.over(self.database_url) as watch:
             cpu = Cpu({**ours, **self.servers.pids, self.sink.name: self.sink.pid})
             began = time.monotonic()
             yield found
@@ -123,7 +123,7 @@ class Installation:
 
     @contextlib.asynccontextmanager
     async def database(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection of the benchmark's own."""
+        """A connection to the database for the benchmark itself."""
         connection = await asyncpg.connect(self.database_url)
         try:
             yield connection
@@ -132,7 +132,7 @@ class Installation:
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator[AsyncClient]:
-        """A web app's."""
+        """The client that a web app would use."""
         async with AsyncClient(self.broker_url) as client:
             yield client
 
@@ -140,14 +140,14 @@ class Installation:
         """Waits until `await holds()` is true.
 
         Raises:
-            TimeoutError: it is not within `limit` seconds, or a service has ended.
+            TimeoutError: it did not become true within `limit` seconds, or a service ended.
         """
         deadline = time.monotonic() + limit
         while not await holds():
             dead = [name for name in self.running if not self._stack.runs(name)]
             if dead or time.monotonic() > deadline:
                 said = "\n".join(f"{name}:\n{tail(self.log(name))}" for name in dead or self.running)
-                msg = f"waited in vain for {what}\n{said}"
+                msg = f"waited for {what}, which did not happen\n{said}"
                 raise TimeoutError(msg)
             await asyncio.sleep(LOOK)
 
@@ -162,12 +162,12 @@ class Bench:
 
     servers: Servers
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Of the services, instead of their defaults."""
+    """Settings of the services that replace their defaults."""
     own_sink: bool = False
 
     @contextlib.asynccontextmanager
     async def installation(self, data: DataSet, *, delay: float = 0.0, **settings: str) -> AsyncIterator[Installation]:
-        """On fresh data. Services that still run at the end are stopped."""
+        """An installation on fresh data. Stops the services that still run at the end."""
         database_url = await self.servers.databases.copy(data)
         async with self.servers.vhost() as broker, running_sink(delay=delay, own=self.own_sink) as sink:
             installation = Installation(self.servers, database_url, broker, sink, {**settings, **self.settings})

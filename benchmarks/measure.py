@@ -1,4 +1,4 @@
-"""CPU time and memory of processes, from /proc, and the age of transactions, from PostgreSQL."""
+"""Measures CPU time and memory of processes, from /proc, and the age of transactions, from PostgreSQL."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from typing import Self
 import asyncpg
 
 TICK = os.sysconf("SC_CLK_TCK")
-EVERY = 0.05  # seconds between looks at the transactions
+EVERY = 0.05  # seconds between checks of the transactions
 LONGEST = """
     SELECT max(extract(epoch FROM clock_timestamp() - xact_start))::float8 FROM pg_stat_activity
     WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
@@ -21,7 +21,7 @@ LONGEST = """
 
 
 def _fields(pid: int) -> list[str]:
-    """Of /proc/PID/stat, from its third on; none where the process is gone."""
+    """The fields of /proc/PID/stat from the third on; none if the process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -29,7 +29,7 @@ def _fields(pid: int) -> list[str]:
 
 
 def trees(roots: Mapping[str, int]) -> dict[str, set[int]]:
-    """The living processes of each name: the one given, its children, theirs, and so on."""
+    """The living processes of each name: the given process and all its descendants."""
     children: dict[int, list[int]] = defaultdict(list)
     for entry in os.listdir("/proc"):
         if entry.isdecimal() and (fields := _fields(int(entry))):
@@ -42,12 +42,12 @@ def trees(roots: Mapping[str, int]) -> dict[str, set[int]]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, and of those of its children that have ended."""
+    """User and system time of a process and of its children that have ended."""
     return sum(map(int, _fields(pid)[11:15])) / TICK
 
 
 def memory_mb(pid: int, key: str = "VmHWM", file: str = "status") -> float:
-    """A figure of its memory in MB, the kernel's own peak of its resident memory unless told otherwise."""
+    """A figure of a process's memory in MB; by default the peak of its resident memory, as the kernel records it."""
     for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) / 1024
@@ -56,19 +56,19 @@ def memory_mb(pid: int, key: str = "VmHWM", file: str = "status") -> float:
 
 
 def pss_mb(pid: int) -> float:
-    """Its proportional set size in MB: pages that it shares count in part."""
+    """A process's proportional set size in MB, in which shared pages count in part."""
     return memory_mb(pid, "Pss", "smaps_rollup")
 
 
 class Cpu:
-    """CPU seconds of named process trees, and of all other processes, from one moment on."""
+    """Measures the CPU seconds of named process trees, and of all other processes, from its construction on."""
 
     def __init__(self, roots: Mapping[str, int]) -> None:
         self._roots = dict(roots)
         self._first = self._read()
 
     def spent(self) -> dict[str, float]:
-        """Since then. `benchmark` is this process, `others` is what had no part in it."""
+        """The CPU seconds since then. `benchmark` is this process, `others` are all unrelated processes."""
         last = self._read()
         spent = {name: round(last[name] - self._first[name], 3) for name in last}
         busy = spent.pop("busy")
@@ -81,8 +81,8 @@ class Cpu:
 
 
 @dataclass
-class Watch:
-    """What is looked at while a case runs."""
+class TransactionWatch:
+    """Watches the age of transactions while a case runs."""
 
     longest: float = 0.0
     """Seconds of the longest transaction of other clients."""
@@ -91,7 +91,7 @@ class Watch:
     @classmethod
     @contextlib.asynccontextmanager
     async def over(cls, database_url: str) -> AsyncIterator[Self]:
-        """Looks every EVERY seconds until the end."""
+        """Checks every EVERY seconds until the block has ended."""
         watch = cls()
         connection = await asyncpg.connect(database_url, server_settings={"application_name": "benchmark watch"})
         task = asyncio.create_task(watch._look(connection))

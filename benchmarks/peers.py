@@ -1,7 +1,7 @@
-"""Other programs that do the same work, run in turn with ours on the same servers.
+"""Runs other programs that do the same work, in turn with ours, on the same servers.
 
-A folder of peers has `run.py`, which takes --peer, --scenario and what else is below, and prints one line of JSON;
-`dataset.py load --size`, which makes its data; and `requirements.txt`. Servers are named to it by PEERBENCH_PG,
+A folder of peers has `run.py`, which takes --peer, --scenario and the other arguments below and prints one line of
+JSON; `dataset.py load --size`, which makes its data; and `requirements.txt`. It gets the servers' URLs in PEERBENCH_PG,
 PEERBENCH_AMQP and PEERBENCH_MGMT.
 """
 
@@ -25,14 +25,14 @@ from benchmarks.sinks import smtp_sink, stand_in
 from benchmarks.targets import TUNED, USUAL
 
 DATABASE = "peerbench_{size}"
-LIMIT = 1800.0  # seconds for one of them
+LIMIT = 1800.0  # seconds for one run of a peer
 BESIDES = "sqlalchemy<2.1"
-"""What the peers' requirements leave open: `postgresql://` means psycopg2 to them, as it did before SQLAlchemy 2.1."""
+"""A constraint that the peers' requirements lack: they rely on `postgresql://` meaning psycopg2, as before 2.1."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One way of doing one case."""
+    """A program that does the work of one case."""
 
     case: str
     who: str
@@ -60,7 +60,7 @@ PEERS = (
 
 
 class Peers:
-    """The peers of one folder, installed into an environment of their own."""
+    """The peers of one folder, installed into their own virtual environment."""
 
     def __init__(self, folder: Path, servers: Servers) -> None:
         self._folder = folder.absolute()
@@ -69,7 +69,7 @@ class Peers:
         self._venv = Path(tempfile.gettempdir()) / f"taskbell-peers-{os.getuid()}-{wanted}"
 
     def install(self) -> None:
-        """Makes the environment, once."""
+        """Makes the virtual environment, if it does not exist."""
         done = self._venv / "done"
         if not done.exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", self._venv], check=True)
@@ -80,7 +80,7 @@ class Peers:
             done.touch()
 
     async def run(self, peer: Peer) -> Result:
-        """Runs one, on its own copy of its data."""
+        """Runs one peer, on its own copy of its data."""
         await self._load(peer.size)
         return of_peer(peer, self._python("run.py", *peer.arguments, "--runs", "1"))
 
@@ -115,8 +115,8 @@ class Peers:
         if done.returncode:
             msg = f"{' '.join(arguments)} failed: {done.stderr[-2000:]}"
             raise RuntimeError(msg)
-        told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return told
+        printed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return printed
 
 
 UNITS = {
@@ -125,12 +125,12 @@ UNITS = {
     "commands": ("commands", "commands"),
     "cleanup": ("rows", "tasks"),
 }
-"""By case: what a peer calls the number of units, and what we call them."""
+"""By case: the name that a peer gives to the number of units, and the name that we give to the units."""
 
 
-def of_peer(peer: Peer, told: Mapping[str, Any]) -> Result:
-    """The result that a peer's line of JSON tells of."""
-    (run,) = told["runs"]
+def of_peer(peer: Peer, printed: Mapping[str, Any]) -> Result:
+    """The result in a peer's line of JSON."""
+    (run,) = printed["runs"]
     count, unit = UNITS.get(peer.case, (None, "reports"))
     names = {"worker": "workers", "postgres": "postgresql"}
     return Result(

@@ -1,4 +1,4 @@
-"""What a case found, and the little arithmetic that there is on it."""
+"""The results of cases, and the arithmetic on them."""
 
 import math
 import statistics
@@ -11,14 +11,14 @@ OURS = "taskbell"
 
 @dataclass(frozen=True)
 class Result:
-    """One case, of us or of a peer."""
+    """The result of one run of a case, ours or a peer's."""
 
     case: str
     what: str
-    """On which data, in words."""
+    """The data, in words."""
     units: int
     unit: str
-    """What was done that often, such as mails."""
+    """The name of the units, such as mails."""
     seconds: float
     who: str = OURS
     first: float | None = None
@@ -26,17 +26,17 @@ class Result:
     cpu: Mapping[str, float] = field(default_factory=dict)
     """CPU seconds by process over the whole case."""
     peak_mb: Mapping[str, float] = field(default_factory=dict)
-    """By process, the kernel's own peak of its resident memory."""
+    """The peak of resident memory by process, as the kernel records it."""
     longest_transaction: float | None = None
-    """Seconds, by a look every 50 ms."""
+    """In seconds, checked every 50 ms."""
     others: float = 0.0
-    """The share of the machine that processes took which had no part in it."""
+    """The share of the machine that unrelated processes took."""
     figures: Mapping[str, float] = field(default_factory=dict)
-    """The case's own, by a name that has its unit."""
+    """The case's own figures, by names that contain the units."""
 
     @property
     def rate(self) -> float:
-        """Units a second."""
+        """Units per second."""
         return self.units / self.seconds if self.seconds else 0.0
 
     @property
@@ -46,38 +46,38 @@ class Result:
 
     @property
     def ours_per_thousand(self) -> float:
-        """CPU seconds of the services themselves per 1,000 units: all but the servers' and the benchmark's own."""
+        """CPU seconds per 1,000 units of the services alone, without the servers and the benchmark itself."""
         return sum(spent for name, spent in self.cpu_per_thousand.items() if name not in NOT_THE_WORKERS)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it."""
-        told = {"rate": self.rate, "cpu_per_thousand": self.cpu_per_thousand}
-        return asdict(self) | told
+        """The result as JSON, with derived figures."""
+        derived = {"rate": self.rate, "cpu_per_thousand": self.cpu_per_thousand}
+        return asdict(self) | derived
 
     @classmethod
-    def of_json(cls, told: Mapping[str, Any]) -> "Result":
-        """What `to_json` made."""
+    def of_json(cls, given: Mapping[str, Any]) -> "Result":
+        """The result that `to_json` wrote."""
         derived = ("rate", "cpu_per_thousand")
-        return cls(**{name: value for name, value in told.items() if name not in derived})
+        return cls(**{name: value for name, value in given.items() if name not in derived})
 
 
 NOT_THE_WORKERS = ("postgresql", "rabbitmq", "sink", "smtp-sink", "benchmark", "publisher")
-"""In `cpu`, what is not the services: servers, and what publishes and measures."""
+"""The names in `cpu` that are not services: the servers, and the processes that publish and measure."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of the values are not above (nearest rank)."""
+    """The smallest value such that at least this share of the values are not larger (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def middle(results: Sequence[Result]) -> Result:
-    """Of several runs of one case the one with the median time (of an even number, the better of the two)."""
+    """The run with the median time of several runs of one case; if their number is even, the faster of the two."""
     return sorted(results, key=lambda it: it.seconds)[(len(results) - 1) // 2]
 
 
 def median(values: Sequence[float]) -> float:
-    """As the statistics module has it."""
+    """The median, as the statistics module defines it."""
     return statistics.median(values)
 
 
@@ -89,25 +89,25 @@ class Run:
     results: Sequence[Result]
 
     def of(self, case: str, who: str = OURS) -> Result | None:
-        """The middle one of that case."""
+        """The middle result of that case; None: it did not run."""
         found = [it for it in self.results if it.case == case and it.who == who]
         return middle(found) if found else None
 
     @property
     def cases(self) -> list[str]:
-        """In the order in which they were first run."""
+        """The cases, in the order in which they were first run."""
         return list(dict.fromkeys(it.case for it in self.results))
 
     def who_ran(self, case: str) -> list[str]:
-        """Peers first, in the order in which they ran, and us last."""
+        """Who ran that case: peers in the order in which they ran, then we."""
         names = list(dict.fromkeys(it.who for it in self.results if it.case == case))
         return sorted(names, key=lambda name: name == OURS)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it."""
+        """The run as JSON."""
         return {"machine": dict(self.machine), "results": [it.to_json() for it in self.results]}
 
     @classmethod
-    def of_json(cls, told: Mapping[str, Any]) -> "Run":
-        """What `to_json` made."""
-        return cls(told["machine"], [Result.of_json(it) for it in told["results"]])
+    def of_json(cls, given: Mapping[str, Any]) -> "Run":
+        """The run that `to_json` wrote."""
+        return cls(given["machine"], [Result.of_json(it) for it in given["results"]])

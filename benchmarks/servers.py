@@ -1,4 +1,4 @@
-"""PostgreSQL and RabbitMQ of the benchmarks' own, kept with their templates from run to run."""
+"""The benchmarks' own PostgreSQL and RabbitMQ. Their data, with the templates, are kept from run to run."""
 
 import os
 import re
@@ -26,10 +26,10 @@ PACKAGES = ("taskbell", "asyncpg", "aiormq", "aiosmtplib", "uvloop", "sqlalchemy
 
 
 class Servers:
-    """Both, as the development stack runs them.
+    """PostgreSQL and RabbitMQ, as the development stack runs them.
 
     Args:
-        nodes: of RabbitMQ; with more than one it is a cluster made for this run.
+        nodes: the number of RabbitMQ nodes; if it is more than one, they form a cluster made for this run.
     """
 
     def __init__(self, folder: Path = FOLDER, *, nodes: int = 1) -> None:
@@ -40,13 +40,13 @@ class Servers:
         self._stack = Stack(folder, servers=kinds, say=lambda words: print(words, flush=True))
 
     async def up(self) -> None:
-        """Starts them.
+        """Starts the servers.
 
         Raises:
-            RuntimeError: PostgreSQL runs without what makes a commit last.
+            RuntimeError: PostgreSQL runs without a setting that makes commits durable.
         """
         state = self._stack.up()
-        if self._clustered and self._stack.runs("rabbitmq"):  # an earlier run's single one
+        if self._clustered and self._stack.runs("rabbitmq"):  # the single node of an earlier run
             self._stack.stop("rabbitmq")
         broker = self._cluster.up() if self._clustered else state.rabbitmq
         assert state.postgresql is not None
@@ -64,18 +64,18 @@ class Servers:
             raise RuntimeError(msg)
 
     def down(self) -> None:
-        """Stops them; their data stay, but for a cluster's."""
+        """Stops the servers. Their data are kept, except those of a cluster."""
         if self._clustered:
             self._cluster.down()
         self._stack.down()
 
     def remove(self) -> None:
-        """Stops them, and removes all of it, also what a run that was cut off has left of a cluster."""
+        """Stops the servers and removes all data, including those of a cluster that an interrupted run has left."""
         self._cluster.down()
         self._stack.down(at_once=True, remove_data=True)
 
     async def settings(self) -> dict[str, str]:
-        """Of PostgreSQL."""
+        """PostgreSQL's settings, by name."""
         connection = await asyncpg.connect(self.database_url)
         try:
             return {row[0]: row[1] for row in await connection.fetch("SELECT name, setting FROM pg_settings")}
@@ -84,7 +84,7 @@ class Servers:
 
     @asynccontextmanager
     async def vhost(self) -> AsyncIterator[tuple[str, str]]:
-        """A virtual host with our topology, and its name; it is deleted at the end."""
+        """Makes a virtual host with our topology; yields its URL and its name. It is deleted at the end."""
         name = f"bench-{uuid.uuid4().hex[:8]}"
         user = quote(urlsplit(self.broker_url).username or "", safe="")
         async with httpx.AsyncClient(base_url=f"{self.management_url}/api", timeout=60, trust_env=False) as api:
@@ -99,13 +99,13 @@ class Servers:
                 (await api.delete(f"/vhosts/{name}")).raise_for_status()
 
     async def ready(self, vhost: str, queue: str) -> int:
-        """Messages in a queue that nobody has been given; the management API is some seconds behind."""
+        """The number of undelivered messages in a queue. The management API lags by some seconds."""
         async with httpx.AsyncClient(base_url=f"{self.management_url}/api", timeout=60, trust_env=False) as api:
-            told = (await api.get(f"/queues/{vhost}/{queue}")).json()
-            return int(told.get("messages_ready", 0))
+            answer = (await api.get(f"/queues/{vhost}/{queue}")).json()
+            return int(answer.get("messages_ready", 0))
 
     async def machine(self) -> dict[str, Any]:
-        """What the figures were measured on."""
+        """The machine and the versions that the figures were measured on."""
         async with httpx.AsyncClient(base_url=f"{self.management_url}/api", timeout=60, trust_env=False) as api:
             overview = (await api.get("/overview")).json()
         settings = await self.settings()
@@ -127,13 +127,13 @@ class Servers:
 
 
 def processor() -> str:
-    """Its name."""
+    """The processor's name."""
     found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found[1] if found else os.uname().machine
 
 
 def commit() -> str:
-    """What is checked out, with a mark where something was changed since."""
+    """The commit that is checked out, with a mark if files were changed since."""
     argv = ["git", "describe", "--always", "--dirty"]
     done = subprocess.run(argv, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

@@ -1,10 +1,10 @@
-"""An SMTP server that takes all mail as fast as it can, or a given time later, and counts. A process of its own.
+"""An SMTP server, in its own process, that takes all mail as fast as it can, or with a delay, and counts it.
 
     python -m benchmarks.sink PORT CONTROL_PORT [--delay SECONDS] [--counter]
 
-Whatever arrives together is answered together, --delay seconds later: the round trip to a distant server. On the
-control port each line is a question, answered by a line of JSON: `taken` or `reset`. It ends when its input does, or at
-SIGTERM.
+Commands that arrive together are answered together, --delay seconds later, as by a distant server. Each line on the
+control port is a command, `taken` or `reset`, which is answered by a line of JSON. The process ends when its standard
+input ends, or at SIGTERM.
 """
 
 import argparse
@@ -39,17 +39,17 @@ HOST = "127.0.0.1"
 
 
 @dataclass
-class Book:
-    """What was taken."""
+class TakenMails:
+    """The mails that were taken."""
 
     taken: int = 0
     first: float | None = None
-    """time.monotonic(), which all processes of a machine share."""
+    """time.monotonic() of the first mail; all processes of a machine share this clock."""
     last: float | None = None
     ids: Counter[bytes] = field(default_factory=Counter)
 
     def note(self, message: bytes) -> None:
-        """One more."""
+        """Counts one more mail."""
         self.taken += 1
         self.last = time.monotonic()
         if self.first is None:
@@ -57,17 +57,17 @@ class Book:
         self.ids[message_id(message)] += 1
 
     def reset(self) -> None:
-        """Nothing was taken."""
+        """Starts counting again at 0."""
         self.taken, self.first, self.last = 0, None, None
         self.ids.clear()
 
-    def told(self) -> dict[str, float | None]:
-        """For whoever asks."""
+    def counts(self) -> dict[str, float | None]:
+        """The counts, as the control port gives them."""
         return {"taken": self.taken, "distinct": len(self.ids), "first": self.first, "last": self.last}
 
 
 def message_id(message: bytes) -> bytes:
-    """The Message-ID of a message; empty where it has none."""
+    """The Message-ID of a message; empty if it has none."""
     at = message.find(USUAL)
     if at >= 0:
         at += len(USUAL)
@@ -77,15 +77,15 @@ def message_id(message: bytes) -> bytes:
 
 
 class Session(asyncio.Protocol):
-    """One client."""
+    """The SMTP session of one client."""
 
-    def __init__(self, book: Book, delay: float, counter: bool) -> None:
-        self._book, self._delay, self._counter = book, delay, counter
+    def __init__(self, mails: TakenMails, delay: float, counter: bool) -> None:
+        self._mails, self._delay, self._counter = mails, delay, counter
         self._buffer = b""
         self._in_message = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass of it
         self._answer(b"220 sink ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
@@ -111,9 +111,9 @@ class Session(asyncio.Protocol):
             self._answer(b"".join(replies))
 
     def _note(self, message: bytes) -> None:
-        self._book.note(message)
+        self._mails.note(message)
         if self._counter:
-            os.write(1, b"mesg=%d\r" % self._book.taken)
+            os.write(1, b"mesg=%d\r" % self._mails.taken)
 
     def _answer(self, reply: bytes) -> None:
         if self._delay:
@@ -129,38 +129,38 @@ class Session(asyncio.Protocol):
 
 
 class Control(asyncio.Protocol):
-    """Whoever wants to know."""
+    """A connection to the control port."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, mails: TakenMails) -> None:
+        self._mails = mails
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        for question in data.split():  # short lines that nobody sends in halves
-            told = self._book.told()
+        for question in data.split():  # the lines are so short that they always arrive whole
+            counts = self._mails.counts()
             if question == b"reset":
-                self._book.reset()
-            self._transport.write(json.dumps(told).encode() + b"\n")
+                self._mails.reset()
+            self._transport.write(json.dumps(counts).encode() + b"\n")
 
 
 async def serve(port: int, control: int | None, delay: float, counter: bool) -> None:
-    """Serves until its input ends, or SIGTERM."""
-    book, loop, over = Book(), asyncio.get_running_loop(), asyncio.Event()
-    await loop.create_server(lambda: Session(book, delay, counter), HOST, port, backlog=1000)
+    """Serves until standard input ends, or until SIGTERM."""
+    mails, loop, over = TakenMails(), asyncio.get_running_loop(), asyncio.Event()
+    await loop.create_server(lambda: Session(mails, delay, counter), HOST, port, backlog=1000)
     if control is not None:
-        await loop.create_server(lambda: Control(book), HOST, control)
+        await loop.create_server(lambda: Control(mails), HOST, control)
         loop.add_reader(sys.stdin, lambda: None if os.read(sys.stdin.fileno(), 1024) else over.set())
     loop.add_signal_handler(signal.SIGTERM, over.set)
     await over.wait()
 
 
 def main() -> None:
-    """The process."""
+    """Runs the process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("port", type=int)
-    parser.add_argument("control", type=int, nargs="?", help="none: nobody asks, and it does not listen to its input")
+    parser.add_argument("control", type=int, nargs="?", help="without it, input is ignored, too")
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--counter", action="store_true", help="write a running count as Postfix's `smtp-sink -c` does")
     given = parser.parse_args()

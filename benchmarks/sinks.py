@@ -1,4 +1,4 @@
-"""The mail servers that a case can send to: our own sink, or Postfix's `smtp-sink` where it is installed."""
+"""The mail servers that a case can send to: our own sink, or Postfix's `smtp-sink` if it is installed."""
 
 import asyncio
 import contextlib
@@ -19,8 +19,8 @@ from taskbell_devstack.ports import LOOPBACK, answers, pick_free
 from taskbell_devstack.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
-STARTS = 20.0  # seconds
-LOOK = 0.002  # seconds between looks at smtp-sink's counter
+STARTS = 20.0  # seconds within which a sink must answer
+LOOK = 0.002  # seconds between checks of smtp-sink's counter
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Taken:
 
     taken: int
     distinct: int | None
-    """Different Message-IDs; None where the sink does not look."""
+    """The number of different Message-IDs; None: the sink does not count them."""
     first: float | None
-    """time.monotonic() of the first one's acceptance."""
+    """time.monotonic() when the first mail was taken."""
     last: float | None
 
 
 class Sink(ABC):
-    """A mail server of a case's own."""
+    """The mail server of a case."""
 
     name: str
 
@@ -46,7 +46,7 @@ class Sink(ABC):
 
     @property
     def pid(self) -> int:
-        """Of its process."""
+        """The number of its process."""
         return self._process.pid
 
     @abstractmethod
@@ -55,16 +55,16 @@ class Sink(ABC):
 
     @abstractmethod
     async def reset(self) -> None:
-        """From now on it counts anew."""
+        """Makes it start counting again at 0."""
 
     async def close(self) -> None:
-        """Ends it."""
+        """Stops it, and waits for its end."""
         self._process.terminate()
         await asyncio.to_thread(self._process.wait)
 
 
 class OwnSink(Sink):
-    """benchmarks/sink.py: it knows each Message-ID that it took."""
+    """benchmarks/sink.py, which records each Message-ID that it took."""
 
     name = "sink"
 
@@ -99,7 +99,7 @@ class OwnSink(Sink):
 
 
 class PostfixSink(Sink):
-    """`smtp-sink -c`: a C program that counts, and looks into nothing. Its running count goes to a file."""
+    """`smtp-sink -c`: a C program that counts mails without reading them. It writes its running count to a file."""
 
     name = "smtp-sink"
 
@@ -143,7 +143,7 @@ class PostfixSink(Sink):
 
 
 def counted(file: int) -> int:
-    """The last whole count in a file that `smtp-sink -c` writes to: records like `sess=1 quit=0 mesg=1\\r`."""
+    """The last complete count in a file that `smtp-sink -c` writes: its records look like `sess=1 quit=0 mesg=1\\r`."""
     size = os.fstat(file).st_size
     tail = os.pread(file, 200, max(0, size - 200)).decode("ascii", "replace")
     whole = tail.rpartition("\r")[0]
@@ -151,18 +151,18 @@ def counted(file: int) -> int:
 
 
 def smtp_sink() -> str | None:
-    """Postfix's program, where it is installed."""
+    """The path of Postfix's program; None: it is not installed."""
     return shutil.which("smtp-sink") or shutil.which("smtp-sink", path="/usr/sbin:/usr/libexec/postfix")
 
 
 @contextlib.asynccontextmanager
 async def running_sink(*, delay: float = 0.0, own: bool = False) -> AsyncIterator[Sink]:
-    """A mail server until the end: smtp-sink if it is installed, unless a delay or `own` asks for ours."""
+    """Runs a mail server: smtp-sink if it is installed, unless a delay or `own` requires ours."""
     program = None if delay or own else smtp_sink()
     sink: Sink = PostfixSink(program) if program else OwnSink(delay)
     try:
         if not await asyncio.to_thread(wait_until, lambda: answers(sink.port), limit=STARTS):
-            msg = f"{sink.name} does not listen"
+            msg = f"{sink.name} does not answer on port {sink.port}"
             raise TimeoutError(msg)
         await sink.reset()
         yield sink
@@ -171,7 +171,7 @@ async def running_sink(*, delay: float = 0.0, own: bool = False) -> AsyncIterato
 
 
 def stand_in(folder: Path) -> None:
-    """Puts a program called smtp-sink there, with the same counter, for harnesses that know only that one."""
+    """Writes a program called smtp-sink to that folder, with the same counter, for peers that know only that one."""
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "smtp-sink"
     script.write_text(

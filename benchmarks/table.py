@@ -1,4 +1,4 @@
-"""Results as text: what each case found, and what was to be reached."""
+"""Results as text: what each case measured, and which targets were reached."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,18 +6,18 @@ from benchmarks.result import Result, Run
 from benchmarks.targets import Judged, judge
 
 NOTEWORTHY = 0.1
-"""The share of the machine that others may take, before figures are said to suffer from it."""
+"""The share of the machine above which unrelated processes are reported, because figures suffer from them."""
 
 
 def number(value: float) -> str:
-    """With three significant digits, thousands set apart."""
+    """The number with three significant digits, and with commas between thousands."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value else "0"
 
 
-def told(result: Result) -> Iterator[str]:
-    """One result, in lines."""
+def lines_of(result: Result) -> Iterator[str]:
+    """One result, as lines of text."""
     yield f"{result.case}, {result.who} ({result.what})"
     if result.units > 1:
         words = f"{number(result.rate)} {result.unit}/s, {number(result.seconds)} s in all"
@@ -33,14 +33,14 @@ def told(result: Result) -> Iterator[str]:
     if result.longest_transaction is not None:
         yield f"  longest transaction {number(result.longest_transaction)} s"
     if result.others > NOTEWORTHY:
-        yield f"  {result.others:.0%} of the machine went to processes that had no part in it"
+        yield f"  unrelated processes took {result.others:.0%} of the machine"
     for name, value in result.figures.items():
         yield f"  {name}: {number(value)}"
 
 
 def targets(judged: Sequence[Judged]) -> Iterator[str]:
-    """What was to be reached, in lines that are a Markdown table."""
-    yield "| case | figure | measured | to reach | |"
+    """The targets, as the lines of a Markdown table."""
+    yield "| case | figure | measured | target | |"
     yield "|---|---|---|---|---|"
     for it in judged:
         value = "" if it.value is None else number(it.value)
@@ -48,7 +48,7 @@ def targets(judged: Sequence[Judged]) -> Iterator[str]:
 
 
 def markdown(run: Run) -> Iterator[str]:
-    """All results, in lines that are a Markdown table."""
+    """All results, as the lines of a Markdown table."""
     cells = (
         "case",
         "who",
@@ -82,5 +82,5 @@ def _row(result: Result) -> str:
 
 
 def summary(run: Run) -> Iterator[str]:
-    """The end of a run."""
+    """What is printed at the end of a run."""
     yield from targets(judge(run))

@@ -1,4 +1,4 @@
-"""What is to be reached, and whether it was."""
+"""The targets of the cases, and whether they were reached."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Target:
 
     @property
     def bound(self) -> str:
-        """In words."""
+        """The bound in words."""
         return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
 
     def reached(self, value: float) -> bool:
-        """Is it?"""
+        """Whether that value reaches the target."""
         if self.at_least is not None:
             return value >= self.at_least
         assert self.at_most is not None
@@ -35,22 +35,22 @@ class Target:
 
 @dataclass(frozen=True)
 class Judged:
-    """A target beside what was measured."""
+    """A target and the measured value."""
 
     target: Target
     value: float | None
-    """None: it needs a peer, or a case, that did not run."""
+    """None: it depends on a peer or a case that did not run."""
 
     @property
     def verdict(self) -> str:
-        """One word."""
+        """The result in words."""
         if self.value is None:
             return "not measured"
         return "reached" if self.target.reached(self.value) else "missed"
 
 
 def ours(case: str, of: Callable[[Result], float | None]) -> Measure:
-    """A figure of ours."""
+    """Measures a figure of our own result."""
 
     def measure(run: Run) -> float | None:
         found = run.of(case)
@@ -60,12 +60,12 @@ def ours(case: str, of: Callable[[Result], float | None]) -> Measure:
 
 
 def figure(case: str, name: str) -> Measure:
-    """One of the case's own figures."""
+    """Measures one of the case's own figures."""
     return ours(case, lambda it: it.figures.get(name))
 
 
 def times(case: str, who: str, of: Callable[[Result], float | None]) -> Measure:
-    """A figure of ours as a multiple of a peer's."""
+    """Measures a figure of ours as a multiple of a peer's."""
 
     def measure(run: Run) -> float | None:
         mine, theirs = run.of(case), run.of(case, who)
@@ -78,27 +78,27 @@ def times(case: str, who: str, of: Callable[[Result], float | None]) -> Measure:
 
 
 def rate(result: Result) -> float:
-    """Units a second."""
+    """Units per second."""
     return result.rate
 
 
 def seconds(result: Result) -> float:
-    """All of it."""
+    """The seconds that the whole case took."""
     return result.seconds
 
 
 def worker_cpu(result: Result) -> float:
-    """CPU seconds of the services per 1,000."""
+    """CPU seconds of the services per 1,000 units."""
     return result.ours_per_thousand
 
 
 def peak(result: Result) -> float:
-    """MB of the largest process."""
+    """Peak memory of the largest process, in MB."""
     return max(result.peak_mb.values(), default=0.0)
 
 
 def transaction(result: Result) -> float | None:
-    """Seconds of the longest."""
+    """Seconds of the longest transaction."""
     return result.longest_transaction
 
 
@@ -131,5 +131,5 @@ TARGETS: Sequence[Target] = (
 
 
 def judge(run: Run) -> list[Judged]:
-    """Every target of the cases that ran."""
+    """Every target of the cases that ran, with its measured value."""
     return [Judged(it, it.measure(run)) for it in TARGETS if it.case in run.cases]

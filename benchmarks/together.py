@@ -1,4 +1,4 @@
-"""`taskbell run all`, as a module: how the development stack starts a service."""
+"""`taskbell run all` as a module, because the development stack starts services as modules."""
 
 from taskbell.cli import main
 

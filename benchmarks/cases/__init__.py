@@ -1,4 +1,4 @@
-"""The cases, one a module: `CASES` names them in the order of docs/performance.md."""
+"""The benchmark cases. `CASES` lists them in the order of docs/performance.md."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -8,7 +8,7 @@ from benchmarks.installation import Bench
 from benchmarks.result import Result
 
 Case = Callable[[Bench, str | None], Awaitable[Result]]
-"""Takes the size that was asked for, None: its own."""
+"""Takes the installation and the size of the data; None: the case's own size."""
 
 CASES: Mapping[str, Case] = MappingProxyType(
     {

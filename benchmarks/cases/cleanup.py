@@ -1,4 +1,4 @@
-"""C: old completed tasks leave the app's table, each kept whole in the archive."""
+"""C: a cleanup moves old completed tasks from the app's table to the archive."""
 
 import time
 
@@ -12,10 +12,10 @@ ARCHIVED = "SELECT count(*) FROM taskbell.archived_task"
 
 
 async def cleanup(bench: Bench, size: str | None) -> Result:
-    """From the command to its outcome.
+    """The time from the command to its outcome.
 
     Raises:
-        AssertionError: a task is neither where it was nor in the archive.
+        AssertionError: a task is neither in its table nor in the archive, or an old task is left.
     """
     name = size or "L"
     async with bench.installation(DataSet.of(name)) as installation, installation.database() as database:
@@ -35,5 +35,5 @@ async def cleanup(bench: Bench, size: str | None) -> Result:
         units=archived,
         unit="tasks",
         seconds=seconds,
-        **measured.told(),
+        **measured.fields(),
     )

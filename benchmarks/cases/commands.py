@@ -1,4 +1,4 @@
-"""B: 20,000 status commands that wait in the queue; each must have its row, its outcome and its event."""
+"""B: 20,000 status commands that wait in the queue; each must get its row, its outcome and its event."""
 
 import time
 
@@ -11,7 +11,7 @@ from taskbell.messaging.publishing.publisher import Publisher
 
 COMMANDS = 20_000
 COPIES = 2
-"""Processes, one for each core; the tuned peer has four."""
+"""The number of processes, one for each core; the tuned peer has four."""
 CHOSEN = "SELECT id FROM tasks WHERE status = 'pending' ORDER BY md5(id::text) LIMIT $1"
 DONE = """
     SELECT (SELECT count(*) FROM taskbell.command WHERE state = 'done') AS rows,
@@ -25,7 +25,7 @@ LAST_ROWS = "SELECT count(*) FROM taskbell.command"
 
 
 async def commands(bench: Bench, size: str | None) -> Result:
-    """The service stands still until all commands are in its queue: only its own work is timed.
+    """The service is paused until all commands are in its queue, so that only its own work is timed.
 
     Raises:
         AssertionError: a command has no row, did not change its task, or has no event.
@@ -53,11 +53,11 @@ async def commands(bench: Bench, size: str | None) -> Result:
             async def applied() -> bool:
                 return bool(await database.fetchval(LAST_ROWS) >= number)
 
-            async def all_told() -> bool:
+            async def all_published() -> bool:
                 return not await database.fetchval(UNPUBLISHED)
 
             await installation.until("all commands to be applied", applied)
-            await installation.until("all events to be published", all_told)
+            await installation.until("all events to be published", all_published)
             seconds = time.monotonic() - began - await database.fetchval(LAST_CONFIRM)
         first = time.monotonic() - began - await database.fetchval(FIRST_ROW)
         found = dict(await database.fetchrow(DONE, tasks) or {})
@@ -70,7 +70,7 @@ async def commands(bench: Bench, size: str | None) -> Result:
         unit="commands",
         seconds=seconds,
         first=max(0.0, first),
-        **measured.told(),
+        **measured.fields(),
     )
 
 

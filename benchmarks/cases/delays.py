@@ -1,4 +1,4 @@
-"""How long a status command takes, from the question to its outcome, while a large mailing runs and while none does."""
+"""How long a status command takes until its outcome arrives, while a large mailing runs and while none runs."""
 
 import asyncio
 import itertools
@@ -14,12 +14,12 @@ from taskbell.contracts import OverdueDue, TaskStatus, UpdateTaskStatus
 
 QUIET_COMMANDS = 400
 PAUSE = 0.02  # seconds between two commands
-AT_MOST = 60.0  # seconds of mailing that are looked at
+AT_MOST = 60.0  # seconds of the mailing that are measured
 CHOSEN = "SELECT id FROM tasks WHERE assignee_id IS NOT NULL AND status = 'pending' ORDER BY md5(id::text) LIMIT 1000"
 
 
 async def commands_under_mailing(bench: Bench, size: str | None) -> Result:
-    """One client that asks, waits for the outcome, and asks again 20 ms later."""
+    """One client sends a command, waits for its outcome, and sends the next one 20 ms later."""
     name = size or "L"
     async with bench.installation(DataSet.of(name)) as installation, installation.database() as database:
         expected = await database.fetchval(OVERDUE)
@@ -42,7 +42,7 @@ async def commands_under_mailing(bench: Bench, size: str | None) -> Result:
         units=len(busy),
         unit="commands",
         seconds=sum(busy),
-        **measured.told(),
+        **measured.fields(),
         figures={
             "p50 without, ms": 1000 * percentile(quiet, 0.5),
             "p99 without, ms": 1000 * percentile(quiet, 0.99),
@@ -70,7 +70,7 @@ async def _less_than(number: int, limit: int) -> bool:
 
 
 def _commands(tasks: list[int]) -> Iterator[UpdateTaskStatus]:
-    """Each changes something: round by round all tasks get the other of two statuses."""
+    """Commands that each change something: in every round all tasks get the other one of two statuses."""
     for status in itertools.cycle((TaskStatus.IN_PROGRESS, TaskStatus.PENDING)):
         for task in tasks:
             yield UpdateTaskStatus(task_id=task, new_status=status)

@@ -1,4 +1,4 @@
-"""F: how long after the event the mail server has taken the first mail."""
+"""F: the time from the event until the mail server has taken the first mail."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ ANEW = "DELETE FROM taskbell.delivery WHERE created_at > now() - interval '1 hou
 
 
 async def first_mail(bench: Bench, size: str | None) -> Result:
-    """The median over several mailings to everybody, each on a ledger without the others."""
+    """The median of several mailings to everybody. Each starts with a ledger that does not contain the others."""
     name = size or "S"
     async with bench.installation(DataSet.of(name)) as installation, installation.database() as database:
         expected = await database.fetchval(OVERDUE)
@@ -44,6 +44,6 @@ async def first_mail(bench: Bench, size: str | None) -> Result:
         unit="mailings",
         seconds=sum(firsts),
         first=median(firsts),
-        **{**measured.told(), "cpu": {}},
+        **{**measured.fields(), "cpu": {}},
         figures={"fastest, s": min(firsts), "slowest, s": max(firsts)},
     )

@@ -1,4 +1,4 @@
-"""G: what Taskbell takes while there is nothing to do, as three processes and as one."""
+"""G: what Taskbell uses while there is nothing to do, as three processes and as one."""
 
 import asyncio
 
@@ -7,13 +7,13 @@ from benchmarks.installation import TOGETHER, Bench
 from benchmarks.measure import pss_mb
 from benchmarks.result import NOT_THE_WORKERS, Result
 
-LOOKED_AT = 30.0  # seconds
-RESTS = 5.0  # seconds after the start
+LOOKED_AT = 30.0  # seconds that are measured
+RESTS = 5.0  # seconds between the start and the measurement
 SERVICES = ("scheduler", "notifier", "maintenance")
 
 
 async def idle(bench: Bench, size: str | None) -> Result:
-    """Share of a core and memory, both ways."""
+    """Measures the share of a core and the memory, both ways."""
     name = size or "S"
     figures: dict[str, float] = {}
     peaks: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""A, A' and the second notifier: an overdue mailing, from the event to the last mail that the mail server took."""
+"""A, A' and a second notifier: an overdue mailing, from the event until the mail server has taken the last mail."""
 
 import time
 
@@ -10,8 +10,8 @@ from taskbell.contracts import OverdueDue
 DELAY = 0.05
 SESSIONS = 64
 EACH = 32
-"""Sessions of a notifier where the mail server is near: with fewer, groups of markers and outcomes are smaller; with
-more, rates were the same."""
+"""SMTP sessions of a notifier if the mail server is near. With fewer, groups of markers and outcomes are smaller; with
+more, the rates were the same."""
 COMPLETED = "SELECT completed_at IS NOT NULL FROM taskbell.mailing WHERE message_id = $1"
 SENT = """
     SELECT count(*) FROM taskbell.delivery AS d JOIN taskbell.mailing AS m ON m.id = d.mailing_id
@@ -30,12 +30,12 @@ async def one_notifier(bench: Bench, size: str | None) -> Result:
 
 
 async def slow_smtp(bench: Bench, size: str | None) -> Result:
-    """A': the same with every answer of the mail server 50 ms late, over at most 64 sessions."""
+    """A': the same over at most 64 sessions, with every answer of the mail server 50 ms late."""
     return await mail(bench, "slow-smtp", size or "S", 1, delay=DELAY, MAIL_POOL_SIZE=str(SESSIONS))
 
 
 async def two_notifiers(bench: Bench, size: str | None) -> Result:
-    """One notifier of 32 sessions, and then two, on the same work."""
+    """The same work by one notifier of 32 sessions, and then by two."""
     one, two = [
         await mail(bench, "two-notifiers", size or "M", notifiers, MAIL_POOL_SIZE=str(EACH)) for notifiers in (1, 2)
     ]
@@ -44,7 +44,7 @@ async def two_notifiers(bench: Bench, size: str | None) -> Result:
 
 
 async def mail(bench: Bench, case: str, size: str, notifiers: int, *, delay: float = 0.0, **settings: str) -> Result:
-    """Runs one mailing to its end.
+    """Runs one mailing until it is complete.
 
     Raises:
         AssertionError: a mail was not taken, or was taken more than once.
@@ -77,5 +77,5 @@ async def mail(bench: Bench, case: str, size: str, notifiers: int, *, delay: flo
         unit="mails",
         seconds=taken.last - began,
         first=taken.first - began,
-        **measured.told(),
+        **measured.fields(),
     )

@@ -1,4 +1,4 @@
-"""E: planning a mailing for everybody, while the mail server is away: nothing but planning goes on."""
+"""E: planning a mailing for everybody while the mail server is away, so that nothing but planning happens."""
 
 import time
 
@@ -10,7 +10,7 @@ from taskbell_devstack.ports import pick_free
 
 FEW = 10_000
 MANY = {"S": 10_000, "M": 100_000, "L": 1_000_000, "XL": 1_000_000}
-STANDSTILL = 30.0  # seconds without progress after which it is said how far it came
+STANDSTILL = 30.0  # seconds without progress after which the case ends and reports how far planning came
 PLANNED = """
     SELECT planned, cursor, planned_at IS NOT NULL AS over,
         extract(epoch FROM coalesce(planned_at, now()) - inserted_at)::float8 AS seconds
@@ -19,7 +19,7 @@ PLANNED = """
 
 
 async def planning(bench: Bench, size: str | None) -> Result:
-    """For 10,000 users, and for a million: the rate is the larger one's."""
+    """Plans for 10,000 users and for a million. The rate is that of the larger mailing."""
     many = MANY[size or "L"]
     few = await _plan(bench, FEW)
     if many == FEW:
@@ -58,6 +58,6 @@ async def _plan(bench: Bench, users: int) -> Result:
         units=row["planned"],
         unit="recipients",
         seconds=seconds,
-        **measured.told(),
+        **measured.fields(),
         figures={"messages that wait for the broker": waiting},
     )

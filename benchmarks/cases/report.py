@@ -11,7 +11,7 @@ TIMES = 5
 
 
 async def report(bench: Bench, size: str | None) -> Result:
-    """From the command to its outcome, the median of several."""
+    """The time from the command to its outcome, as the median of several reports."""
     name = size or "L"
     async with bench.installation(DataSet.of(name)) as installation, installation.database() as database:
         tasks = await database.fetchval("SELECT count(*) FROM tasks")
@@ -31,6 +31,6 @@ async def report(bench: Bench, size: str | None) -> Result:
         units=1,
         unit="reports",
         seconds=median(seconds),
-        **{**measured.told(), "cpu": {name: spent / TIMES for name, spent in measured.cpu.items()}},
+        **{**measured.fields(), "cpu": {name: spent / TIMES for name, spent in measured.cpu.items()}},
         figures={"slowest, s": max(seconds), "fastest, s": min(seconds)},
     )

@@ -30,7 +30,7 @@ LATE = """
 
 
 async def scheduler(bench: Bench, size: str | None) -> Result:
-    """Over some whole minutes; the size of the data says nothing here."""
+    """Measures some whole minutes. The size of the data does not matter here."""
     file = bench.servers.folder / "schedules.toml"
     file.write_text("".join(_entry(number) for number in range(SCHEDULES)))
     async with bench.installation(DataSet.of("S")) as installation, installation.database() as database:
@@ -40,7 +40,7 @@ async def scheduler(bench: Bench, size: str | None) -> Result:
             return bool(await database.fetchval(KNOWN) == SCHEDULES)
 
         await installation.until("all schedules to be known", known)
-        # From the middle of a minute, so that the ones that are counted lie well inside.
+        # Begin in the middle of a minute, so that the occurrences that count are far from both ends.
         await asyncio.sleep((await database.fetchval(NEXT_MINUTE) + 30) % 60)
         begin = await database.fetchval("SELECT clock_timestamp()")
         async with installation.measured() as measured:
@@ -56,7 +56,7 @@ async def scheduler(bench: Bench, size: str | None) -> Result:
         units=expected,
         unit="occurrences",
         seconds=seconds,
-        **measured.told(),
+        **measured.fields(),
         figures={
             "late at p50, s": percentile(late, 0.5),
             "late at p99, s": percentile(late, 0.99),

@@ -1,4 +1,4 @@
-"""A small task app: what a Flask app does with Taskbell, in one file.
+"""A small task app in one file, which shows how a Flask app uses Taskbell.
 
 pip install -r requirements.txt
 DATABASE_URL=postgresql://… BROKER_URL=amqp://… flask run
@@ -19,14 +19,14 @@ from taskbell.client import BrokerUnavailable, Client, OutcomeUnknown, Unroutabl
 from taskbell.contracts import ReminderDue, UpdateTaskStatus
 
 ANSWERS = {"done": 200, "unchanged": 200, "rejected": 409, "failed": 500}
-"""The HTTP status for each way in which a command can end."""
+"""The HTTP status of the answer, by the command's outcome."""
 
 
 def create_app(database_url: str | None = None, broker_url: str | None = None) -> Flask:
-    """The app; its settings come from the environment unless they are given."""
+    """Makes the app. Settings that are not given come from the environment."""
     app = Flask(__name__)
     database = database_url or os.environ["DATABASE_URL"]
-    # One for the whole app. It connects when it is first used, in each worker process by itself.
+    # One client for the whole app. It connects at its first use in each worker process.
     taskbell = Client(broker_url or os.environ["BROKER_URL"], name="task app")
 
     @app.get("/tasks")
@@ -36,10 +36,10 @@ def create_app(database_url: str | None = None, broker_url: str | None = None) -
 
     @app.put("/tasks/<int:task_id>/status")
     def change_status(task_id: int) -> ResponseReturnValue:
-        """Ask for a change and wait until it is made. Sent again with the same key, it is made once."""
+        """Change a status and wait for the outcome. A repeated request with the same key takes effect once."""
         command = UpdateTaskStatus.model_validate({**request.get_json(), "task_id": task_id})
         key = request.headers.get("Idempotency-Key")
-        # The key is the caller's own: one that somebody else also used, for another task, must not be the same command.
+        # Callers choose the key. If two use the same key for different tasks, those must not be the same command.
         message_id = str(uuid5(NAMESPACE_URL, f"{request.path}#{key}")) if key else None
         outcome = taskbell.request(command, timeout=5, message_id=message_id)
         answer = {"state": outcome.state, "reason": outcome.reason, "message_id": outcome.message_id}
@@ -47,11 +47,11 @@ def create_app(database_url: str | None = None, broker_url: str | None = None) -
 
     @app.post("/tasks")
     def create_task() -> ResponseReturnValue:
-        """Create a task and have its assignee reminded, if it is due within a day: both, or neither."""
+        """Create a task and, in the same transaction, ask for a reminder of what is due within a day."""
         task: dict[str, Any] = request.get_json()
         if missing := [name for name in ("title", "due_date", "assignee_id") if name not in task]:
             return {"error": f"missing: {', '.join(missing)}"}, 422
-        with psycopg.connect(database) as connection:  # commits at its end
+        with psycopg.connect(database) as connection:  # commits at the end of the block
             row = connection.execute(
                 "INSERT INTO tasks (title, due_date, assignee_id) VALUES (%(title)s, %(due_date)s, %(assignee_id)s)"
                 " RETURNING id",
@@ -61,12 +61,12 @@ def create_app(database_url: str | None = None, broker_url: str | None = None) -
             connection.execute(
                 "SELECT taskbell.enqueue('reminder.due', %s)", [Jsonb(reminder.model_dump(exclude_unset=True))]
             )
-        assert row is not None  # INSERT … RETURNING always has one
+        assert row is not None  # INSERT … RETURNING always returns a row
         return {"id": row[0]}, 201
 
     @app.post("/users/<int:user_id>/reminder")
     def remind(user_id: int) -> ResponseReturnValue:
-        """Have somebody reminded now; nothing of ours is written, so nothing needs a transaction."""
+        """Have somebody reminded now. The app writes nothing, so no transaction is needed."""
         return {"message_id": taskbell.publish(ReminderDue(user_ids=(user_id,)))}, 202
 
     @app.errorhandler(ValidationError)
@@ -75,7 +75,7 @@ def create_app(database_url: str | None = None, broker_url: str | None = None) -
 
     @app.errorhandler(OutcomeUnknown)
     def under_way(error: OutcomeUnknown) -> ResponseReturnValue:
-        """Accepted, but how it ended is not known yet; the same key may be sent again."""
+        """The command was published, but its outcome is not known yet; the same key may be sent again."""
         return {"message_id": error.message_id, "error": str(error)}, 202
 
     @app.errorhandler(BrokerUnavailable)

@@ -10,7 +10,7 @@ import pytest
 
 from taskbell.messaging.topology import topology
 from taskbell_devstack.errors import NotReady
-from taskbell_devstack.services import Service
+from taskbell_devstack.services import ServiceProgram
 from taskbell_devstack.stack import Stack
 from tests.chaos.support import crashing_maintenance
 from tests.chaos.support.arrivals import Arrivals
@@ -48,7 +48,7 @@ async def test_a_message_that_kills_its_process_goes_to_the_dead_letters_alone(
 
     environment = installation.environment() | {"PYTHONPATH": str(ROOT)}
     services = [
-        Service(f"crashing-{number}-{vhost.name}", crashing_maintenance.__name__, environment)
+        ServiceProgram(f"crashing-{number}-{vhost.name}", crashing_maintenance.__name__, environment)
         for number in range(processes)
     ]
     async with Arrivals(vhost.url, "maintenance.dead") as dead_letters:
@@ -70,7 +70,7 @@ async def ended(installation: Installation) -> int:
     return int(await installation.value("SELECT count(*) FROM taskbell.command"))
 
 
-async def kept_running(service: Service, over: Callable[[], Awaitable[bool]], *, at_most: int) -> int:
+async def kept_running(service: ServiceProgram, over: Callable[[], Awaitable[bool]], *, at_most: int) -> int:
     """Starts the service again whenever it has died, as its supervisor does, until that is so; how often."""
     stack = Stack(Run.current().folder / STACK, servers=())
     starts = 0

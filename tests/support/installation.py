@@ -10,7 +10,7 @@ import asyncpg
 import httpx
 
 from taskbell_devstack.processes import tail
-from taskbell_devstack.services import Service
+from taskbell_devstack.services import ServiceProgram
 from taskbell_devstack.stack import Stack
 from tests.support.inbox import Inbox
 from tests.support.roles import Roles
@@ -144,7 +144,7 @@ class Installation:
     def _name(self, service: str) -> str:
         return f"{service}-{self._suffix}"
 
-    def _service(self, name: str, settings: dict[str, str]) -> Service:
+    def _service(self, name: str, settings: dict[str, str]) -> ServiceProgram:
         environment = self.environment()
         if self._roles:
             environment |= {
@@ -153,4 +153,4 @@ class Installation:
                 "APP_SCHEMA": self._roles.app_schema,
             }
         environment |= settings
-        return Service(self._name(name), f"taskbell_{name}", environment, public=name == "notifier")
+        return ServiceProgram(self._name(name), f"taskbell_{name}", environment, public=name == "notifier")

@@ -13,7 +13,7 @@ from typing import Self
 import httpx
 
 from taskbell_devstack.processes import send, tail
-from taskbell_devstack.services import Service
+from taskbell_devstack.services import ServiceProgram
 from taskbell_devstack.stack import Stack
 from tests.support.servers import Run
 from tests.support.waiting import eventually
@@ -32,7 +32,7 @@ class ServiceProcess:
         """Whether it was ready when last started, and was not told to end since."""
         self._directory = Run.current().folder / f"process-{uuid.uuid4().hex[:8]}"
         self._stack = Stack(self._directory, servers=())
-        self._what = Service(
+        self._what = ServiceProgram(
             self.name,
             module or f"taskbell_{service}",
             dict(environment),

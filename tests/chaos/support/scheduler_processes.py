@@ -7,7 +7,7 @@ import uuid
 from typing import Self
 
 from taskbell_devstack.processes import send, tail
-from taskbell_devstack.services import Service
+from taskbell_devstack.services import ServiceProgram
 from taskbell_devstack.stack import Stack
 from tests.chaos.support.processes import exit_status
 from tests.support.servers import STACK, Run
@@ -19,7 +19,7 @@ class SchedulerProcesses:
     def __init__(self, size: int, environment: dict[str, str], chance: random.Random) -> None:
         suffix = uuid.uuid4().hex[:8]
         self._services = [
-            Service(f"scheduler-{number}-{suffix}", "taskbell_scheduler", environment) for number in range(size)
+            ServiceProgram(f"scheduler-{number}-{suffix}", "taskbell_scheduler", environment) for number in range(size)
         ]
         self._stack = Stack(Run.current().folder / STACK, servers=())
         self._chance = chance

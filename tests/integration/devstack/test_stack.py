@@ -25,7 +25,7 @@ from taskbell_devstack.postgresql import OUTSIDE, server_account
 from taskbell_devstack.processes import as_account, is_running, record_of
 from taskbell_devstack.stack import Stack
 from taskbell_devstack.state import StackState
-from taskbell_devstack.status import Status
+from taskbell_devstack.status import StackStatus
 from taskbell_devstack.waiting import wait_until
 
 
@@ -57,7 +57,7 @@ def database(folder: Path) -> Iterator[Stack]:
 
 
 def status(stack: Stack) -> dict[str, object]:
-    return Status.of(stack).model_dump()
+    return StackStatus.of(stack).model_dump()
 
 
 async def query(url: object, statement: str) -> object:
@@ -86,7 +86,7 @@ async def test_the_status_leads_to_a_working_database(stack: Stack) -> None:
 
 
 async def test_the_status_leads_to_a_working_broker_and_its_management(stack: Stack) -> None:
-    now = Status.of(stack)
+    now = StackStatus.of(stack)
     assert now.broker_url is not None
     assert now.broker_management_url is not None
     management = Management(now.broker_management_url, now.broker_url, "/")
@@ -103,7 +103,7 @@ async def test_the_status_leads_to_a_working_broker_and_its_management(stack: St
 
 
 def test_the_inbox_takes_mail_for_anybody_and_shows_it_in_one_place(stack: Stack) -> None:
-    now = Status.of(stack)
+    now = StackStatus.of(stack)
     assert now.mail_server is not None
     assert now.mail_port is not None
     assert now.imap_port is not None

@@ -10,7 +10,7 @@ from benchmarks.chart import LONGEST, bars, length, svg
 from benchmarks.chart import PANELS as PANELS_DRAWN
 from benchmarks.peers import Peer, of_peer
 from benchmarks.result import Result, Run, middle, percentile
-from benchmarks.table import markdown, number, targets, told
+from benchmarks.table import lines_of, markdown, number, targets
 from benchmarks.targets import TUNED, USUAL, judge
 
 
@@ -79,14 +79,14 @@ def test_the_tables_have_as_many_cells_in_every_line() -> None:
 
 
 def test_a_result_tells_its_own_figures() -> None:
-    lines = list(told(mailing(figures={"late at p99, s": 0.5}, longest_transaction=0.25)))
+    lines = list(lines_of(mailing(figures={"late at p99, s": 0.5}, longest_transaction=0.25)))
     assert "  late at p99, s: 0.5" in lines
     assert "  longest transaction 0.25 s" in lines
 
 
 def test_a_result_says_when_the_machine_was_busy_with_something_else() -> None:
-    assert any("20%" in line for line in told(mailing(others=0.2)))
-    assert not any("no part" in line for line in told(mailing(others=0.02)))
+    assert any("20%" in line for line in lines_of(mailing(others=0.2)))
+    assert not any("unrelated" in line for line in lines_of(mailing(others=0.02)))
 
 
 def test_the_picture_is_well_formed_and_leaves_out_what_did_not_run() -> None:

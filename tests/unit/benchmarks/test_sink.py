@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 
 import pytest
-from benchmarks.sink import Book, Session, message_id
+from benchmarks.sink import Session, TakenMails, message_id
 from benchmarks.sinks import counted
 
 
@@ -31,39 +31,39 @@ ENVELOPE = b"MAIL FROM:<a@example.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n"
 MESSAGE = b"Subject: x\r\nMessage-ID: <1@example.test>\r\n\r\nText\r\n..\r\n.\r\n"
 
 
-def session() -> tuple[Session, Wire, Book]:
-    book, wire = Book(), Wire()
-    made = Session(book, 0.0, counter=False)
+def session() -> tuple[Session, Wire, TakenMails]:
+    mails, wire = TakenMails(), Wire()
+    made = Session(mails, 0.0, counter=False)
     made.connection_made(wire)
-    return made, wire, book
+    return made, wire, mails
 
 
 def test_what_comes_together_is_answered_together() -> None:
-    made, wire, book = session()
+    made, wire, mails = session()
     made.data_received(ENVELOPE)
     assert wire.written == GREETING + b"250 ok\r\n250 ok\r\n354 go on\r\n"
     made.data_received(MESSAGE)
-    assert book.taken == 1
+    assert mails.taken == 1
     assert wire.written.endswith(b"250 taken\r\n")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_a_conversation_in_pieces_is_the_same(size: int) -> None:
-    made, wire, book = session()
+    made, wire, mails = session()
     words = ENVELOPE + MESSAGE + ENVELOPE + MESSAGE + b"QUIT\r\n"
     for start in range(0, len(words), size):
         made.data_received(words[start : start + size])
-    assert book.told() | {"first": None, "last": None} == {"taken": 2, "distinct": 1, "first": None, "last": None}
+    assert mails.counts() | {"first": None, "last": None} == {"taken": 2, "distinct": 1, "first": None, "last": None}
     assert wire.closed
 
 
 def test_a_reset_book_has_nothing_in_it() -> None:
-    made, _, book = session()
+    made, _, mails = session()
     made.data_received(ENVELOPE + MESSAGE)
-    book.reset()
-    assert book.told() == {"taken": 0, "distinct": 0, "first": None, "last": None}
+    mails.reset()
+    assert mails.counts() == {"taken": 0, "distinct": 0, "first": None, "last": None}
     made.data_received(ENVELOPE + MESSAGE)
-    assert book.taken == 1
+    assert mails.taken == 1
 
 
 @pytest.mark.parametrize(

@@ -48,4 +48,4 @@ def test_the_servers_of_a_checkout_are_the_same_from_any_folder_in_it(
     (tmp_path / ".dev" / "state.json").write_text(json.dumps(state))
     monkeypatch.chdir(deep)
     result = CliRunner().invoke(commands, ["status"])
-    assert "Nothing runs here" not in result.stdout
+    assert "Nothing runs in" not in result.stdout

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from taskbell_devstack import demo, happenings
+from taskbell_devstack import actions, demo
 from taskbell_devstack.errors import DemoFailed
 from taskbell_devstack.stack import Stack
 
@@ -44,10 +44,10 @@ async def test_what_was_to_happen_is_returned_while_all_services_run(tmp_path: P
 
 
 async def test_what_does_not_happen_in_time_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(happenings, "LIMIT", 0.05)
+    monkeypatch.setattr(actions, "LIMIT", 0.05)
 
     async def never() -> bool:
         return False
 
-    with pytest.raises(DemoFailed, match="in vain for the end of the world"):
-        await happenings.until(never, "the end of the world", see="nowhere")
+    with pytest.raises(DemoFailed, match="for the end of the world, which did not happen"):
+        await actions.until(never, "the end of the world", see="nowhere")

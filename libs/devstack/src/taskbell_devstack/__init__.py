@@ -1,1 +1,1 @@
-"""Real PostgreSQL, RabbitMQ and a mail inbox for Taskbell's demo and tests."""
+"""A real PostgreSQL, a RabbitMQ and a mail inbox for Taskbell's demo and tests."""

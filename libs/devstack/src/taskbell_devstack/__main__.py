@@ -1,4 +1,4 @@
-"""`python -m taskbell_devstack`: `taskbell dev` where the root command is not at hand."""
+"""`python -m taskbell_devstack`: the same as `taskbell dev`, for when the command `taskbell` is not on PATH."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`taskbell dev`: private servers for development, under `.dev/` of the checkout."""
+"""`taskbell dev`: runs private servers for development, with their files under `.dev/` of the checkout."""
 
 import asyncio
 import shlex
@@ -10,80 +10,81 @@ import typer
 
 from taskbell_devstack.errors import NotReady
 from taskbell_devstack.stack import Stack
-from taskbell_devstack.status import Status, show
+from taskbell_devstack.status import StackStatus, show
 
 CLOSING = """
-Every mail can be read on the inbox's web page (it fills within seconds). Publish more on RabbitMQ's web page, or with
-`taskbell publish` after: eval "$(.venv/bin/taskbell dev env)". It all goes on running; `make down` stops it."""
+Read the mails on the inbox's web page (it fills within seconds). Publish more messages on RabbitMQ's web page, or with
+`taskbell publish` after: eval "$(.venv/bin/taskbell dev env)". Everything goes on running; `make down` stops it."""
 
 commands = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Private PostgreSQL, RabbitMQ and mail inbox for development, on free loopback ports.",
+    help="Run a private PostgreSQL, RabbitMQ and mail inbox for development, on free loopback ports.",
 )
 
 Directory = Annotated[
     Path | None,
     typer.Option(
         envvar="TASKBELL_DEV_DIRECTORY",
-        help="Where the servers keep their files (default: .dev/ of the checkout).",
+        help="The folder for the servers' files (default: .dev/ of the checkout).",
     ),
 ]
 
 
 @commands.command()
 def up(directory: Directory = None) -> None:
-    """Start the servers that do not run yet, and print where they are."""
+    """Start the servers that do not run yet, and print their URLs and logins."""
     stack = _stack(directory)
     stack.up()
-    show(Status.of(stack), stack)
+    show(StackStatus.of(stack), stack)
 
 
 @commands.command()
 def down(
     directory: Directory = None,
-    remove_data: Annotated[bool, typer.Option("--remove-data", help="Also delete their data.")] = False,
+    remove_data: Annotated[bool, typer.Option("--remove-data", help="Also delete the servers' data.")] = False,
 ) -> None:
-    """Stop exactly what was started here, services included."""
+    """Stop exactly the servers and services that were started here."""
     stack = _stack(directory)
     ran = len(stack.state.processes)
     stack.down(remove_data=remove_data)
-    kept = "its data are deleted" if remove_data else f"its data stay in {stack.directory}"
-    print(f"Stopped {ran} processes; {kept}" if ran else "Nothing ran here.")
+    data = "deleted their data" if remove_data else f"their data stay in {stack.directory}"
+    print(f"Stopped {ran} processes; {data}" if ran else f"Nothing runs in {stack.directory}.")
 
 
 @commands.command()
 def status(
     directory: Directory = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs; null is what does not run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; null for what does not run.")] = False,
 ) -> None:
-    """Print every URL and login. Exit code 1 where a server does not run."""
+    """Print every URL and login. The exit code is 1 if a server does not run."""
     stack = _stack(directory)
-    now = Status.of(stack)
+    now = StackStatus.of(stack)
     if as_json:
         print(now.model_dump_json(indent=2))
     elif stack.state.processes:
         show(now, stack)
     else:
-        print("Nothing runs here. Start the servers with: taskbell dev up")
+        print(f"Nothing runs in {stack.directory}. Start the servers with: taskbell dev up")
     if not now.servers_run:
         raise typer.Exit(1)
 
 
 @commands.command()
 def env(directory: Directory = None) -> None:
-    """Print the settings of these servers for a shell: eval "$(taskbell dev env)" leads all of taskbell to them."""
+    """Print the settings of these servers for a shell. After eval "$(taskbell dev env)" every command uses them."""
     from taskbell_devstack.environment import environment
 
-    now = Status.of(stack := _stack(directory))
+    now = StackStatus.of(stack := _stack(directory))
     if not now.servers_run:
-        raise NotReady("Not all servers run here. Start them with: taskbell dev up")
+        raise NotReady("Not all servers run. Start them with: taskbell dev up")
     settings = environment(stack.state)
     if (notifier := stack.state.services.get("notifier")) is not None:
-        settings["PUBLIC_URL"] = notifier.url  # so that mails of one started by hand have links, too: to the demo's
+        # So that mails of a notifier that is started by hand have links, too: those lead to the demo's notifier.
+        settings["PUBLIC_URL"] = notifier.url
     for name, value in settings.items():
         print(f"export {name}={shlex.quote(value)}")
-    # So that `taskbell` itself is found: its virtual environment need not be activated.
+    # So that the shell finds `taskbell` without activating its virtual environment.
     print(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
 
 
@@ -94,27 +95,27 @@ def demo(
         bool,
         typer.Option(
             "--given",
-            help="On the servers of DATABASE_URL and BROKER_URL, whose services run already, instead of private ones. "
-            "Fills an empty database only; started again, it does nothing twice.",
+            help="Use the servers of DATABASE_URL and BROKER_URL, whose services already run, instead of private ones. "
+            "Fills only an empty database, and does nothing twice if it is run again.",
         ),
     ] = False,
     stay: Annotated[
-        bool, typer.Option("--stay", help="With --given: once all has happened, go on until stopped, as a container.")
+        bool, typer.Option("--stay", help="With --given: when all is done, run until stopped, as containers should.")
     ] = False,
 ) -> None:
-    """Run everything with demo data: mailings, a report, a cleanup, a changed status. Leaves it running."""
+    """Run everything with demo data: mailings, a report, a cleanup, a changed status. Everything goes on running."""
     if stay and not given:
-        raise typer.BadParameter("goes with --given", param_hint="--stay")
+        raise typer.BadParameter("is only for use with --given", param_hint="--stay")
     if given:
         asyncio.run(_demo_on_given_servers(stay=stay))
         return
-    from taskbell_devstack import demo, summary  # they bring the database's driver, which `status` can do without
+    from taskbell_devstack import demo, summary  # these import the database's driver, which `status` does not need
     from taskbell_devstack.environment import REPORTS_GO_TO
 
     stack = _stack(directory)
-    happened = asyncio.run(demo.run(stack, _say))
-    now = Status.of(stack)
-    asyncio.run(summary.show(happened, str(now.database_url), reports_go_to=REPORTS_GO_TO, taskbell="taskbell"))
+    outcomes = asyncio.run(demo.run(stack, _say))
+    now = StackStatus.of(stack)
+    asyncio.run(summary.show(outcomes, str(now.database_url), reports_go_to=REPORTS_GO_TO, taskbell="taskbell"))
     show(now, stack)
     print(CLOSING)
 
@@ -124,12 +125,12 @@ async def _demo_on_given_servers(*, stay: bool) -> None:
     from taskbell_devstack import given, summary
 
     servers = load(given.GivenServers)
-    happened = await given.run(servers, _say)
-    if happened is None:
-        _say("All of the demo has happened here before; nothing was done again.")
+    outcomes = await given.run(servers, _say)
+    if outcomes is None:
+        _say("The demo was already run on these servers; nothing was done again.")
     else:
         await summary.show(
-            happened,
+            outcomes,
             servers.database_url.get_secret_value(),
             reports_go_to=servers.report_recipients,
             taskbell="docker compose run --rm operator",
@@ -147,6 +148,6 @@ def _stack(directory: Path | None) -> Stack:
 
 
 def _checkout() -> Path:
-    """The checkout that we are in, or else the current folder."""
+    """The checkout around the current folder, or else the current folder."""
     here = Path.cwd()
     return next((it for it in (here, *here.parents) if (it / "libs" / "devstack").is_dir()), here)

@@ -1,4 +1,4 @@
-"""Databases for tests and benchmarks."""
+"""Prepares databases for tests and benchmarks."""
 
 from urllib.parse import urlsplit
 

@@ -1,4 +1,4 @@
-"""The demo on private servers: all that there is to see, up to the mails in the inbox."""
+"""Runs the demo on private servers, until the mails are in the inbox."""
 
 import asyncio
 import imaplib
@@ -12,9 +12,9 @@ from typing import Any
 import asyncpg
 
 from taskbell_devstack import demo_data, inbox
+from taskbell_devstack.actions import DemoOutcomes, mailings_completed, publish_all, report_mailed, until
 from taskbell_devstack.environment import REPORTS_GO_TO, environment, services
 from taskbell_devstack.errors import DemoFailed
-from taskbell_devstack.happenings import Happened, mailings_completed, publish_all, report_mailed, until
 from taskbell_devstack.ports import LOOPBACK
 from taskbell_devstack.processes import tail
 from taskbell_devstack.stack import Stack
@@ -24,12 +24,12 @@ LOGS = "the logs in the folder log of .dev"
 SETUP = "from taskbell.cli import main; main()"
 
 
-async def run(stack: Stack, say: Callable[[str], None]) -> Happened:
+async def run(stack: Stack, say: Callable[[str], None]) -> DemoOutcomes:
     """Start everything, load the data, publish, and return when all of it has taken effect and is in the inbox.
 
-    May be run again while everything runs: the data get their new times, and the mails are made to go out once more.
+    May be run again while everything runs: the data get new times, and all mails are sent once more.
 
-    Raises DevstackError where something does not start, DemoFailed where something does not happen in time.
+    Raises DevstackError if something does not start, DemoFailed if something does not happen in time.
     """
     state = await asyncio.to_thread(stack.up)
     assert state.postgresql is not None
@@ -38,7 +38,7 @@ async def run(stack: Stack, say: Callable[[str], None]) -> Happened:
     await asyncio.to_thread(set_up, stack)
     say("Starting the services")
     wanted = services(state)
-    # Anew, also where they run already: whoever tries the demo again may have changed their code.
+    # Restart services that run already: whoever runs the demo again may have changed their code.
     await asyncio.to_thread(stack.stop, *(service.name for service in wanted))
     state = await asyncio.to_thread(stack.run_services, wanted)
     assert state.postgresql is not None
@@ -48,13 +48,13 @@ async def run(stack: Stack, say: Callable[[str], None]) -> Happened:
         say("Publishing: three mailings, a report, a cleanup, a change of a task's status")
         if await connection.fetchval("SELECT EXISTS (SELECT FROM taskbell.delivery)"):
             say("The mailings are forced: without that, nobody who had a mail today would be mailed again")
-        return await while_all_run(stack, _make_it_happen(connection, state))
+        return await while_all_run(stack, _publish_and_wait(connection, state))
     finally:
         await connection.close()
 
 
 def set_up(stack: Stack) -> None:
-    """`taskbell setup --with-app-tables` on the stack's servers, by a process that sees only their settings."""
+    """Run `taskbell setup --with-app-tables` on the stack's servers, in a process that gets only their settings."""
     done = subprocess.run(
         [sys.executable, "-c", SETUP, "setup", "--with-app-tables"],
         env=environment(stack.state),
@@ -67,22 +67,22 @@ def set_up(stack: Stack) -> None:
         raise DemoFailed(f"taskbell setup failed:\n{done.stderr or done.stdout}")
 
 
-async def _make_it_happen(connection: asyncpg.Connection, state: StackState) -> Happened:
+async def _publish_and_wait(connection: asyncpg.Connection, state: StackState) -> DemoOutcomes:
     assert state.rabbitmq is not None
     assert state.inbox is not None
     imap_port = state.inbox.imap_port
-    happened = await publish_all(state.rabbitmq.url)
-    messages = happened.mailings
+    outcomes = await publish_all(state.rabbitmq.url)
+    messages = outcomes.mailings
     await until(lambda: mailings_completed(connection, messages), "completion of the three mailings", see=LOGS)
-    await until(lambda: report_mailed(connection, happened.report, REPORTS_GO_TO), "the report's mail", see=LOGS)
+    await until(lambda: report_mailed(connection, outcomes.report, REPORTS_GO_TO), "the report's mail", see=LOGS)
     wanted = await _sent(connection, messages)
     mailed = f"{len(wanted)} mails in the inbox"
     await until(lambda: asyncio.to_thread(_in_inbox, imap_port, wanted), mailed, see=LOGS)
-    return happened
+    return outcomes
 
 
-async def while_all_run(stack: Stack, work: Coroutine[Any, Any, Happened]) -> Happened:
-    """Do it, but give up with the end of its log as soon as a service has ended."""
+async def while_all_run(stack: Stack, work: Coroutine[Any, Any, DemoOutcomes]) -> DemoOutcomes:
+    """Do the work; if a service ends meanwhile, raise DemoFailed with the end of its log."""
     working = asyncio.create_task(work)
     try:
         while True:

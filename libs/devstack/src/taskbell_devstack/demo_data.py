@@ -1,8 +1,8 @@
-"""People, projects and tasks to try Taskbell with: the same ones each time, around whatever now is.
+"""People, projects and tasks to try Taskbell with: the same ones each time, with times relative to now.
 
 Everything is a function of `now`, so that the demo always has tasks due today, this week and long ago, and so that a
-test can say beforehand who must get which mail. All times keep more than an hour away from the borders that mailings
-draw (now, a day from now, a week ago), so that nothing changes sides while a demo runs.
+test can predict who must get which mail. All times are more than an hour away from the limits of mailings (now, a day
+from now, a week ago), so that no task crosses a limit while a demo runs.
 """
 
 import random
@@ -43,8 +43,8 @@ PEOPLE = (
     DemoPerson(11, "Arjun Mehta", "arjun@example.org", "Asia/Kolkata", "en", is_active=False),
     DemoPerson(12, "Noah Wright", "noah@example.org", "Australia/Sydney", "en"),
 )
-INACTIVE = 11  # has tasks of every kind, and must get no mail
-QUIET = 12  # active, but with nothing to be told: only what was done long ago
+INACTIVE = 11  # has tasks for every kind of mail, but must get no mail
+QUIET = 12  # active, but has only tasks that were done long ago or cancelled, and so gets no mail
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class DemoTask:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """So many tasks of one kind. Hours count from now; a due date or a completion lies between the two given."""
+class TaskGroup:
+    """A number of similar tasks. Due dates and completions lie between the two given hours, counted from now."""
 
     count: int
     statuses: tuple[str, ...]
@@ -77,54 +77,54 @@ class Kind:
 OPEN = ("pending", "pending", "in_progress")
 DAY = 24.0
 BUSY = tuple(range(1, 11))
-KINDS = (
-    # Not everybody has some of each, so that no two people get the same mails.
-    Kind(34, OPEN, due=(-20 * DAY, -2), done=None, people=(1, 2, 3, 4, 5, 6, 7, 8, INACTIVE)),
-    Kind(30, OPEN, due=(2, DAY - 2), done=None, people=(1, 2, 3, 4, 5, 6, 9, INACTIVE)),
-    Kind(46, OPEN, due=(DAY + 2, 7 * DAY - 2), done=None, people=BUSY),
-    Kind(16, OPEN, due=(8 * DAY, 40 * DAY), done=None, people=BUSY),
-    Kind(10, OPEN, due=None, done=None, people=BUSY),
-    Kind(6, OPEN, due=(-3 * DAY, 5 * DAY), done=None, people=()),
-    Kind(22, ("done",), due=(-9 * DAY, -2), done=(-7 * DAY + 2, -2), people=BUSY),
-    Kind(10, ("done",), due=(-28 * DAY, -9 * DAY), done=(-28 * DAY, -9 * DAY), people=(*BUSY, QUIET)),
-    Kind(18, ("done",), due=(-130 * DAY, -40 * DAY), done=(-120 * DAY, -32 * DAY), people=(*BUSY, QUIET)),
-    Kind(8, ("cancelled",), due=(-10 * DAY, 10 * DAY), done=None, people=(*BUSY, QUIET)),
+GROUPS = (
+    # Not everybody has tasks of each group, so that no two people get the same mails.
+    TaskGroup(34, OPEN, due=(-20 * DAY, -2), done=None, people=(1, 2, 3, 4, 5, 6, 7, 8, INACTIVE)),
+    TaskGroup(30, OPEN, due=(2, DAY - 2), done=None, people=(1, 2, 3, 4, 5, 6, 9, INACTIVE)),
+    TaskGroup(46, OPEN, due=(DAY + 2, 7 * DAY - 2), done=None, people=BUSY),
+    TaskGroup(16, OPEN, due=(8 * DAY, 40 * DAY), done=None, people=BUSY),
+    TaskGroup(10, OPEN, due=None, done=None, people=BUSY),
+    TaskGroup(6, OPEN, due=(-3 * DAY, 5 * DAY), done=None, people=()),
+    TaskGroup(22, ("done",), due=(-9 * DAY, -2), done=(-7 * DAY + 2, -2), people=BUSY),
+    TaskGroup(10, ("done",), due=(-28 * DAY, -9 * DAY), done=(-28 * DAY, -9 * DAY), people=(*BUSY, QUIET)),
+    TaskGroup(18, ("done",), due=(-130 * DAY, -40 * DAY), done=(-120 * DAY, -32 * DAY), people=(*BUSY, QUIET)),
+    TaskGroup(8, ("cancelled",), due=(-10 * DAY, 10 * DAY), done=None, people=(*BUSY, QUIET)),
 )
-OLD_DONE = 18  # what a cleanup with the default of 30 days takes: well under a fifth of all
+OLD_DONE = 18  # tasks that a cleanup with the default of 30 days takes: well below a fifth of all
 
 
 def tasks(now: datetime) -> list[DemoTask]:
     """200 tasks around `now`, which must be aware."""
-    chance = random.Random(SEED)  # noqa: S311 - the same tasks each time is what is wanted
+    chance = random.Random(SEED)  # noqa: S311 - the tasks must be the same each time
     names = titles()
     made: list[DemoTask] = []
-    for kind in KINDS:
-        for number in range(kind.count):
-            made.append(_task(len(made) + 1, names[len(made)], kind, number, now, chance))
+    for group in GROUPS:
+        for number in range(group.count):
+            made.append(_task(len(made) + 1, names[len(made)], group, number, now, chance))
     return made
 
 
-def _task(id_: int, title: str, kind: Kind, number: int, now: datetime, chance: random.Random) -> DemoTask:
-    due = _moment(kind.due, now, chance)
-    done = _moment(kind.done, now, chance)
+def _task(id_: int, title: str, group: TaskGroup, number: int, now: datetime, chance: random.Random) -> DemoTask:
+    due = _moment(group.due, now, chance)
+    done = _moment(group.done, now, chance)
     earliest = min(it for it in (due, done, now) if it is not None)
     created = earliest - timedelta(days=chance.randint(1, 30))
     return DemoTask(
         id=id_,
         title=title,
-        status=kind.statuses[number % len(kind.statuses)],
+        status=group.statuses[number % len(group.statuses)],
         priority=chance.choice(("low", "medium", "medium", "high", "urgent")),
         due_date=due,
         created_at=created,
         updated_at=done or created,
         completed_at=done,
         project_id=1 + number % len(PROJECTS),
-        assignee_id=kind.people[number % len(kind.people)] if kind.people else None,
+        assignee_id=group.people[number % len(group.people)] if group.people else None,
     )
 
 
 def _moment(hours: tuple[float, float] | None, now: datetime, chance: random.Random) -> datetime | None:
-    """A moment on a full quarter of an hour (seconds would look odd in a mail), or None where there is none."""
+    """A time between these hours, rounded to a quarter of an hour, because seconds would look odd in a mail."""
     if hours is None:
         return None
     moment = now + timedelta(hours=chance.uniform(*hours))
@@ -132,7 +132,7 @@ def _moment(hours: tuple[float, float] | None, now: datetime, chance: random.Ran
 
 
 async def load(database_url: str, now: datetime) -> None:
-    """Put the demo's rows into the web app's tables in schema public; rows of an earlier load get their new times."""
+    """Write the demo's rows to the web app's tables in schema public. Rows of an earlier load get new times."""
     connection = await asyncpg.connect(database_url)
     try:
         async with connection.transaction():
@@ -152,7 +152,7 @@ async def _upsert(connection: asyncpg.Connection, table: str, rows: list[dict[st
         f"ON CONFLICT (id) DO UPDATE SET {renewed}",
         [tuple(row.values()) for row in rows],
     )
-    # So that an app which lets the database number its rows goes on after ours.
+    # So that ids that the database generates for an app's rows follow ours.
     await connection.execute(
         f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))"  # noqa: S608
     )

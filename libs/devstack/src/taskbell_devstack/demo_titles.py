@@ -1,4 +1,4 @@
-"""Two hundred titles of tasks, some of them trying."""
+"""Two hundred titles of tasks, some of them difficult to show."""
 
 LONG = (
     "Ask every team for the list of the pages that nobody has looked at since the last relaunch, sort it by the month "
@@ -9,8 +9,8 @@ EMOJI = "Celebrate the launch 🎉👩‍💻 with the whole team"
 ARABIC = "مراجعة ترجمة صفحة الأسعار"
 ACCENTS = "Übersetzung prüfen: « Où est passé le café ? » ¿Mañana?"
 
-# By their place in the list. The first 34 are overdue, the next 30 due within a day, and each of these places falls to
-# somebody who gets mail.
+# By their place in the list. The first 34 tasks are overdue and the next 30 due within a day; each task at these places
+# belongs to somebody who gets mail.
 REMARKABLE = {0: LONG, 1: EMOJI, 2: ARABIC, 3: MARKUP, 34: MARKUP, 35: ACCENTS, 36: LONG, 37: ARABIC, 38: EMOJI}
 
 DEEDS = (
@@ -50,7 +50,7 @@ THINGS = (
 
 
 def titles() -> list[str]:
-    """The titles, all different but for the trying ones, always in the same order."""
+    """The titles, always in the same order. All differ, except that difficult ones appear twice."""
     ordinary = [
         f"{DEEDS[(first + second) % len(DEEDS)]} {THINGS[second]}"
         for first in range(len(DEEDS))

@@ -1,8 +1,8 @@
-"""What can go wrong with the development servers, as sentences that the person at the terminal reads.
+"""The errors of the development servers. Their texts are sentences for the person at the terminal.
 
 DevstackError
-├── ProgramsMissing     RabbitMQ or PostgreSQL is not installed and cannot be installed by us
-├── NotReady            a process ended or did not answer within its time limit
+├── ProgramsMissing     RabbitMQ or PostgreSQL is not installed, and we cannot install it
+├── NotReady            a process ended, or did not answer within its time limit
 └── DemoFailed          the demo's mails, report or changes did not happen within their time limit
 """
 
@@ -22,4 +22,4 @@ class NotReady(DevstackError):
 
 
 class DemoFailed(DevstackError):
-    """Something that the demo sets going did not happen in time; the message names it."""
+    """Something that the demo started did not happen in time; the message names it."""

@@ -1,4 +1,4 @@
-"""A mail inbox for development: takes mail for any recipient, shows all of it on one page and by IMAP."""
+"""A mail inbox for development: takes mail for any recipient, and shows all of it on one web page and by IMAP."""
 
 import http.client
 import os
@@ -12,12 +12,12 @@ from taskbell_devstack.processes import Launch
 from taskbell_devstack.state import InboxSettings
 
 USER = "inbox@taskbell.test"
-# Not a secret: the page shows the same mail without a login, to whoever is on this machine.
+# Not a secret: the web page shows the same mail without a login to everybody on this machine.
 PASSWORD = "inbox"  # noqa: S105 - see above
 
 
 class Inbox:
-    """mail-devel in its one-mailbox mode. Mail is kept in memory, so stopping it empties the inbox."""
+    """mail-devel with one mailbox for everybody. It keeps mail in memory, so stopping it empties the inbox."""
 
     name = "inbox"
     start_limit = 30.0
@@ -31,7 +31,7 @@ class Inbox:
         self.log = directory / "log" / "inbox.log"
 
     def prepare(self) -> None:
-        """Nothing: it keeps nothing."""
+        """Do nothing: the inbox keeps nothing on disk."""
 
     def launch(self) -> Launch:
         ports = [
@@ -59,7 +59,7 @@ class Inbox:
         )
 
     def accepts(self) -> bool:
-        """Whether each of its three doors is open."""
+        """Whether SMTP, IMAP and the web page all answer."""
         try:
             return (
                 _greeting(self.settings.smtp_port).startswith(b"220")
@@ -70,7 +70,7 @@ class Inbox:
             return False
 
     def settle(self) -> None:
-        """Nothing to do once it accepts connections."""
+        """Do nothing: the inbox is ready once it accepts connections."""
 
 
 def _greeting(port: int) -> bytes:

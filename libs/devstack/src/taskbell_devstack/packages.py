@@ -1,4 +1,4 @@
-"""Debian's packages of RabbitMQ and PostgreSQL, installed without starting the services that they bring."""
+"""Installs Debian's packages of RabbitMQ and PostgreSQL without starting their own services."""
 
 import contextlib
 import os
@@ -10,21 +10,21 @@ from pathlib import Path
 from taskbell_devstack.errors import ProgramsMissing
 from taskbell_devstack.programs import find_postgresql, find_rabbitmq
 
+# Package scripts run this before they start a service; 101 means forbidden (Debian Policy Manual, 9.3.3.1).
 POLICY = Path("/usr/sbin/policy-rc.d")
-# What package scripts ask before they start a service; 101 means forbidden (Debian Policy Manual, 9.3.3.1).
 POLICY_TEXT = "#!/bin/sh\n# Put here by taskbell-devstack while it installs packages; may be deleted.\nexit 101\n"
 
 HOW_TO_INSTALL = """\
 {missing} not found.
   Debian, Ubuntu:  sudo apt-get install --no-install-recommends {packages}
-                   (their own services are not needed and may stay off)
+                   (the services that they bring are not needed and may stay off)
   elsewhere:       {elsewhere}"""
 
 
 def ensure(say: Callable[[str], None], *, policy: Path = POLICY) -> None:
-    """See that RabbitMQ and PostgreSQL are installed; install them where we are root on Debian.
+    """Make sure that RabbitMQ and PostgreSQL are installed; install them if we are root on Debian.
 
-    Raises ProgramsMissing, which names exactly what to install, where we are not or where it fails.
+    Raises ProgramsMissing, which names exactly what to install, if we are not root on Debian or if that fails.
     """
     packages = missing_packages()
     if not packages:
@@ -43,21 +43,21 @@ def can_install() -> bool:
 
 
 def install(packages: list[str], *, policy: Path = POLICY) -> str:
-    """Install Debian packages, whose services do not start; returns apt-get's last lines where it fails."""
+    """Install Debian packages without starting their services; return apt-get's last lines if it fails, else ''."""
     with services_kept_from_starting(policy):
-        # Old lists still do when an index cannot be had: the installation itself then says what is missing.
+        # If an index cannot be fetched, old lists may do; if they do not, the installation reports what is missing.
         _apt_get("update")
         return _apt_get("install", "--yes", "--no-install-recommends", *packages)
 
 
 def missing_packages() -> list[str]:
-    """The Debian packages that would have to be installed, none where all programs are here."""
+    """The Debian packages that must be installed; none if all programs are here."""
     missing = [] if find_rabbitmq() else ["rabbitmq-server"]
     return missing if find_postgresql() else [*missing, "postgresql"]
 
 
 def how_to_install(packages: list[str]) -> str:
-    """The sentence for somebody who has to install them by hand."""
+    """The message for somebody who has to install these packages by hand."""
     names = {"rabbitmq-server": "RabbitMQ", "postgresql": "PostgreSQL"}
     elsewhere = {
         "rabbitmq-server": "RabbitMQ 3.10 or newer, with `rabbitmq-server` and `epmd` on PATH",
@@ -72,7 +72,7 @@ def how_to_install(packages: list[str]) -> str:
 
 @contextlib.contextmanager
 def services_kept_from_starting(policy: Path) -> Iterator[None]:
-    """Forbid the start of services meanwhile. A policy that somebody else has set stays as it is."""
+    """Forbid the start of services while the block runs. A policy that somebody else has set is left unchanged."""
     if policy.exists() and policy.read_text() != POLICY_TEXT:
         yield
         return
@@ -81,11 +81,11 @@ def services_kept_from_starting(policy: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        policy.unlink(missing_ok=True)  # another stack that installed at the same time has cleared it away
+        policy.unlink(missing_ok=True)  # another stack that installed at the same time may have removed it
 
 
 def _apt_get(*arguments: str) -> str:
-    """Run it without questions, after any other run of it; its last lines where it fails, else nothing."""
+    """Run apt-get without prompts, after any other run of it; return its last lines if it fails, else ''."""
     done = subprocess.run(
         ["apt-get", "--quiet", "-o", "DPkg::Lock::Timeout=120", *arguments],
         env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},

@@ -1,19 +1,19 @@
-"""Ports on the loopback address."""
+"""Finds free ports on the loopback address."""
 
 import random
 import socket
 from collections.abc import Collection
 
 LOOPBACK = "127.0.0.1"
-# Below the range that systems hand out to outgoing connections (from 32768), so that no client of ours can take a port
-# between our look and the server's start, and below Kubernetes' node ports (from 30000).
+# Below the range that systems use for outgoing connections (from 32768), so that no client can take a port between our
+# check and the server's start; and below Kubernetes' node ports (from 30000).
 RANGE = range(20_000, 30_000)
 
 
 def is_free(port: int) -> bool:
     """Whether a server could listen on this port now."""
     with socket.socket() as candidate:
-        # As servers do, else connections that have just ended would make the port look taken.
+        # Servers set this, too. Without it, a port would look taken because of connections that have just ended.
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             candidate.bind((LOOPBACK, port))
@@ -30,7 +30,7 @@ def answers(port: int) -> bool:
 
 
 def pick_free(*, besides: Collection[int] = ()) -> int:
-    """A port that is free now and not among `besides`, at random: stacks that start at once rarely meet."""
+    """A random port that is free and not among `besides`. Random, so that stacks that start together rarely collide."""
     for port in random.sample(RANGE, k=len(RANGE)):
         if port not in besides and is_free(port):
             return port

@@ -1,4 +1,4 @@
-"""A private PostgreSQL: real durability, little memory, on the loopback address only, no socket file."""
+"""A private PostgreSQL: real durability, little memory, only on the loopback address, without a socket file."""
 
 import contextlib
 import hashlib
@@ -31,20 +31,20 @@ ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 
 def server_account() -> Account | None:
-    """The user that PostgreSQL runs as: ourselves, or `postgres` where we are root, as it refuses to be."""
+    """The user that PostgreSQL runs as; None: our own. If we are root, it is `postgres`: PostgreSQL refuses root."""
     if os.geteuid() != 0:
         return None
     account = Account.named("postgres")
     if account is None:
-        raise DevstackError("PostgreSQL does not run as root, and there is no user `postgres` to run it as")
+        raise DevstackError("PostgreSQL refuses to run as root, and the user `postgres` does not exist: create it")
     return account
 
 
 def data_folder(directory: Path) -> Path:
-    """Where the data of the stack in `directory` lie.
+    """The data folder of the stack in `directory`.
 
-    Inside it, unless its user cannot get there (a checkout below /root): then below /var/lib, under a name made from
-    the stack's path.
+    It is inside `directory`, unless PostgreSQL's user cannot enter that (a checkout below /root). Then it is below
+    /var/lib, under a name made from the stack's path.
     """
     account = server_account()
     inside = directory / "postgresql"
@@ -52,14 +52,14 @@ def data_folder(directory: Path) -> Path:
         return inside / "data"
     name = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:12]
     OUTSIDE.mkdir(exist_ok=True)
-    OUTSIDE.chmod(0o755)  # to be passed through, also where our umask is strict
+    OUTSIDE.chmod(0o755)  # so that others can enter it, even if our umask is strict
     return OUTSIDE / name / "data"
 
 
 def delete_data(settings: PostgresqlSettings) -> None:
     """Delete the data and the folders that were made for them."""
     shutil.rmtree(settings.data.parent, ignore_errors=True)
-    with contextlib.suppress(OSError):  # it is not there, or other stacks have their data in it
+    with contextlib.suppress(OSError):  # it does not exist, or holds the data of other stacks
         OUTSIDE.rmdir()
 
 
@@ -69,8 +69,8 @@ class Postgresql:
     name = "postgresql"
     start_limit = 60.0
     stop_limit = 30.0
-    stop_signal = signal.SIGINT  # a fast shutdown: it ends the clients' sessions, then writes everything down
-    quit_signal = signal.SIGQUIT  # no writing down, but its own processes and shared memory are cleared away
+    stop_signal = signal.SIGINT  # fast shutdown: ends the clients' sessions, then writes a checkpoint
+    quit_signal = signal.SIGQUIT  # immediate shutdown: no checkpoint, but removes its processes and shared memory
 
     def __init__(self, settings: PostgresqlSettings, directory: Path) -> None:
         self.settings = settings
@@ -78,10 +78,13 @@ class Postgresql:
         self.account = server_account()
 
     def prepare(self) -> None:
-        """Make the data folder with its user and database, whole or not at all; raise where that fails."""
+        """Make the data folder with its user and database, completely or not at all.
+
+        Raises DevstackError if that fails.
+        """
         data = self.settings.data
         if (data / "PG_VERSION").exists():
-            self._forget_dead_owner()
+            self._clear_lock_file()
             return
         self._own(data.parent)
         fresh = data.with_name("initialising")
@@ -123,7 +126,7 @@ class Postgresql:
         """Nothing to do once it accepts connections."""
 
     def _programs(self) -> PostgresqlPrograms:
-        """The installed programs; those of the data's version where there are data."""
+        """The installed programs; if there are data, those of the data's version."""
         try:
             major = int((self.settings.data / "PG_VERSION").read_text())
         except FileNotFoundError:
@@ -132,14 +135,14 @@ class Postgresql:
         if programs is None:
             raise DevstackError(
                 f"The data in {self.settings.data} were made by PostgreSQL {major}, which is not installed "
-                "(any more): install it, or start afresh after `taskbell dev down --remove-data`"
+                "(any more): install it, or delete the data with `taskbell dev down --remove-data`"
                 if major
-                else "PostgreSQL was not found"
+                else "PostgreSQL was not found: install it"
             )
         return programs
 
     def _own(self, path: Path) -> None:
-        """Make the folder if need be, and let nobody but the server's user into it."""
+        """Make the folder if it does not exist, and let only the server's user into it."""
         if not path.exists():
             path.mkdir()
         path.chmod(0o700 if path.is_dir() else 0o600)
@@ -160,11 +163,11 @@ class Postgresql:
         if done.returncode:
             raise DevstackError(f"{Path(argv[0]).name} failed: {done.stderr.strip() or done.stdout.strip()}")
 
-    def _forget_dead_owner(self) -> None:
-        """Remove the lock file of a server that is gone, or end the one that is there.
+    def _clear_lock_file(self) -> None:
+        """Remove the lock file of a server that no longer runs; stop a server that still does.
 
-        PostgreSQL itself only looks whether *some* process has the number in the file, and refuses to start when an
-        unrelated one has got it since. One that works in our data folder is ours, whatever became of its record.
+        PostgreSQL only checks whether *some* process has the number in the file, and refuses to start if an unrelated
+        process has got it. A process that works in our data folder is our server, even if our record of it is lost.
         """
         lock = self.settings.data / "postmaster.pid"
         try:
@@ -182,7 +185,7 @@ class Postgresql:
 
 
 def lets_in(host: str, port: int) -> bool:
-    """Whether the server there would let a client in: it asks for a password, and is not just starting."""
+    """Whether the server would accept a client: it asks for a password, and is not still starting."""
     words = b"".join(part.encode() + b"\0" for part in ("user", USER, "database", DATABASE, ""))
     try:
         with socket.create_connection((host, port), timeout=1) as client:
@@ -193,7 +196,7 @@ def lets_in(host: str, port: int) -> bool:
 
 
 def _can_reach(account: Account, directory: Path) -> bool:
-    """Whether that user may enter the folder, which exists."""
+    """Whether the user may enter this existing folder."""
     tried = subprocess.run(
         ["/bin/sh", "-c", 'cd "$0"', directory.resolve()],
         capture_output=True,

@@ -1,9 +1,9 @@
-"""Processes that outlive the command that starts them.
+"""Starts and stops processes that outlive the command that starts them.
 
-Two promises: no process runs that is not on record, and none is signalled that is not the one on record. For the first,
-a process starts as a shell that waits for a word on its standard input; it becomes the server only after its number was
-written down, and ends by itself when the starter dies before that. For the second, a record holds the process's start
-time beside its number, because numbers are used again.
+Two things are guaranteed: every process that runs is recorded, and only recorded processes get signals. For the first,
+a process starts as a shell that waits for a word on its standard input. It becomes the server only after its number was
+recorded, and ends by itself if the starter dies before that. For the second, a record holds the process's start time
+beside its number, because the system uses numbers again.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from pydantic import BaseModel, ConfigDict
 
 from taskbell_devstack.waiting import wait_until
 
-GATE = 'read -r go && exec "$@" </dev/null'
+WAIT_FOR_WORD = 'read -r go && exec "$@" </dev/null'
 WIDTH = 400  # characters of a log's line in a message
-KILL_LIMIT = 10.0  # seconds for the kernel to take down a killed process that is busy with the disk
+KILL_LIMIT = 10.0  # seconds; the kernel may need time to end a killed process that is busy with the disk
 
 
 class ProcessRecord(BaseModel):
-    """One process, told apart from any later one with the same number."""
+    """Identifies one process, so that no later process with the same number is taken for it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,7 +44,7 @@ class Account:
 
     @classmethod
     def named(cls, name: str) -> Self | None:
-        """The user of that name, or None."""
+        """The user with that name; None: there is none."""
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
@@ -54,7 +54,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start one process. Nothing is inherited from our environment but what `environment` holds."""
+    """How to start one process. Its environment is `environment`; it inherits nothing from ours."""
 
     name: str
     argv: Sequence[str | Path]
@@ -65,19 +65,19 @@ class Launch:
 
 
 def record_of(pid: int) -> ProcessRecord | None:
-    """The record of a process that is alive now; None where none is, or only its zombie."""
+    """The record of the process with this number; None: there is none, or only a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return record_by_ps(pid) if not Path("/proc/self/stat").exists() else None
-    # The second field is the program's name in brackets and may hold blanks and brackets itself.
+    # The second field is the program's name in brackets, which may itself contain blanks and brackets.
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in "ZX" else ProcessRecord(pid=pid, born=f"{boot}/{fields[18]}")
 
 
 def record_by_ps(pid: int) -> ProcessRecord | None:
-    """What `record_of` promises, for systems without /proc; born to the second only."""
+    """The same as `record_of`, for systems without /proc. The start time is exact only to the second."""
     answer = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     state, _, born = answer.stdout.strip().partition(" ")
     return None if not state or state.startswith("Z") else ProcessRecord(pid=pid, born=born.strip())
@@ -89,26 +89,26 @@ def is_running(record: ProcessRecord | None) -> bool:
 
 
 def send(record: ProcessRecord, number: signal.Signals) -> None:
-    """Signal this process if it is still the one on record, else do nothing."""
+    """Send a signal to this process if it is still alive, else do nothing."""
     if is_running(record):
         with contextlib.suppress(ProcessLookupError):
             os.kill(record.pid, number)
 
 
 class Launcher:
-    """Starts and ends processes, and collects the exit codes of those that are its own children."""
+    """Starts and stops processes, and collects the exit codes of its own children."""
 
     def __init__(self) -> None:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, launch: Launch, *, record: Callable[[ProcessRecord], None]) -> ProcessRecord:
-        """Start a process in a session of its own; `record` has returned before its program begins."""
+        """Start a process in its own session. Its program begins only after `record` has returned."""
         launch.log.parent.mkdir(parents=True, exist_ok=True)
-        if launch.log.exists():  # what an earlier process said is kept, once
+        if launch.log.exists():  # keep the log of the process before this one
             launch.log.replace(launch.log.with_suffix(".log.1"))
         with launch.log.open("ab") as log:
             child = subprocess.Popen(
-                ["/bin/sh", "-c", GATE, launch.name, *launch.argv],
+                ["/bin/sh", "-c", WAIT_FOR_WORD, launch.name, *launch.argv],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -121,23 +121,23 @@ class Launcher:
         self._children[child.pid] = child
         started = record_of(child.pid)
         if started is None:
-            raise ChildProcessError(f"{launch.name} ended before it began; see {launch.log}")
+            raise ChildProcessError(f"{launch.name} ended before its program began; see {launch.log}")
         record(started)
         assert child.stdin is not None
-        # A shell that is already gone is noticed by whoever waits for the server, with its log at hand.
-        with contextlib.suppress(BrokenPipeError), child.stdin as gate:
-            gate.write(b"go\n")
+        # If the shell has already ended, whoever waits for the server notices that and reports the log.
+        with contextlib.suppress(BrokenPipeError), child.stdin as shell:
+            shell.write(b"go\n")
         return started
 
     def stop(self, record: ProcessRecord, *, number: signal.Signals, limit: float) -> None:
-        """Ask the process to end with `number`, kill it after `limit` seconds, and return when it is gone."""
+        """Send the signal `number` to the process, kill it after `limit` seconds, and return when it has ended."""
         send(record, number)
         if not wait_until(lambda: not self.is_running(record), limit=limit):
             send(record, signal.SIGKILL)
             wait_until(lambda: not self.is_running(record), limit=KILL_LIMIT)
 
     def is_running(self, record: ProcessRecord | None) -> bool:
-        """Like the function of that name, and lets go of the process if it was a child that has ended."""
+        """Like the function `is_running`; also collects the exit code if the process was a child and has ended."""
         alive = is_running(record)
         if record is not None and not alive and (child := self._children.pop(record.pid, None)) is not None:
             child.wait()
@@ -145,7 +145,7 @@ class Launcher:
 
 
 class Identity(TypedDict, total=False):
-    """The arguments of subprocess for running something as somebody else."""
+    """Arguments of subprocess that run a program as another user."""
 
     user: int
     group: int
@@ -153,14 +153,14 @@ class Identity(TypedDict, total=False):
 
 
 def as_account(account: Account | None) -> Identity:
-    """The arguments that make subprocess run something as that user, without the groups of ours."""
+    """The arguments that make subprocess run a program as that user, without our groups."""
     if account is None or account.uid == os.geteuid():
         return {}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 def tail(log: Path, lines: int = 20) -> str:
-    """The last lines of a log, cut to a readable width, for a message; empty where there is none."""
+    """The last lines of a log, cut to a readable width, for a message; empty if there is no log."""
     try:
         text = log.read_bytes()[-16_384:].decode(errors="replace")
     except FileNotFoundError:

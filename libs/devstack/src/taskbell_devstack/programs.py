@@ -1,4 +1,4 @@
-"""Where RabbitMQ's and PostgreSQL's programs are, whatever package they came from."""
+"""Finds the programs of RabbitMQ and PostgreSQL, whatever package they came from."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OLDEST_POSTGRESQL = 13
-# Debian's own script must be passed by: it insists on the system's user and on /var/lib/rabbitmq.
+# Debian's own script cannot be used: it insists on the system's user and on /var/lib/rabbitmq.
 RABBITMQ_SCRIPTS = (
     "/usr/lib/rabbitmq/bin/rabbitmq-server",
     "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server",
@@ -27,21 +27,21 @@ class PostgresqlPrograms:
 
 @dataclass(frozen=True)
 class RabbitmqPrograms:
-    """The script that becomes the broker, and the port mapper it needs."""
+    """The script that becomes the broker, and the port mapper that it needs."""
 
     server: Path
     epmd: Path
 
 
 def find_rabbitmq() -> RabbitmqPrograms | None:
-    """RabbitMQ as installed here. Nothing is run to find out: `rabbitmq-server --version` starts a broker."""
+    """The installed RabbitMQ; None: there is none. Runs nothing: `rabbitmq-server --version` would start a broker."""
     server = next(_existing(RABBITMQ_SCRIPTS), None) or _on_path("rabbitmq-server")
     epmd = _on_path("epmd") or next(_existing(EPMD), None)
     return RabbitmqPrograms(server, epmd) if server and epmd else None
 
 
 def find_postgresql(major: int | None = None) -> PostgresqlPrograms | None:
-    """The newest PostgreSQL here that is new enough, or the one of the given major version."""
+    """The newest installed PostgreSQL that is new enough, or that of the given major version; None: there is none."""
     folders = {folder.resolve() for folder in _existing(POSTGRESQL)}
     if on_path := _on_path("postgres"):
         folders.add(on_path.resolve().parent)

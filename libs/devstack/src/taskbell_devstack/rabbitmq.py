@@ -1,4 +1,4 @@
-"""A private RabbitMQ with its management UI, and its Erlang port mapper, on the loopback address only."""
+"""A private RabbitMQ with its management UI and its Erlang port mapper, only on the loopback address."""
 
 import base64
 import http.client
@@ -33,14 +33,14 @@ log.file = false
 log.console = true
 log.console.level = info
 """
-# Each connection is an open file, and the usual limit of 1024 is soon reached; a lower hard limit is left as it is.
+# Each connection is an open file, and the usual limit of 1024 is soon reached. If the hard limit is lower, it stays.
 MORE_FILES = 'ulimit -S -n 65536 2>/dev/null; exec "$@"'
-# Dead-lettering at least once out of quorum queues rests on it in 3.10; later versions have it always.
+# In 3.10, at-least-once dead-lettering from quorum queues needs this flag; in later versions it is always on.
 NEEDED_FLAG = "stream_queue"
 
 
 class PortMapper:
-    """epmd on a port of its own, so that the broker neither meets another node nor leaves one behind."""
+    """epmd on its own port, so that the broker neither uses another epmd nor leaves one running."""
 
     name = "epmd"
     start_limit = 10.0
@@ -52,7 +52,7 @@ class PortMapper:
         self.log = directory / "log" / "epmd.log"
 
     def prepare(self) -> None:
-        """Nothing: it keeps nothing."""
+        """Do nothing: the port mapper keeps nothing on disk."""
 
     def launch(self) -> Launch:
         return Launch(
@@ -67,7 +67,7 @@ class PortMapper:
         return answers(self.settings.epmd_port)
 
     def settle(self) -> None:
-        """Nothing to do once it accepts connections."""
+        """Do nothing: the port mapper is ready once it accepts connections."""
 
 
 class Rabbitmq:
@@ -84,7 +84,7 @@ class Rabbitmq:
         self.log = directory / "log" / "rabbitmq.log"
 
     def prepare(self) -> None:
-        """Write its configuration, which follows its ports, and once the cookie that its own tools need."""
+        """Write its configuration with its ports, and the first time also the cookie that its tools need."""
         home = self.settings.home
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)
@@ -105,7 +105,7 @@ class Rabbitmq:
         home = self.settings.home
         environment = {
             "PATH": f"{os.environ.get('PATH', '')}:/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(home),  # where the cookie is
+            "HOME": str(home),  # RabbitMQ looks for the cookie there
             "LANG": "C.UTF-8",
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "ERL_EPMD_PORT": str(self.settings.epmd_port),
@@ -114,14 +114,14 @@ class Rabbitmq:
             "RABBITMQ_DIST_PORT": str(self.settings.distribution_port),
             "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "none"),
-            "RABBITMQ_CONF_ENV_FILE": str(home / "empty"),  # else the system's, with its ports
+            "RABBITMQ_CONF_ENV_FILE": str(home / "empty"),  # else it would read the system's, which sets other ports
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
             "RABBITMQ_MNESIA_BASE": str(home / "data"),
             "RABBITMQ_GENERATED_CONFIG_DIR": str(home / "generated"),
             "RABBITMQ_PLUGINS_EXPAND_DIR": str(home / "plugins"),
             "RABBITMQ_LOG_BASE": str(home / "log"),
             "RABBITMQ_LOGS": "-",
-            # The script becomes the broker instead of staying its parent: one number to keep, and to signal.
+            # The script becomes the broker instead of staying its parent, so there is one process to record and signal.
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         }
@@ -134,25 +134,28 @@ class Rabbitmq:
         )
 
     def accepts(self) -> bool:
-        """Whether it greets AMQP clients and answers on its management API."""
+        """Whether it answers AMQP clients and its management API."""
         try:
             return greets(LOOPBACK, self.settings.port) and self._ask("GET", "/api/overview") is not None
         except (OSError, http.client.HTTPException):
             return False
 
     def settle(self) -> None:
-        """See that the broker is new enough and can do what the topology asks for."""
+        """Check that the broker is new enough, and enable the feature flag that the topology needs.
+
+        Raises DevstackError if the broker is too old.
+        """
         overview = self._ask("GET", "/api/overview") or {}
         version = overview.get("rabbitmq_version", "")
         numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
         if numbers < OLDEST:
-            raise DevstackError(f"RabbitMQ {version} is too old: 3.10 or newer is needed")
+            raise DevstackError(f"RabbitMQ {version} is too old: install 3.10 or newer")
         flags = self._ask("GET", "/api/feature-flags") or []
         if any(flag["name"] == NEEDED_FLAG and flag["state"] == "disabled" for flag in flags):
             self._ask("PUT", f"/api/feature-flags/{NEEDED_FLAG}/enable", {"name": NEEDED_FLAG})
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer's JSON; None where it is no success, empty where it says nothing."""
+        """The answer's JSON; None if the status is not a success, an empty dict if the body is empty."""
         login = base64.b64encode(f"{USER}:{self.settings.password}".encode()).decode()
         client = http.client.HTTPConnection(LOOPBACK, self.settings.management_port, timeout=5)
         try:
@@ -168,7 +171,7 @@ class Rabbitmq:
 
 
 def greets(host: str, port: int) -> bool:
-    """Whether the broker there takes connections: it answers an AMQP client's first words."""
+    """Whether the broker accepts connections: it answers an AMQP client's first bytes."""
     try:
         with socket.create_connection((host, port), timeout=1) as client:
             client.sendall(b"AMQP\x00\x00\x09\x01")
@@ -180,5 +183,5 @@ def greets(host: str, port: int) -> bool:
 def _programs() -> RabbitmqPrograms:
     programs = find_rabbitmq()
     if programs is None:
-        raise DevstackError("RabbitMQ was not found")
+        raise DevstackError("RabbitMQ was not found: install it")
     return programs

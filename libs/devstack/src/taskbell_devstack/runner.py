@@ -1,4 +1,4 @@
-"""Starting and stopping servers, with every process on record."""
+"""Starts and stops servers, and keeps a record of every process."""
 
 import signal
 import threading
@@ -14,7 +14,7 @@ from taskbell_devstack.waiting import wait_until
 
 
 class Server(Protocol):
-    """What is asked of each kind of server. Limits are seconds."""
+    """What each kind of server offers. Limits are in seconds."""
 
     @property
     def name(self) -> str: ...
@@ -27,26 +27,26 @@ class Server(Protocol):
 
     @property
     def stop_signal(self) -> signal.Signals:
-        """Ends it in good order."""
+        """Stops it cleanly."""
 
     @property
     def quit_signal(self) -> signal.Signals:
-        """Ends it without tidying up its data, which nobody will need."""
+        """Stops it at once, for when nobody needs its data any more."""
 
     def prepare(self) -> None:
-        """Make what it needs on disk; called while it does not run."""
+        """Make what it needs on disk. Called while it does not run."""
 
     def launch(self) -> Launch: ...
 
     def accepts(self) -> bool:
-        """Whether clients are served. Never raises, never waits long."""
+        """Whether it serves clients. Never raises, and never waits long."""
 
     def settle(self) -> None:
-        """What has to be done each time it has been started, once it accepts clients."""
+        """Do what is necessary after each start, once it accepts clients."""
 
 
 class Ending(NamedTuple):
-    """How to end a process: ask with this signal, kill after that many seconds."""
+    """How to stop a process: send this signal, and kill the process after `limit` seconds."""
 
     name: str
     signal: signal.Signals
@@ -54,25 +54,25 @@ class Ending(NamedTuple):
 
 
 class Runner:
-    """Keeps the state file true to what runs."""
+    """Starts and stops processes, and records each in the state file."""
 
     def __init__(self, file: StateFile) -> None:
         self._file = file
         self._launcher = Launcher()
 
     def record(self, name: str) -> ProcessRecord | None:
-        """The process on record under that name, whether it still runs or not."""
+        """The process that is recorded under that name, whether it still runs or not."""
         return self._file.read().processes.get(name)
 
     def runs(self, name: str) -> bool:
-        """Whether the process on record under that name is alive."""
+        """Whether the process that is recorded under that name is alive."""
         return is_running(self.record(name))
 
     def start_together(self, chains: Iterable[Sequence[Server]]) -> None:
-        """Start each chain in a thread of its own, the servers of a chain one after the other.
+        """Start each chain in its own thread, and the servers of a chain one after the other.
 
-        A server that runs and accepts clients is left alone; one that runs and does not within its limit is ended and
-        started again. The first failure is raised; the others are then no longer waited for, and stay on record.
+        A server that runs and accepts clients is left alone. One that runs but does not accept clients within its limit
+        is stopped and started again. The first failure is raised; nobody waits for the others then; they stay recorded.
         """
         given_up = threading.Event()
 
@@ -89,13 +89,13 @@ class Runner:
                 given_up.set()
 
     def stop_together(self, endings: Sequence[Ending]) -> None:
-        """Stop what is on record under these names, all at the same time; return when all of it is gone."""
+        """Stop the processes with these names at the same time; return when all of them have ended."""
         with ThreadPoolExecutor() as threads:
             for job in [threads.submit(self.stop, ending) for ending in endings]:
                 job.result()
 
     def stop(self, ending: Ending) -> None:
-        """Stop what is on record under this name, if anything is, and take it off the record."""
+        """Stop the process that is recorded under this name, if there is one, and remove its record."""
         record = self.record(ending.name)
         if record is not None:
             self._launcher.stop(record, number=ending.signal, limit=ending.limit)
@@ -121,7 +121,7 @@ class Runner:
             return server.accepts() or not self._launcher.is_running(record) or given_up.is_set()
 
         wait_until(decided, limit=server.start_limit)
-        # In this order: a port may be answered by somebody else after ours has ended.
+        # In this order: after our server has ended, another program may answer on its port.
         return server.accepts() and self._launcher.is_running(record)
 
     def _remember(self, name: str, record: ProcessRecord) -> None:

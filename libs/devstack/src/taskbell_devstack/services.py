@@ -1,4 +1,4 @@
-"""Taskbell's own services as processes on the stack's servers."""
+"""Runs Taskbell's own services as processes on the stack's servers."""
 
 import http.client
 import os
@@ -10,29 +10,29 @@ from pathlib import Path
 from taskbell_devstack.ports import LOOPBACK
 from taskbell_devstack.processes import Launch
 
-STOP_LIMIT = 40.0  # a service takes up to 30 s to hand back what it holds
+STOP_LIMIT = 40.0  # seconds; a service takes up to 30 s to drain
 
 
 @dataclass(frozen=True)
-class Service:
-    """A program `python -m MODULE` that serves /readyz on HTTP_PORT, with the settings it is to have."""
+class ServiceProgram:
+    """A program `python -m MODULE` that serves /readyz on HTTP_PORT, and its settings."""
 
     name: str
     module: str
     environment: dict[str, str]
     public: bool = False
-    """Gets its own address as PUBLIC_URL, for links that lead back to it."""
+    """Whether its own URL is its PUBLIC_URL, for links that lead back to it."""
     start_limit: float = 60.0
 
 
 class RunningService:
-    """One service with its port."""
+    """A service and its port."""
 
     stop_limit = STOP_LIMIT
     stop_signal = signal.SIGTERM
     quit_signal = signal.SIGKILL
 
-    def __init__(self, service: Service, port: int, directory: Path) -> None:
+    def __init__(self, service: ServiceProgram, port: int, directory: Path) -> None:
         self.name = service.name
         self.start_limit = service.start_limit
         self.log = directory / "log" / f"{service.name}.log"
@@ -41,7 +41,7 @@ class RunningService:
         self._directory = directory
 
     def prepare(self) -> None:
-        """Nothing: it keeps nothing."""
+        """Do nothing: a service keeps nothing on disk."""
 
     def launch(self) -> Launch:
         own = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
@@ -52,13 +52,13 @@ class RunningService:
             name=self.name,
             argv=[sys.executable, "-m", self._service.module],
             environment=own | self._service.environment | address,
-            # Not the checkout: a `.env` that somebody keeps there for other servers must not be read.
+            # Not the checkout: the service must not read a `.env` that somebody keeps there for other servers.
             directory=self._directory,
             log=self.log,
         )
 
     def accepts(self) -> bool:
-        """Whether it says that it has all it needs."""
+        """Whether `/readyz` answers 200."""
         client = http.client.HTTPConnection(LOOPBACK, self._port, timeout=2)
         try:
             client.request("GET", "/readyz")
@@ -69,4 +69,4 @@ class RunningService:
             client.close()
 
     def settle(self) -> None:
-        """Nothing to do once it is ready."""
+        """Do nothing: the service is ready."""

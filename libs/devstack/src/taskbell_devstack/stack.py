@@ -1,4 +1,4 @@
-"""A stack: private servers under one folder, started together, stopped exactly as far as it started them."""
+"""A stack: private servers that keep their files in one folder. It starts them together, and stops exactly these."""
 
 import secrets
 import shutil
@@ -14,7 +14,7 @@ from taskbell_devstack.postgresql import Postgresql, data_folder, delete_data
 from taskbell_devstack.processes import send
 from taskbell_devstack.rabbitmq import PortMapper, Rabbitmq
 from taskbell_devstack.runner import Ending, Runner, Server
-from taskbell_devstack.services import STOP_LIMIT, RunningService, Service
+from taskbell_devstack.services import STOP_LIMIT, RunningService, ServiceProgram
 from taskbell_devstack.state import (
     InboxSettings,
     PostgresqlSettings,
@@ -26,11 +26,11 @@ from taskbell_devstack.state import (
 
 
 def be_quiet(sentence: str) -> None:
-    """For callers that want no progress reports."""
+    """Does nothing, for callers that want no progress reports."""
 
 
 class Stack:
-    """The servers of one folder. Every method may be called again, also after a crash of servers or of us."""
+    """The servers of one folder. Every method may be called again, also after servers or we ourselves crashed."""
 
     SERVERS = ("postgresql", "rabbitmq", "inbox")
 
@@ -45,17 +45,17 @@ class Stack:
 
     @property
     def state(self) -> StackState:
-        """As last written, whoever wrote it."""
+        """The state as last written, by whatever process."""
         return self._file.read()
 
     def runs(self, name: str) -> bool:
-        """Whether the process of that name (postgresql, rabbitmq, epmd, inbox, a service) is alive."""
+        """Whether the process with that name (postgresql, rabbitmq, epmd, inbox, or a service's name) is alive."""
         return self._runner.runs(name)
 
     def up(self) -> StackState:
-        """Start what does not run yet, with the data it had; return when all of it accepts clients.
+        """Start the servers that do not run yet, with the data they had; return when all of them accept clients.
 
-        Raises ProgramsMissing where a server is not installed, NotReady where one does not come up in time.
+        Raises ProgramsMissing if a server is not installed, NotReady if one does not accept clients in time.
         """
         with self._file.held():
             packages.ensure(self._say)
@@ -66,7 +66,7 @@ class Stack:
                 try:
                     self._runner.start_together(chains)
                 except NotReady:
-                    # Somebody else may have taken a port between our look and the server's start.
+                    # Another program may have taken a port between our check and the server's start.
                     ports = self.state.taken_ports()
                     self._choose_settings()
                     if self.state.taken_ports() == ports:
@@ -74,10 +74,10 @@ class Stack:
                     self._runner.start_together(self._chains())
             return self.state
 
-    def run_services(self, services: Sequence[Service]) -> StackState:
-        """Run services, but those that run already; return when each says that it is ready.
+    def run_services(self, services: Sequence[ServiceProgram]) -> StackState:
+        """Start those of the services that do not run yet; return when all are ready.
 
-        Raises NotReady where one does not become ready in time.
+        Raises NotReady if one does not become ready in time.
         """
         with self._file.held():
             with self._file.change() as state:
@@ -93,7 +93,7 @@ class Stack:
             return self.state
 
     def down(self, *, at_once: bool = False, remove_data: bool = False) -> None:
-        """Stop every process on record, services first. `at_once` spares the servers their tidying up."""
+        """Stop every recorded process, services first. `at_once`: without a clean shutdown."""
         if not self.directory.exists():
             return
         with self._file.held():
@@ -105,18 +105,18 @@ class Stack:
             endings = [
                 Ending(it.name, it.quit_signal if at_once else it.stop_signal, it.stop_limit) for it in servers.values()
             ]
-            # The port mapper last: the broker takes leave of it.
+            # The port mapper stops last, because the broker unregisters from it.
             self._runner.stop_together([it for it in endings if it.name != PortMapper.name])
             self._runner.stop_together([it for it in endings if it.name == PortMapper.name])
             if remove_data:
                 self._remove_data(state)
 
     def start(self, name: str) -> None:
-        """Start one server again, on its ports and with its data, after `stop` or `kill`."""
+        """Start one server again after `stop` or `kill`, with its ports and its data."""
         self._runner.start_together([chain for chain in self._chains() if chain[-1].name == name])
 
     def stop(self, *names: str) -> None:
-        """Stop these servers or services in good order, at the same time."""
+        """Stop these servers or services cleanly, at the same time."""
         servers = {it.name: it for chain in self._chains() for it in chain}
         endings = [
             Ending(it.name, it.stop_signal, it.stop_limit) if it else Ending(name, signal.SIGTERM, STOP_LIMIT)
@@ -125,19 +125,19 @@ class Stack:
         self._runner.stop_together(endings)
 
     def kill(self, name: str) -> None:
-        """End one process as a power cut would (SIGKILL)."""
+        """End one process without warning, as a power cut would (SIGKILL)."""
         self._runner.stop(Ending(name, signal.SIGKILL, 0.0))
 
     def pause(self, name: str) -> None:
-        """Let one process stand still (SIGSTOP) until `resume`: its connections stay, nothing answers."""
+        """Stop one process (SIGSTOP) until `resume`: its connections stay open, but it does not answer."""
         send(self.state.processes[name], signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
-        """Let a paused process go on (SIGCONT)."""
+        """Continue a paused process (SIGCONT)."""
         send(self.state.processes[name], signal.SIGCONT)
 
     def _chains(self) -> list[list[Server]]:
-        """The servers that have settings; those of one list start one after the other."""
+        """The servers that have settings. Servers in one list start one after the other."""
         state = self.state
         chains: list[list[Server]] = []
         if state.postgresql:
@@ -149,7 +149,7 @@ class Stack:
         return chains
 
     def _choose_settings(self) -> None:
-        """Give each wanted server settings: those it had, on another port where its own is taken now."""
+        """Give each wanted server settings: those that it had, with a new port for each port that is taken."""
         if not self.runs(Rabbitmq.name):
             self._runner.stop(Ending(PortMapper.name, PortMapper.stop_signal, PortMapper.stop_limit))
         with self._file.change() as state:

@@ -1,7 +1,7 @@
-"""What a stack has started and with which settings, kept in one file that is always whole.
+"""Which processes a stack has started, and with which settings, in one file that is always complete.
 
-The file is written before each process begins, so that whatever happens to the command that starts them, the next one
-knows all of them. It holds passwords: only its owner can read it.
+The file is written before each process begins. So even if the command that starts processes is killed, the next command
+knows all of them. The file holds passwords, and only its owner can read it.
 """
 
 import contextlib
@@ -17,22 +17,22 @@ from taskbell_devstack.ports import is_free
 from taskbell_devstack.processes import ProcessRecord
 
 
-class Settings(BaseModel):
-    """A server's settings that stay the same when it is started again, unless somebody else took a port."""
+class ServerSettings(BaseModel):
+    """A server's settings. They stay the same when it is started again, except for ports that others have taken."""
 
     model_config = ConfigDict(frozen=True)
     PORTS: ClassVar[tuple[str, ...]]
 
     def ports(self) -> dict[str, int]:
-        """The ports by the name of their field."""
+        """The ports, by the names of their fields."""
         return {name: getattr(self, name) for name in self.PORTS}
 
     def moved(self, pick: Callable[[], int]) -> Self:
-        """The same with another port, from `pick`, for each one that is not free now."""
+        """The same settings, but with a new port from `pick` for each port that is not free."""
         return self.model_copy(update={name: pick() for name, port in self.ports().items() if not is_free(port)})
 
 
-class PostgresqlSettings(Settings):
+class PostgresqlSettings(ServerSettings):
     PORTS = ("port",)
 
     port: int
@@ -44,7 +44,7 @@ class PostgresqlSettings(Settings):
         return f"postgresql://taskbell:{self.password}@127.0.0.1:{self.port}/taskbell"
 
 
-class RabbitmqSettings(Settings):
+class RabbitmqSettings(ServerSettings):
     PORTS = ("port", "management_port", "distribution_port", "epmd_port")
 
     port: int
@@ -63,7 +63,7 @@ class RabbitmqSettings(Settings):
         return f"http://taskbell:{self.password}@127.0.0.1:{self.management_port}"
 
 
-class InboxSettings(Settings):
+class InboxSettings(ServerSettings):
     PORTS = ("smtp_port", "imap_port", "http_port")
 
     smtp_port: int
@@ -75,7 +75,7 @@ class InboxSettings(Settings):
         return f"http://127.0.0.1:{self.http_port}/"
 
 
-class ServiceSettings(Settings):
+class ServiceSettings(ServerSettings):
     PORTS = ("http_port",)
 
     http_port: int
@@ -86,7 +86,7 @@ class ServiceSettings(Settings):
 
 
 class StackState(BaseModel):
-    """Everything there is to know about a stack, whether it runs or not."""
+    """The processes and settings of a stack, whether it runs or not."""
 
     processes: dict[str, ProcessRecord] = {}
     postgresql: PostgresqlSettings | None = None
@@ -95,20 +95,20 @@ class StackState(BaseModel):
     services: dict[str, ServiceSettings] = {}
 
     def taken_ports(self) -> set[int]:
-        """Every port that some server of this stack has been given."""
+        """The ports of all servers and services of this stack."""
         parts = [self.postgresql, self.rabbitmq, self.inbox, *self.services.values()]
         return {port for part in parts if part is not None for port in part.ports().values()}
 
 
 class StateFile:
-    """The file, its readers and its one writer at a time."""
+    """The state file: any number may read it, and one process at a time may write it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.path = directory / "state.json"
 
     def read(self) -> StackState:
-        """The state as last written; an empty one where nothing was ever started."""
+        """The state as last written; an empty state if nothing was ever started."""
         try:
             return StackState.model_validate_json(self.path.read_bytes())
         except FileNotFoundError:
@@ -116,7 +116,7 @@ class StateFile:
 
     @contextlib.contextmanager
     def change(self) -> Iterator[StackState]:
-        """Change the state, one at a time of all processes; it is on disk, whole, when the block has ended."""
+        """Change the state, while other processes wait. When the block has ended, the new state is on disk."""
         with self._locked("state.lock"):
             state = self.read()
             yield state
@@ -129,7 +129,7 @@ class StateFile:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other commands away while servers are started or stopped; they wait."""
+        """Make other commands that start or stop servers wait until the block has ended."""
         with self._locked("lock"):
             yield
 

@@ -1,4 +1,4 @@
-"""What runs, with every URL and login: as JSON with fixed names for programs, as tables for people."""
+"""Shows what runs, with every URL and login: as JSON with fixed names for programs, as tables for people."""
 
 from typing import Self
 
@@ -10,18 +10,18 @@ from taskbell_devstack import inbox, rabbitmq
 from taskbell_devstack.ports import LOOPBACK
 from taskbell_devstack.stack import Stack
 
-WIDEST = 240  # characters; a terminal that is narrower folds the line, and copies it whole
+WIDEST = 240  # characters; a narrower terminal wraps the line, which can still be copied whole
 
 
 class ServiceStatus(BaseModel):
-    """One of Taskbell's services, running."""
+    """A running service of Taskbell."""
 
     pid: int
     http_url: str
 
 
-class Status(BaseModel):
-    """The running part of a stack; null where a server does not run. Logins are inside the URLs."""
+class StackStatus(BaseModel):
+    """The running part of a stack; null for servers that do not run. The URLs contain the logins."""
 
     database_url: str | None = None
     broker_url: str | None = None
@@ -34,7 +34,7 @@ class Status(BaseModel):
 
     @classmethod
     def of(cls, stack: Stack) -> Self:
-        """The status of this moment."""
+        """The present status of that stack."""
         state = stack.state
         status = cls(
             services={
@@ -61,15 +61,15 @@ class Status(BaseModel):
         return None not in (self.database_url, self.broker_url, self.inbox_url)
 
 
-def show(status: Status, stack: Stack) -> None:
-    """Print what runs and where to go with a browser. Lines are never cut: they hold what is to be copied."""
+def show(status: StackStatus, stack: Stack) -> None:
+    """Print what runs, with URLs and logins. Lines are never cut, so that they can be copied."""
     console = Console(width=WIDEST)
     parts = [_servers(status, stack)] + ([_services(status)] if status.services else [])
     for table in parts:
         console.print(table)
 
 
-def _servers(status: Status, stack: Stack) -> Table:
+def _servers(status: StackStatus, stack: Stack) -> Table:
     state = stack.state
     table = Table("server", "where", "login", title="Servers", title_justify="left", box=None, pad_edge=False)
 
@@ -97,7 +97,7 @@ def _address(port: int | None) -> str | None:
     return f"{LOOPBACK}:{port}" if port else None
 
 
-def _services(status: Status) -> Table:
+def _services(status: StackStatus) -> Table:
     table = Table("service", "process", "where", title="Services", title_justify="left", box=None, pad_edge=False)
     for name, service in status.services.items():
         table.add_row(name, str(service.pid), f"{service.http_url}/readyz")

@@ -1,4 +1,4 @@
-"""What the demo has made happen, for a person to read."""
+"""Prints what the demo did."""
 
 import json
 from typing import Any
@@ -7,27 +7,28 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
+from taskbell_devstack.actions import DemoOutcomes
 from taskbell_devstack.demo_data import PEOPLE
-from taskbell_devstack.happenings import Happened
 from taskbell_devstack.status import WIDEST
 
 KINDS = ("reminder", "overdue", "weekly")
 EXAMPLES = 3
 
 
-async def show(happened: Happened, database_url: str, *, reports_go_to: str | None, taskbell: str) -> None:
-    """Print mails by kind and person, the report, what was archived, and the changed status.
+async def show(outcomes: DemoOutcomes, database_url: str, *, reports_go_to: str | None, taskbell: str) -> None:
+    """Print mails by kind and person, the report, the archived tasks, and the changed status.
 
     Args:
-        taskbell: how the command is run here.
+        reports_go_to: the recipients of the report, if it is mailed.
+        taskbell: the command line that runs `taskbell` here.
     """
     console = Console(width=WIDEST, highlight=False)
     connection = await asyncpg.connect(database_url)
     try:
-        console.print(await _mails(connection, happened.mailings))
-        await _report(console, connection, happened, reports_go_to)
-        await _archived(console, connection, happened, taskbell)
-        await _changed(console, connection, happened)
+        console.print(await _mails(connection, outcomes.mailings))
+        await _report(console, connection, outcomes, reports_go_to)
+        await _archived(console, connection, outcomes, taskbell)
+        await _changed(console, connection, outcomes)
     finally:
         await connection.close()
 
@@ -44,17 +45,17 @@ async def _mails(connection: asyncpg.Connection, messages: list[str]) -> Table:
     sent = [kind for (_, kind), state in ends.items() if state == "sent"]
     table = Table("person", "language", "zone", *KINDS, title="Mails", title_justify="left", box=None, pad_edge=False)
     for person in PEOPLE:
-        told = [ends.get((person.id, kind), "-") for kind in KINDS]
+        states = [ends.get((person.id, kind), "-") for kind in KINDS]
         name = person.name if person.is_active else f"{person.name} (inactive)"
-        table.add_row(name, person.locale, person.timezone, *told)
+        table.add_row(name, person.locale, person.timezone, *states)
     table.add_row("all", "", "", *(f"{sent.count(kind)} sent" for kind in KINDS), style="bold")
     return table
 
 
 async def _report(
-    console: Console, connection: asyncpg.Connection, happened: Happened, reports_go_to: str | None
+    console: Console, connection: asyncpg.Connection, outcomes: DemoOutcomes, reports_go_to: str | None
 ) -> None:
-    result = happened.report.result or {}
+    result = outcomes.report.result or {}
     mailed = f"mailed to {reports_go_to} once a day" if reports_go_to else "mailed to nobody: set REPORT_RECIPIENTS"
     console.print(f"\n[bold]Report[/bold] of {result['date']}, {mailed}")
     console.print(f"  {result['tasks']} tasks, {result['overdue']} overdue")
@@ -65,8 +66,8 @@ async def _report(
     console.print("  " + ", ".join(f"{number} {status}" for status, number in by_status))
 
 
-async def _archived(console: Console, connection: asyncpg.Connection, happened: Happened, taskbell: str) -> None:
-    result: dict[str, Any] = dict(happened.cleanup.result or {})
+async def _archived(console: Console, connection: asyncpg.Connection, outcomes: DemoOutcomes, taskbell: str) -> None:
+    result: dict[str, Any] = dict(outcomes.cleanup.result or {})
     console.print(f"\n[bold]Archived[/bold] {result['tasks']} tasks completed more than 30 days ago, such as")
     rows = await connection.fetch(
         """
@@ -81,8 +82,8 @@ async def _archived(console: Console, connection: asyncpg.Connection, happened: 
     console.print(f"  `{taskbell} archive restore {result['batch_id']}` brings them back")
 
 
-async def _changed(console: Console, connection: asyncpg.Connection, happened: Happened) -> None:
-    result = happened.status_change.result or {}
+async def _changed(console: Console, connection: asyncpg.Connection, outcomes: DemoOutcomes) -> None:
+    result = outcomes.status_change.result or {}
     title = await connection.fetchval("SELECT title FROM tasks WHERE id = $1", result["task_id"])
     console.print(f"\n[bold]Changed[/bold] {result['old_status']} to {result['new_status']}: task {result['task_id']}")
     console.print(f"  {title}\n", markup=False)

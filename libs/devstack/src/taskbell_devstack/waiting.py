@@ -1,15 +1,15 @@
-"""Waiting for a condition, with a limit."""
+"""Waits for a condition, with a time limit."""
 
 import time
 from collections.abc import Callable
 
-PAUSE = 0.02  # seconds between two looks; a look is a few system calls or one request on the loopback
+PAUSE = 0.02  # seconds between two checks; a check takes a few system calls or one request on the loopback address
 
 
 def wait_until(condition: Callable[[], bool], *, limit: float) -> bool:
-    """Look again and again until the condition holds; False when it does not within `limit` seconds.
+    """Check the condition again and again until it holds; return False if it does not hold within `limit` seconds.
 
-    The condition is looked at once more when the time is over, so that a busy machine cannot miss it.
+    The condition is checked once more when the time is over, so that a slow machine cannot miss it.
     """
     deadline = time.monotonic() + limit
     while not condition():
