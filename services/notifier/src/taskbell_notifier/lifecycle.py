@@ -58,7 +58,7 @@ IN_QUEUE = timedelta(seconds=150)
 """How long a row's message may take through the queue before the sweeper checks the row."""
 
 PAUSED_AT_MOST = timedelta(minutes=5)
-"""Longest time between checks of a due row while sending is paused, so also from the end of the pause to its message."""
+"""Longest time between checks of a due row while sending is paused, and from the end of the pause to its message."""
 
 LOST_AFTER = timedelta(minutes=30)
 """After this time a row's message counts as lost, and another is written, even if the queue is still busy."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taskbell.cli.console import Mistake, did_you_mean
+from taskbell.cli.console import Mistake
+from taskbell.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from taskbell.extensions import Installed

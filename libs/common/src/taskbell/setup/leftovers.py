@@ -4,14 +4,12 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import aio_pika
 import aiormq
-from aio_pika.abc import AbstractConnection
 
 from taskbell.contracts import COMMANDS, EVENTS
 from taskbell.errors import BrokerUnavailable
-from taskbell.messaging.publishing.publisher import CONNECT_TIMEOUT, connection_url
 from taskbell.messaging.topology import DEAD, consumers, dead_queue, service_of, topology
+from taskbell.messaging.wire.connection import Connection, connected
 from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named, in_words
 from taskbell.setup.management import ManagementApi
 
@@ -52,10 +50,9 @@ async def _bound(api: ManagementApi, exchanges: Iterable[str]) -> set[str]:
 
 async def _counts(broker_url: str, names: Iterable[str]) -> dict[str, int]:
     """The messages that lie in them at this moment; the management API's own figures lag by seconds."""
-    url = connection_url(broker_url, "taskbell setup")
     try:
         with connection_errors_named():
-            async with asyncio.timeout(LIMIT), await aio_pika.connect(url, timeout=CONNECT_TIMEOUT) as connection:
+            async with asyncio.timeout(LIMIT), connected(broker_url, "taskbell setup") as connection:
                 counts = {name: await _count(connection, name) for name in names}
     except TimeoutError:
         msg = "RabbitMQ did not answer in time"
@@ -65,15 +62,14 @@ async def _counts(broker_url: str, names: Iterable[str]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count is not None}
 
 
-async def _count(connection: AbstractConnection, name: str) -> int | None:
-    """None: somebody has deleted it meanwhile."""
-    opened = await connection.channel()
-    channel = await opened.get_underlay_channel()
+async def _count(connection: Connection, name: str) -> int | None:
+    """The messages in a queue; None: somebody has deleted it meanwhile."""
+    channel = await connection.channel()
     try:
         answer = await channel.queue_declare(name, passive=True)
     except aiormq.exceptions.ChannelNotFoundEntity:
         return None
-    await opened.close()
+    await channel.close()
     return answer.message_count or 0
 
 

@@ -75,7 +75,7 @@ class Planner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Plans until `stop`; finishes the page that is being planned then."""
-        # Planning is refused if, say, tables of the web app are missing; the other parts of the service go on meanwhile.
+        # Planning is refused if, say, tables of the web app are missing; the service's other parts go on meanwhile.
         await self._gate.rounds(self.name, self._round, stop, wake=self.wanted, refused="waiting")
 
     async def _round(self) -> float:
