@@ -1,7 +1,7 @@
 """The public module for packages that extend Taskbell; docs/extending.md walks through it.
 
-A package offers one `Extension` by the entry point group `taskbell.extensions`. What this module names follows semantic
-versioning; everything else in Taskbell may change with any version.
+A package offers one `Extension` by the entry point group `taskbell.extensions`. The names in this module follow
+semantic versioning; everything else in Taskbell may change with any version.
 """
 
 from taskbell.contracts import Contract, MailingDue, Message, UserEvent

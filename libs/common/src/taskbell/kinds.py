@@ -1,9 +1,9 @@
-"""What a kind of mail is: what asks for it, who gets it, what it says, and for how long it is worth sending.
+"""Defines what a kind of mail is: which event asks for it, who gets it, what it says, and when it expires.
 
-These are definitions only, so that a package which brings a kind loads in every service, not in the notifier alone. The
-notifier interprets them: conditions once in Python and once as SQL, words and props when a mail is written.
+There are only definitions here, so that every service can load a package with a kind, not the notifier alone. The
+notifier interprets them: conditions in Python and as SQL, words and props when a mail is written.
 
-T is the time of the mailing: of its occurrence, or of the moment at which it was asked for by hand.
+T is the time of the mailing: its occurrence, or its arrival if it has no occurrence; for a report the report's `as_of`.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from taskbell.contracts import Contract
 
 NOW = timedelta(0)
-"""As the start or end of a condition: T itself."""
+"""T itself, as the start or end of a condition."""
 
 DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
@@ -24,7 +24,7 @@ WEEK = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An open task with T + start <= due_date < T + end; None: no limit on that side."""
+    """An open task with T + start <= due_date < T + end. None: there is no limit on that side."""
 
     start: timedelta | None
     end: timedelta | None
@@ -32,33 +32,33 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A task that is pending or in progress; with `status`, one of that status alone."""
+    """A task that is pending or in progress; with `status`, a task of that status only."""
 
     status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A task that is done, with T + start <= completed_at < T + end."""
+    """A done task with T + start <= completed_at < T + end."""
 
     start: timedelta
     end: timedelta
 
 
 Condition = Due | Open | Completed
-"""What a task that is assigned to somebody may meet."""
+"""A condition on a task that is assigned to a user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL of a package's own, read-only, run as the role taskbell_notifier.
+    """Read-only SQL of a package, run as the role taskbell_notifier. `{app}` stands for the web app's schema.
 
-    `{app}` stands for the web app's schema.
+    As `who` it selects one column of user ids. It may use :at (T), :cursor and :last. Only ids with cursor < id <= last
+    count, and a statement that selects no others costs least.
 
-    As `who` it selects one column of user ids. It may use :at (T), :cursor and :last: only ids with cursor < id <= last
-    are wanted, and a statement that keeps to them costs least. As `what` it selects `user_id` and any other columns for
-    the users in :users (bigint[]) at :at; a user without a row has nothing to be told. For a kind whose event names its
-    user it has :users and :keys (text[]), a key for each user, instead of :at, and selects `key` too.
+    As `what` it selects `user_id` and any other columns for the users in :users (bigint[]) at :at; a user without a row
+    gets no mail. For a kind whose event names its user it has :users and :keys (text[]), one key for each user, instead
+    of :at, and also selects `key`.
     """
 
     sql: str
@@ -66,21 +66,21 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class NamedUser:
-    """The user whom the event names: `event` is a UserEvent, and the period is its key."""
+    """The user whom the event names; `event` is a UserEvent, and its key makes the period."""
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Mail addresses instead of users; a use case of the notifier knows them."""
+    """Mail addresses instead of users; a use case of the notifier provides them."""
 
 
 Who = tuple[Condition, ...] | Statement | NamedUser | Addresses
-"""Who gets it. Conditions: every active user who is assigned a task that meets one of them."""
+"""Who gets a kind. With conditions: every active user to whom a task is assigned that meets one of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskList:
-    """The assigned tasks that meet a condition, soonest due first; those beyond `limit` are only counted."""
+    """The assigned tasks that meet a condition, soonest due first; tasks beyond `limit` are only counted."""
 
     condition: Due
     limit: int
@@ -88,7 +88,7 @@ class TaskList:
 
 @dataclass(frozen=True, slots=True)
 class AssignedTasks:
-    """What a person's tasks give to say: lists and counts, each under a name. All empty: nothing to say."""
+    """Lists and counts of a user's tasks, each under a name. If all are empty, the user gets no mail."""
 
     lists: Mapping[str, TaskList] = field(default_factory=dict)
     counts: Mapping[str, Open | Completed] = field(default_factory=dict)
@@ -101,27 +101,27 @@ class NamedTask:
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """The daily report of the date that the mailing names."""
+    """The stored daily report of the date in the mailing."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoContent:
-    """The words of the kind are all that it says."""
+    """Nothing is read: the mail has only the words of its kind."""
 
 
 What = AssignedTasks | Statement | NamedTask | StoredReport | NoContent
-"""What a mail is made of, read again when it is written."""
+"""What a mail is made of; it is read when the mail is written."""
 
 
 class Period(StrEnum):
-    """What one mail of a kind stands for: a recipient gets one a period."""
+    """The period that one mail of a kind stands for; a recipient gets one mail for each period."""
 
     DAY = "day"
     """The recipient's local date of T."""
     WEEK = "week"
     """The Monday of the recipient's local week of T."""
     KEY = "key"
-    """The key that a UserEvent brings, as `key:…`."""
+    """The key of the UserEvent, as `key:…`."""
     REPORT = "report"
     """The report's date."""
     MESSAGE = "message"
@@ -130,7 +130,7 @@ class Period(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as the web app's tables have it; a status or priority that we do not know is neither open nor done."""
+    """A task as the web app's tables have it. A task with an unknown status is neither open nor done."""
 
     id: int
     title: str
@@ -143,7 +143,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Whom a mail goes to; `user_id` is None if the address is not a user's (reports, test mails)."""
+    """The recipient of a mail; `user_id` is None if the address is not a user's (reports, test mails)."""
 
     user_id: int | None
     name: str
@@ -153,57 +153,57 @@ class Recipient:
 
 
 class Listed(NamedTuple):
-    """The first tasks of a list, and how many there are besides."""
+    """The first tasks of a list, and the number of the others."""
 
     tasks: tuple[Task, ...]
     more: int = 0
 
     @property
     def total(self) -> int:
-        """All of them, listed or only counted."""
+        """The number of all tasks, listed or only counted."""
         return len(self.tasks) + self.more
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What AssignedTasks gives for one person, under the names of its lists and counts."""
+    """The result of AssignedTasks for one user, under the names of its lists and counts."""
 
     lists: Mapping[str, Listed]
     counts: Mapping[str, int]
 
 
 Rows = tuple[Mapping[str, Any], ...]
-"""What a Statement gives for one person: its rows, each by column."""
+"""The result of a Statement for one user: its rows, each by column."""
 
 
 class KindWords(NamedTuple):
-    """What a kind of mail is called, in one language. `%(product)s` is filled in."""
+    """The names and sentences of a kind of mail, in one language. `%(product)s` is replaced by the product's name."""
 
     title: str
-    """Several of them, as the daily report lists them: "Reminders"."""
+    """The plural name, as the daily report lists it: "Reminders"."""
     reason: str
-    """Why its recipient gets it, in one sentence."""
+    """One sentence which says why the recipient gets the mail."""
     unsubscribe: str = ""
-    """What the link is called that ends these mails."""
+    """The label of the unsubscribe link."""
     unsubscribed: str = ""
-    """What the page says once they are ended."""
+    """The text of the web page after unsubscribing."""
 
 
 class Button(NamedTuple):
-    """The one button of a mail."""
+    """The button of a mail."""
 
     label: str
     url: str | None
-    """None if the web app's address is not known: then there is no button."""
+    """None: the web app's address is not known, so the mail has no button."""
 
 
 @dataclass(frozen=True, slots=True)
 class MailText:
-    """What a mail of that kind says to one recipient; the layout is the same for all kinds.
+    """The text of one mail to one recipient; the layout is the same for all kinds.
 
     Attributes:
-        teasers: of these, as many as fit become the line that an inbox shows beside the subject.
-        props: what the kind's own templates see as `mail`.
+        teasers: as many of these as fit become the line that an inbox shows beside the subject.
+        props: the value of `mail` in the kind's own templates.
     """
 
     subject: str
@@ -215,15 +215,15 @@ class MailText:
 
 
 class MailContext(Protocol):
-    """One recipient at the moment of writing, with the words of their language."""
+    """The context of one mail: its recipient, its moment, and the words of the recipient's language."""
 
     @property
     def product(self) -> str:
-        """The name that mails carry."""
+        """The product's name in mails."""
 
     @property
     def app_url(self) -> str | None:
-        """The web app's address, if it is known."""
+        """The web app's address; None: it is not known."""
 
     @property
     def recipient(self) -> Recipient: ...
@@ -241,25 +241,25 @@ class MailContext(Protocol):
         """`now` in the recipient's zone."""
 
     def gettext(self, words: str, /) -> str:
-        """These words in the recipient's language; as they are if no catalogue has them."""
+        """These words in the recipient's language; unchanged if no catalogue has them."""
 
     def plural(self, one: str, many: str, count: int, **values: object) -> str:
-        """The form of the sentence for that count, which it names `%(n)s`."""
+        """The form of the sentence for that count; `%(n)s` stands for the count."""
 
     def number(self, value: int) -> str:
-        """A number as the recipient's locale writes it."""
+        """A number in the format of the recipient's locale."""
 
     def day(self, value: date) -> str:
-        """A date with its weekday, without the year if it is the present one."""
+        """A date with its weekday; without its year if that is the present one."""
 
     def title(self, task: Task) -> str:
-        """A task's title, fit for a subject or a sentence."""
+        """A task's title, cleaned and short enough for a subject or a sentence."""
 
     def task_url(self, task_id: int) -> str | None:
-        """The address of a task, if the web app's is known."""
+        """The address of a task; None: it is not known."""
 
     def task_line(self, task: Task) -> object:
-        """A task as the shared template parts show it: `_name.html.j2`, `_meta.html.j2`, `_task.txt.j2`."""
+        """A task for the shared template parts `_name.html.j2`, `_meta.html.j2` and `_task.txt.j2`."""
 
 
 Gettext = Callable[[str], str]
@@ -270,14 +270,15 @@ class Kind:
     """A kind of mail.
 
     Attributes:
-        name: in the ledger, in List-Id and Message-ID for ever: small letters, digits and `_`.
-        event: the message that asks for it; it is consumed by the notifier.
-        expiry: how long after T a mail of it is still worth sending; MAIL_EXPIRY_HOURS_<NAME> overrides it.
-        words: given gettext, what the kind is called.
-        compose: given context and content, what one mail says. The content is what `what` gives for the recipient.
-        sample: given a moment, content for `taskbell mail preview`.
-        unsubscribe: the code in the kind's unsubscribe links, for ever; None: nobody can unsubscribe from it. A
-            package's kind uses its own name.
+        name: small letters, digits and `_`. It is in the ledger, in List-Id and in Message-ID, so it must never change.
+        event: the contract of the message that asks for it; the notifier consumes that message.
+        expiry: how long after T its mails are sent; MAIL_EXPIRY_HOURS_<NAME> overrides it.
+        words: is given gettext, and returns the names and sentences of the kind.
+        compose: is given the context and the content, which is what `what` gives for the recipient, and returns the
+            text of one mail.
+        sample: is given a moment, and returns content for `taskbell mail preview`.
+        unsubscribe: the code in the kind's unsubscribe links, which must never change; None: nobody can unsubscribe.
+            The code of a package's kind is its name.
         package: the package whose folder `templates/` has NAME.html.j2 and NAME.txt.j2, and whose folder `locales/`
             may have catalogues.
     """
@@ -296,15 +297,15 @@ class Kind:
 
     @property
     def is_planned(self) -> bool:
-        """Whether people are searched for, page by page, when its event comes."""
+        """True if the planner finds its recipients, page by page, when its event comes."""
         return isinstance(self.who, tuple | Statement)
 
     @property
     def is_instant(self) -> bool:
-        """Whether its event names the one user who gets it."""
+        """True if its event names the one user who gets the mail."""
         return isinstance(self.who, NamedUser)
 
     @property
     def goes_to_users(self) -> bool:
-        """Whether preferences and unsubscribe links exist for it."""
+        """True if its recipients are users, who have preferences and unsubscribe links."""
         return not isinstance(self.who, Addresses)

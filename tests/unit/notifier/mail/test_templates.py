@@ -27,14 +27,14 @@ ENGLISH = gettext.NullTranslations()
 def an_overdue_mail(rows: int) -> dict[str, object]:
     """What its templates see, with that many tasks."""
     installation = Installation("Taskbell", Links("https://app.example.com"), tasks.entry)
-    voice = Languages(OWN, "Taskbell").voice("en")
+    localizer = Languages(OWN, "Taskbell").localizer("en")
     local = FRIDAY_EIGHT.astimezone(BERLIN)
-    context = WritingContext(installation, voice, ana(), FRIDAY_EIGHT, FRIDAY_EIGHT, local, "https://x.example/u/y")
+    context = WritingContext(installation, localizer, ana(), FRIDAY_EIGHT, FRIDAY_EIGHT, local, "https://x.example/u/y")
     content = content_of(OVERDUE, [due_in(-n, n, title=f"<i>{n}</i>") for n in range(1, rows + 2)])
     text = OVERDUE.compose(context, content)
     assert isinstance(text.props, tasks.TaskListProps)
     props = text.props._replace(tasks=text.props.tasks[:rows])
-    return {"frame": frame.frame(context, voice.kinds["overdue"], text), "mail": props}
+    return {"frame": frame.frame(context, localizer.kinds["overdue"], text), "mail": props}
 
 
 def tree(html: str) -> list[tuple[str, dict[str, object], str]]:

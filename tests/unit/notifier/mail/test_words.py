@@ -89,8 +89,8 @@ def test_languages_really_differ():
     ],
 )
 def test_a_locale_finds_its_voice_and_english_falls_in(name: str | None, language: str, tag: str):
-    voice = Languages(OWN, "Taskbell").voice(name)
-    assert (voice.language, voice.tag) == (language, tag)
+    localizer = Languages(OWN, "Taskbell").localizer(name)
+    assert (localizer.language, localizer.tag) == (language, tag)
 
 
 def test_one_and_many_differ_where_the_language_says_so():
@@ -101,13 +101,13 @@ def test_one_and_many_differ_where_the_language_says_so():
         ("fr", "0 tâche en retard", "1 tâche en retard", "12 000 tâches en retard"),
         ("es", "0 tareas vencidas", "1 tarea vencida", "12.000 tareas vencidas"),
     ]:
-        voice = languages.voice(name)
-        counted = [voice.plural("%(n)s overdue task", "%(n)s overdue tasks", count) for count in (0, 1, 12_000)]
+        localizer = languages.localizer(name)
+        counted = [localizer.plural("%(n)s overdue task", "%(n)s overdue tasks", count) for count in (0, 1, 12_000)]
         assert [" ".join(words.split()) for words in counted] == [none, one, many]
 
 
 def dates_of(name: str) -> Dates:
-    return Languages(OWN, "Taskbell").voice(name).dates
+    return Languages(OWN, "Taskbell").localizer(name).dates
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""What installed packages add to Taskbell: messages, kinds of mail, handlers, and the rights that these need.
+"""Loads what installed packages add to Taskbell: messages, kinds of mail, handlers, and the grants that these need.
 
-A package offers one `Extension` by the entry point group `taskbell.extensions`. All are loaded once, when the first is
-asked for, and checked against ours and against each other: two that claim one name are refused, both named.
+A package offers one `Extension` by the entry point group `taskbell.extensions`. All extensions are loaded together,
+once, and checked against Taskbell and each other: if two claim one name, the error names both.
 """
 
 from functools import lru_cache
@@ -30,15 +30,15 @@ GROUP = "taskbell.extensions"
 
 
 class ExtensionError(SettingsError):
-    """An installed package offers something that cannot be used; names the package and what it offers."""
+    """An installed package offers something that cannot be used; the message names the package and the thing."""
 
 
 @lru_cache(maxsize=1)
 def installed() -> tuple[Installed, ...]:
-    """Every installed package's extension, in the order of the packages' names.
+    """The extensions of all installed packages, sorted by package.
 
     Raises:
-        ExtensionError: one cannot be loaded or is wrong, or two claim one name.
+        ExtensionError: an extension cannot be loaded or is wrong, or two claim one name.
     """
     loaded = [_load(entry) for entry in entry_points(group=GROUP)]
     found = tuple(sorted(loaded, key=lambda it: it.package))

@@ -1,4 +1,4 @@
-"""What is wrong with the extensions that are installed, each mistake in a sentence that names its package."""
+"""Checks the installed extensions; each mistake is a sentence that names its package."""
 
 import re
 from collections import Counter
@@ -9,13 +9,13 @@ from taskbell.extensions.parts import OURS, PRIVILEGE, SERVICES, Extension, Gran
 from taskbell.kinds import AssignedTasks, Kind, NamedTask, Period, Statement
 
 RESERVED_CONSUMERS = frozenset({"scheduler", "app", "operator", "console", "setup", "taskbell", "amq", "reply"})
-"""Roles and names of ours; RabbitMQ's own queues; and those to which the outcomes of commands are sent."""
+"""Our own roles and names, and the first words of RabbitMQ's own queues and of reply queues."""
 
 CLOSED_SCHEMAS = ("taskbell", "information_schema")
-"""With every schema whose name begins with `pg_`: nothing in them is ever granted to a package."""
+"""Schemas in which nothing is granted to a package; schemas whose name begins with `pg_` are closed too."""
 
 KEY_LIMIT = 200
-"""Characters of a routing key: with the consumer's name before it, it is a queue's name."""
+"""Characters of a routing key; the name of a queue is the consumer's name and the routing key."""
 
 LARGEST_BATCH = 1_000
 
@@ -24,16 +24,16 @@ _KEY = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+\Z")
 _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,62}\.[a-z_][a-z0-9_]{0,62}\Z")
 
 Claim = tuple[str, str]
-"""What it is, and its name."""
+"""What is claimed, and its name."""
 
 
 def is_closed(schema: str) -> bool:
-    """Whether packages are never granted anything in that schema."""
+    """True if nothing in that schema may be granted to a package."""
     return schema in CLOSED_SCHEMAS or schema.startswith("pg_")
 
 
 def mistakes_in(found: Sequence[Installed]) -> Iterator[str]:
-    """All that is wrong, each in a sentence that names the package."""
+    """All mistakes, each in a sentence that names the package."""
     known = {**CATALOGUE} | {it.routing_key: it for package in found for it in package.extension.messages}
     for it in found:
         mistakes = (*_own_mistakes(it), *_of_listens(it.extension.listens, known))
@@ -144,11 +144,11 @@ def _of_grant(grant: Grant, services: Sequence[str]) -> Iterator[str]:
 def _clashes(found: Sequence[Installed]) -> Iterator[str]:
     claims = dict.fromkeys(_our_claims(), OURS)
     for it in found:
-        told_of: set[str] = set()
+        named: set[str] = set()
         for (what, name), count in Counter(_claims_of(it)).items():
             other = claims.setdefault((what, name), it.package)
-            if other != it.package and not (what == "queue" and other in told_of):
-                told_of.add(other)
+            if other != it.package and not (what == "queue" and other in named):
+                named.add(other)
                 yield f"packages {other} and {it.package} both claim the {what} {name}: remove one of them"
             if count > 1:
                 yield f"package {it.package} claims the {what} {name} {count} times"
@@ -157,7 +157,7 @@ def _clashes(found: Sequence[Installed]) -> Iterator[str]:
 def _our_claims() -> Iterator[Claim]:
     yield from _claims(CATALOGUE.values())
     yield from _queues(CATALOGUE.values(), (), SERVICES)
-    # The notifier's own kinds; their names are in the ledger, so they are known here without it.
+    # The names of the notifier's own kinds never change, so they are listed here: the library must not import them.
     yield from (("kind of mail", name) for name in ("reminder", "overdue", "weekly", "report", "test"))
 
 
@@ -168,7 +168,7 @@ def _claims_of(it: Installed) -> Iterator[Claim]:
         yield "kind of mail", kind.name
         yield "event of a kind of mail", _path(kind.event)
     yield from (("handler of", _path(handler.contract)) for handler in it.extension.handlers)
-    # Last: two services or messages of one name have queues of one name, too, which need not be told as well.
+    # Queues come last: two services or messages of one name also have queues of one name, which is no further mistake.
     yield from _queues(it.extension.messages, it.extension.listens, it.services)
 
 

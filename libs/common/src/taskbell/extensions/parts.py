@@ -1,4 +1,4 @@
-"""What a package adds to Taskbell, part by part."""
+"""The parts of an extension: what a package can add to Taskbell."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,7 +10,7 @@ from taskbell.contracts.message import queue_of
 from taskbell.kinds import Kind
 
 OURS = "taskbell"
-"""The owner of every name that is not an installed package's."""
+"""The owner of every name that does not belong to an installed package."""
 
 SERVICES = ("scheduler", "notifier", "maintenance")
 USERS = ("app", "operator")
@@ -22,16 +22,16 @@ PRIVILEGE = re.compile(
 
 
 class Privilege(NamedTuple):
-    """One privilege, taken apart."""
+    """The verb and the columns of one privilege."""
 
     verb: str
     columns: tuple[str, ...]
-    """Empty: the whole table."""
+    """Empty: all columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a role may do with a table."""
+    """The privileges of a role on a table."""
 
     role: str
     """notifier, maintenance, scheduler, operator (the command line), or a service of the package's own."""
@@ -42,7 +42,7 @@ class Grant:
 
     @property
     def taken_apart(self) -> tuple[Privilege, ...]:
-        """Each privilege with its columns.
+        """The verb and the columns of each privilege.
 
         Raises:
             ValueError: one of them is not a privilege.
@@ -61,7 +61,7 @@ def _privilege(written: str) -> Privilege:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """A queue of its own for an event of the catalogue, such as one of ours."""
+    """A queue of the package's own service for an event of the catalogue, such as one of ours."""
 
     consumer: str
     """The package's own service."""
@@ -75,14 +75,15 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """What maintenance does about one of the package's messages.
+    """Handles one of the package's messages in the maintenance service.
 
     Attributes:
-        contract: of a row of the package's whose consumer is maintenance.
-        handle: given a HandlerTransaction and the messages of a set (`Received`); returns an Outcome for each command
-            in their order, and nothing for events. What it writes is committed with the outcomes. Raise Never for a
-            message that can never take effect; any other error is tried again after 10 s, 1 min and 10 min.
-        batch: at most so many messages that wait together are handled together.
+        contract: the contract of one of the package's messages whose consumer is maintenance.
+        handle: is given a HandlerTransaction and the messages of a set (`Received`), and returns an Outcome for each
+            command in order, or nothing for events. What it writes is committed with the outcomes. It raises Never for
+            a message that can never take effect; after any other error the message is tried again after 10 s, 1 min and
+            10 min.
+        batch: the largest number of waiting messages that are handled together.
     """
 
     contract: type[Contract]
@@ -92,7 +93,7 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """All that a package adds."""
+    """Everything that a package adds to Taskbell."""
 
     messages: tuple[Message, ...] = ()
     kinds: tuple[Kind, ...] = ()
@@ -103,7 +104,7 @@ class Extension:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An extension, and the distribution that brings it."""
+    """An extension, and the package that offers it."""
 
     package: str
     extension: Extension
@@ -111,6 +112,6 @@ class Installed:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The consumers that it brings, which are services of its own."""
+        """The names of the package's own services: all consumers that it names and that are not ours."""
         named = [*(it.consumer for it in self.extension.messages), *(it.consumer for it in self.extension.listens)]
         return tuple(dict.fromkeys(it for it in named if it is not None and it not in SERVICES))

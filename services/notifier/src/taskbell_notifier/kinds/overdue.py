@@ -1,4 +1,4 @@
-"""The overdue alert: what is past its due date."""
+"""The overdue alert: open tasks past their due date."""
 
 from datetime import timedelta
 
@@ -9,13 +9,13 @@ from taskbell_notifier.mail import tasks
 from taskbell_notifier.mail.context import WritingContext
 
 OVERDUE = (Due(None, NOW),)
-"""Whom it goes to."""
+"""Who gets it."""
 
 WHAT = AssignedTasks(lists={"tasks": TaskList(Due(None, NOW), limit=25)})
 
 
 def words(_: Gettext) -> KindWords:
-    """What it is called."""
+    """The names and sentences of this kind."""
     return KindWords(
         title=_("Overdue alerts"),
         reason=_("You get this mail because open tasks assigned to you are past their due date."),
@@ -25,23 +25,25 @@ def words(_: Gettext) -> KindWords:
 
 
 def compose(context: WritingContext, content: Found) -> MailText:
-    """The tasks, longest overdue first."""
-    voice, listed = context.voice, content.lists["tasks"]
+    """Lists the tasks, longest overdue first."""
+    localizer, listed = context.localizer, content.lists["tasks"]
     lines = tasks.lines(context, listed.tasks, tasks.late)
     first, only = lines[0], listed.total == 1
-    counted = voice.plural("%(n)s overdue task", "%(n)s overdue tasks", listed.total)
+    counted = localizer.plural("%(n)s overdue task", "%(n)s overdue tasks", listed.total)
     return MailText(
-        subject=voice.gettext("Overdue: %(title)s") % {"title": context.title(listed.tasks[0])} if only else counted,
+        subject=localizer.gettext("Overdue: %(title)s") % {"title": context.title(listed.tasks[0])}
+        if only
+        else counted,
         heading=counted,
-        lead=voice.plural(
+        lead=localizer.plural(
             "This task is still open. If its date no longer fits, choose another one.",
             "These tasks are still open, longest overdue first. Where a date no longer fits, choose another one.",
             listed.total,
         ),
         teasers=(tasks.teaser(first), first.note, tasks.more(context, listed.total - 1)),
-        button=Button(voice.gettext("Open task"), first.url or context.app_url)
+        button=Button(localizer.gettext("Open task"), first.url or context.app_url)
         if only
-        else Button(voice.gettext("Open tasks"), context.app_url),
+        else Button(localizer.gettext("Open tasks"), context.app_url),
         props=tasks.task_list(context, listed, lines),
     )
 

@@ -1,4 +1,4 @@
-"""The reminder: what falls due within a day."""
+"""The reminder: open tasks due within a day."""
 
 from datetime import timedelta
 
@@ -24,13 +24,13 @@ from taskbell_notifier.mail import tasks
 from taskbell_notifier.mail.context import WritingContext
 
 REMINDER = (Due(NOW, DAY),)
-"""Whom it goes to."""
+"""Who gets it."""
 
 WHAT = AssignedTasks(lists={"tasks": TaskList(Due(NOW, DAY), limit=25)})
 
 
 def words(_: Gettext) -> KindWords:
-    """What it is called."""
+    """The names and sentences of this kind."""
     return KindWords(
         title=_("Reminders"),
         reason=_("You get this mail because open tasks assigned to you are due within a day."),
@@ -40,20 +40,22 @@ def words(_: Gettext) -> KindWords:
 
 
 def compose(context: WritingContext, content: Found) -> MailText:
-    """The tasks by due time."""
-    voice, listed = context.voice, content.lists["tasks"]
+    """Lists the tasks, soonest due first."""
+    localizer, listed = context.localizer, content.lists["tasks"]
     lines = tasks.lines(context, listed.tasks, tasks.upcoming)
     first = lines[0]
     return MailText(
         subject=_subject(context, listed.tasks[0])
         if listed.total == 1
-        else voice.plural("%(n)s task due in the next 24 hours", "%(n)s tasks due in the next 24 hours", listed.total),
-        heading=voice.gettext("Due in the next 24 hours"),
-        lead=voice.plural(
+        else localizer.plural(
+            "%(n)s task due in the next 24 hours", "%(n)s tasks due in the next 24 hours", listed.total
+        ),
+        heading=localizer.gettext("Due in the next 24 hours"),
+        lead=localizer.plural(
             "One of your tasks falls due soon.", "%(n)s of your tasks fall due soon, the next one first.", listed.total
         ),
         teasers=(tasks.teaser(first), first.when, tasks.more(context, listed.total - 1)),
-        button=Button(voice.gettext("Open my tasks"), context.app_url),
+        button=Button(localizer.gettext("Open my tasks"), context.app_url),
         props=tasks.task_list(context, listed, lines),
     )
 
@@ -61,7 +63,7 @@ def compose(context: WritingContext, content: Found) -> MailText:
 def _subject(context: WritingContext, task: Task) -> str:
     due = tasks.due_of(task)
     here = local(due, context.recipient.zone)
-    _, dates = context.voice.gettext, context.voice.dates
+    _, dates = context.localizer.gettext, context.localizer.dates
     values = {"title": context.title(task), "time": dates.time(here.hour, here.minute)}
     if here.date() == context.local.date():
         return _("Due today %(time)s: %(title)s") % values

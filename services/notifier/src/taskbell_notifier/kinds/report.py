@@ -22,14 +22,14 @@ SAMPLE = {
 
 
 class ReportProps(NamedTuple):
-    """What the templates see."""
+    """The props of the templates."""
 
     tables: tuple[Table, ...]
     oldest: tuple[tasks.TaskLine, ...]
 
 
 def words(_: Gettext) -> KindWords:
-    """What it is called."""
+    """The names and sentences of this kind."""
     return KindWords(
         title=_("Daily reports"),
         reason=_("You get this mail because your address is set to receive the daily report."),
@@ -37,19 +37,19 @@ def words(_: Gettext) -> KindWords:
 
 
 def compose(context: WritingContext, content: ReportFigures) -> MailText:
-    """The figures of a day."""
-    _, voice = context.voice.gettext, context.voice
+    """Shows the figures of a day."""
+    _, localizer = context.localizer.gettext, context.localizer
     as_of = content.as_of.astimezone(context.recipient.zone)
     summary = _summary(context, content)
-    values = {"date": voice.dates.short_day(content.date), "summary": ", ".join(summary)}
+    values = {"date": localizer.dates.short_day(content.date), "summary": ", ".join(summary)}
     oldest = [it for it in content.oldest_overdue[:OLDEST_LISTED] if it.due_date]
     return MailText(
         subject=(_("Daily report, %(date)s: %(summary)s") if summary else _("Daily report, %(date)s")) % values,
         heading=_("Daily report"),
         lead=_("%(date)s, as of %(time)s.")
         % {
-            "date": voice.dates.long_day(content.date),
-            "time": voice.dates.moment(as_of.date(), as_of.hour, as_of.minute, content.date.year),
+            "date": localizer.dates.long_day(content.date),
+            "time": localizer.dates.moment(as_of.date(), as_of.hour, as_of.minute, content.date.year),
         },
         teasers=summary,
         props=ReportProps(tuple(report_tables(context, content)), tasks.lines(context, oldest, tasks.late)),
@@ -57,14 +57,14 @@ def compose(context: WritingContext, content: ReportFigures) -> MailText:
 
 
 def _summary(context: WritingContext, content: ReportFigures) -> tuple[str, ...]:
-    voice = context.voice
+    localizer = context.localizer
     parts = []
     if content.open is not None:
-        parts.append(voice.plural("%(n)s open task", "%(n)s open tasks", content.open))
+        parts.append(localizer.plural("%(n)s open task", "%(n)s open tasks", content.open))
     if content.overdue is not None:
-        parts.append(voice.plural("%(n)s overdue", "%(n)s overdue", content.overdue))
+        parts.append(localizer.plural("%(n)s overdue", "%(n)s overdue", content.overdue))
     if content.completed is not None:
-        parts.append(voice.plural("%(n)s completed", "%(n)s completed", content.completed))
+        parts.append(localizer.plural("%(n)s completed", "%(n)s completed", content.completed))
     return tuple(parts)
 
 

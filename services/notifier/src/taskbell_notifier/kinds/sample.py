@@ -1,4 +1,4 @@
-"""Tasks for the samples that `taskbell mail preview` shows."""
+"""The sample tasks of `taskbell mail preview`."""
 
 from datetime import datetime, timedelta
 
@@ -7,7 +7,7 @@ from taskbell_notifier.domain import found
 
 
 def sample_tasks(now: datetime) -> tuple[Task, ...]:
-    """Tasks of one person that give every kind something to say."""
+    """Tasks of one user with which no kind of mail is empty."""
     samples = (
         ("Renew the certificate of the web server", "Platform", "in_progress", "urgent", -9),
         ("Answer the auditors", "Finance", "pending", "high", -2),
@@ -21,7 +21,8 @@ def sample_tasks(now: datetime) -> tuple[Task, ...]:
 
 
 def sample(what: AssignedTasks, now: datetime) -> Found:
-    """What these tasks give to say."""
+    """The lists and counts of the sample tasks."""
     content = found(what, sample_tasks(now), now)
-    assert content is not None  # they have something for every kind
+    # The sample tasks leave no kind empty.
+    assert content is not None
     return content

@@ -1,4 +1,4 @@
-"""Every kind of mail: ours, and those of installed packages."""
+"""The table of all kinds of mail: our own, and those of installed packages."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -15,21 +15,21 @@ OWN = (reminder.KIND, overdue.KIND, weekly.KIND, report.KIND, trial.KIND)
 
 
 class UnknownKind(TaskbellError, KeyError):
-    """There is no kind of mail of that name, or for that event; it may be a package's that is not installed."""
+    """No kind of mail has that name or event; it may belong to a package that is not installed."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class Kinds(Mapping[str, Kind]):
-    """Kinds of mail by name. A look-up raises for a name or an event that no kind has."""
+    """Kinds of mail by name. A look-up of a name or event that no kind has raises UnknownKind."""
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
         self._by_name = {kind.name: kind for kind in kinds}
         self._by_event = {kind.event: kind for kind in self._by_name.values()}
 
     def __getitem__(self, name: str) -> Kind:
-        """Raises UnknownKind, naming those that there are."""
+        """The kind of that name. Raises UnknownKind, with the names of all kinds."""
         kind = self._by_name.get(name)
         if kind is None:
             known = ", ".join(self._by_name)
@@ -48,7 +48,7 @@ class Kinds(Mapping[str, Kind]):
         return len(self._by_name)
 
     def of_event(self, contract: type[Contract]) -> Kind:
-        """The kind that this message asks for. Raises UnknownKind."""
+        """The kind whose event is this contract. Raises UnknownKind."""
         kind = self._by_event.get(contract)
         if kind is None:
             msg = f"no kind of mail has the event {contract.__name__}"
@@ -57,18 +57,18 @@ class Kinds(Mapping[str, Kind]):
 
     @property
     def planned(self) -> tuple[Kind, ...]:
-        """Those for which people are searched."""
+        """The kinds whose recipients the planner finds in the tables."""
         return tuple(kind for kind in self.values() if kind.is_planned)
 
     @property
     def instant(self) -> tuple[Kind, ...]:
-        """Those whose event names the one user who gets it."""
+        """The kinds whose event names the one user who gets the mail."""
         return tuple(kind for kind in self.values() if kind.is_instant)
 
 
 @lru_cache(maxsize=1)
 def installed_kinds() -> Kinds:
-    """Ours, and those of installed packages.
+    """Our own kinds, and those of installed packages.
 
     Raises:
         ExtensionError: an installed package offers something that cannot be used.
@@ -77,5 +77,9 @@ def installed_kinds() -> Kinds:
 
 
 def expires_at(kind: Kind, at: datetime, expiry: Mapping[str, timedelta]) -> datetime:
-    """The moment from which a mail of that kind for T is no longer sent; `expiry` by name overrides the kind's own."""
+    """The moment from which a mail of that kind with T `at` is not sent any more.
+
+    Args:
+        expiry: by kind, how long after T its mails are sent; a kind that is missing has its own.
+    """
     return at + expiry.get(kind.name, kind.expiry)

@@ -1,4 +1,4 @@
-"""The test mail, which proves that mail works. (Not test_mail.py: tools would take that for a test.)"""
+"""The test mail, which proves that mail works. (The file is not test_mail.py, because tools would collect that.)"""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -8,17 +8,17 @@ from taskbell.kinds import Addresses, Gettext, Kind, KindWords, MailText, NoCont
 from taskbell_notifier.mail.context import WritingContext
 
 _NO_YEAR = 0
-"""As the year that goes without saying: every date is written with its own."""
+"""Given as the present year, so that the date is written with its own year."""
 
 
 class TrialProps(NamedTuple):
-    """What the templates see."""
+    """The props of the templates."""
 
     sent: str
 
 
 def words(_: Gettext) -> KindWords:
-    """What it is called."""
+    """The names and sentences of this kind."""
     return KindWords(
         title=_("Test mails"),
         reason=_("You get this mail because a test mail to your address was asked for in %(product)s."),
@@ -26,15 +26,15 @@ def words(_: Gettext) -> KindWords:
 
 
 def compose(context: WritingContext, _: object) -> MailText:
-    """That mails arrive."""
-    voice, here, product = context.voice, context.local, {"product": context.product}
-    moment = voice.dates.moment(here.date(), here.hour, here.minute, _NO_YEAR)
+    """Says that the mail has arrived."""
+    localizer, here, product = context.localizer, context.local, {"product": context.product}
+    moment = localizer.dates.moment(here.date(), here.hour, here.minute, _NO_YEAR)
     return MailText(
-        subject=voice.gettext("Test mail from %(product)s") % product,
-        heading=voice.gettext("Mail works"),
-        lead=voice.gettext("%(product)s can send mail, and this one has reached you. There is nothing to do.")
+        subject=localizer.gettext("Test mail from %(product)s") % product,
+        heading=localizer.gettext("Mail works"),
+        lead=localizer.gettext("%(product)s can send mail, and this one has reached you. There is nothing to do.")
         % product,
-        props=TrialProps(voice.gettext("Written on %(date)s.") % {"date": moment}),
+        props=TrialProps(localizer.gettext("Written on %(date)s.") % {"date": moment}),
     )
 
 

@@ -1,4 +1,4 @@
-"""The weekly summary: how a person's week looks."""
+"""The weekly summary: the tasks of one user and week."""
 
 from datetime import timedelta
 from itertools import groupby
@@ -27,7 +27,7 @@ from taskbell_notifier.mail import tasks
 from taskbell_notifier.mail.context import WritingContext
 
 WEEKLY = (Open(), Completed(-WEEK, NOW))
-"""Whom it goes to."""
+"""Who gets it."""
 
 WHAT = AssignedTasks(
     lists={"overdue": TaskList(Due(None, NOW), limit=5), "upcoming": TaskList(Due(NOW, WEEK), limit=10)},
@@ -36,14 +36,14 @@ WHAT = AssignedTasks(
 
 
 class Day(NamedTuple):
-    """What falls due on one day."""
+    """The tasks due on one day."""
 
     name: str
     tasks: tuple[tasks.TaskLine, ...]
 
 
 class WeeklyProps(NamedTuple):
-    """What the templates see."""
+    """The props of the templates."""
 
     pending: str
     in_progress: str
@@ -57,7 +57,7 @@ class WeeklyProps(NamedTuple):
 
 
 def words(_: Gettext) -> KindWords:
-    """What it is called."""
+    """The names and sentences of this kind."""
     return KindWords(
         title=_("Weekly summaries"),
         reason=_("You get this mail once a week because tasks are assigned to you."),
@@ -67,14 +67,14 @@ def words(_: Gettext) -> KindWords:
 
 
 def compose(context: WritingContext, content: Found) -> MailText:
-    """Counts, the days to come, and what is overdue."""
-    voice, monday = context.voice, local_week(context.at, context.recipient.zone)
+    """Shows counts, the tasks of the days to come, and overdue tasks."""
+    localizer, monday = context.localizer, local_week(context.at, context.recipient.zone)
     return MailText(
-        subject=voice.gettext("Your week: %(summary)s") % {"summary": _summary(context, content)},
-        heading=voice.gettext("Your week"),
-        lead=voice.gettext("The week of %(date)s at a glance.") % {"date": context.day(monday)},
+        subject=localizer.gettext("Your week: %(summary)s") % {"summary": _summary(context, content)},
+        heading=localizer.gettext("Your week"),
+        lead=localizer.gettext("The week of %(date)s at a glance.") % {"date": context.day(monday)},
         teasers=_teasers(context, content),
-        button=Button(voice.gettext("Plan my week"), context.app_url),
+        button=Button(localizer.gettext("Plan my week"), context.app_url),
         props=_props(context, content),
     )
 
@@ -86,7 +86,7 @@ def _props(context: WritingContext, content: Found) -> WeeklyProps:
         Day(context.day(day), tasks.lines(context, due, tasks.of_the_day))
         for day, due in groupby(upcoming.tasks, lambda task: local(tasks.due_of(task), zone).date())
     )
-    number = context.voice.dates.number
+    number = context.localizer.dates.number
     return WeeklyProps(
         pending=number(content.counts["pending"]),
         in_progress=number(content.counts["in_progress"]),
@@ -101,28 +101,28 @@ def _props(context: WritingContext, content: Found) -> WeeklyProps:
 
 
 def _summary(context: WritingContext, content: Found) -> str:
-    voice = context.voice
+    localizer = context.localizer
     overdue, due = content.lists["overdue"].total, content.lists["upcoming"].total
     parts = []
     if overdue:
-        parts.append(voice.plural("%(n)s overdue", "%(n)s overdue", overdue))
+        parts.append(localizer.plural("%(n)s overdue", "%(n)s overdue", overdue))
     if due:
-        parts.append(voice.plural("%(n)s due", "%(n)s due", due))
+        parts.append(localizer.plural("%(n)s due", "%(n)s due", due))
     if parts:
         return ", ".join(parts)
     if opened := content.counts["pending"] + content.counts["in_progress"]:
-        return voice.plural("%(n)s open task", "%(n)s open tasks", opened)
-    return voice.plural("%(n)s task completed", "%(n)s tasks completed", content.counts["completed"])
+        return localizer.plural("%(n)s open task", "%(n)s open tasks", opened)
+    return localizer.plural("%(n)s task completed", "%(n)s tasks completed", content.counts["completed"])
 
 
 def _teasers(context: WritingContext, content: Found) -> tuple[str, ...]:
-    voice = context.voice
+    localizer = context.localizer
     counts = (
-        (voice.gettext("Pending"), content.counts["pending"]),
-        (voice.gettext("In progress"), content.counts["in_progress"]),
-        (voice.gettext("Completed in the last 7 days"), content.counts["completed"]),
+        (localizer.gettext("Pending"), content.counts["pending"]),
+        (localizer.gettext("In progress"), content.counts["in_progress"]),
+        (localizer.gettext("Completed in the last 7 days"), content.counts["completed"]),
     )
-    return tuple([f"{name}: {voice.dates.number(count)}" for name, count in counts if count])
+    return tuple([f"{name}: {localizer.dates.number(count)}" for name, count in counts if count])
 
 
 KIND = Kind(

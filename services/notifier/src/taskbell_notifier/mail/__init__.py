@@ -1,19 +1,17 @@
-"""What a mail is, from a selection of tasks to the bytes on the wire; nothing here sends anything.
+"""Makes the bytes of a mail from its kind and its contents; nothing here sends anything.
 
-    clean        text from outside, made fit to be shown
-    dates, words one locale's dates, words and plurals; locales/ holds the catalogues
-    links        where links lead
-    frame        what every mail has: greeting, preheader, button, footer
-    tasks        a task as one entry of a list
-    content      the props of reminder, overdue alert, weekly summary and test mail
-    figures      the stored figures of a daily report
-    report       the props of the daily report, whose tables are in report_tables
-    sources      template files inlined, translated and compiled; templates/ holds them
-    render       props and templates to subject, text and HTML
-    headers      addresses, subjects and Message-IDs as header fields
-    mime         a rendered mail as bytes
-    unsubscribe  tokens and links that end a mailing
-    pages        the web pages behind those links
+    clean          cleans text from outside, so that it can be shown
+    dates, words   dates, words and plurals of one locale; locales/ has the catalogues
+    links          the addresses in a mail
+    context        what a kind composes a mail with: recipient, moment, words
+    frame          what every mail has: greeting, preheader, button, footer
+    tasks          a task as one entry of a list
+    figures        the stored figures of a daily report
+    report_tables  the tables of the daily report
+    sources        template files, inlined, translated and compiled; templates/ has them
+    render         makes subject, text and HTML from props and templates
+    headers        addresses, subjects and Message-IDs as header fields
+    mime           a rendered mail as bytes
 
-`render.Renderer` and `mime.MailWriter` are constructed once and kept.
+`render.Renderer` and `mime.MailWriter` are constructed once in a process.
 """

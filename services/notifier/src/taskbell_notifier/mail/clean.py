@@ -1,7 +1,7 @@
-"""Text from outside, made fit to stand in a mail: one line, no controls, cut between graphemes, isolated by direction.
+"""Cleans text from outside for mails: one line, no controls, cut between graphemes, isolated by direction.
 
-A title is hostile input. What is harmless for one client moves the words of the next one about (bidi controls), ends a
-header (CR, LF) or fills the page (ten thousand characters, or one letter with a thousand accents).
+A title is hostile input. It may reorder the words beside it (bidi controls), end a header (CR, LF), or fill the page
+(ten thousand characters, or one letter with a thousand accents).
 """
 
 import re
@@ -17,11 +17,11 @@ WORD_GRAPHEMES = 16
 ELLIPSIS = "…"
 
 _BYTES_PER_GRAPHEME = 18
-"""Enough for any script and nearly all emoji; a text that needs more on average is cut by size instead, so that a mail
-of 25 such titles stays below the size at which clients clip it."""
+"""Enough for every script and nearly all emoji. A text that needs more on average is cut by size instead, so that a
+mail of 25 such titles stays below the size at which clients clip it."""
 
 _READ_AT_MOST = 8192
-"""Characters of a text that are looked at; what follows could not be shown anyway."""
+"""Characters of a text that are read; those after them could not be shown anyway."""
 
 _UNWANTED = re.compile(
     "["
@@ -38,20 +38,21 @@ _POP_ISOLATE = "\u2069"
 
 
 def one_line(text: str) -> str:
-    """The text without controls, bidi controls and lone surrogates, every run of white space one blank.
+    """The text without controls, bidi controls and lone surrogates; every run of white space becomes one blank.
 
-    Zero-width joiners stay: emoji and some scripts are spelled with them.
+    Zero-width joiners stay, because emoji and some scripts need them.
     """
     line = " ".join(text[:_READ_AT_MOST].split())
-    if line.isprintable():  # true of nearly every title, and it excludes all that is unwanted
+    # True of nearly every title; a printable text contains nothing unwanted.
+    if line.isprintable():
         return line
     return " ".join(_UNWANTED.sub("", line).split())
 
 
 def cut(text: str, graphemes: int) -> str:
-    """At most that many graphemes (UAX #29), the last of them "…" where something was cut off.
+    """At most that many graphemes (UAX #29); the last one is "…" if something was cut off.
 
-    A text of unusually long graphemes is cut at 18 bytes of UTF-8 a grapheme, so that its size is bounded too.
+    A text of unusually long graphemes is cut at 18 bytes of UTF-8 for each grapheme, so that its size is bounded too.
     """
     if len(text) <= graphemes:
         return text
@@ -68,13 +69,14 @@ def cut(text: str, graphemes: int) -> str:
         pieces.append(piece)
     else:
         return text
-    if not pieces:  # one grapheme larger than all the room: an accent too many is no loss
+    # The first grapheme alone is larger than the room, so it is cut by characters.
+    if not pieces:
         return text[:graphemes] + ELLIPSIS
     return "".join(pieces[: graphemes - 1]).rstrip() + ELLIPSIS
 
 
 def cut_characters(text: str, characters: int) -> str:
-    """At most that many characters (code points), never half a grapheme, the last "…" where something was cut off."""
+    """At most that many characters (code points), never half a grapheme; the last is "…" if something was cut off."""
     if len(text) <= characters:
         return text
     end = 0
@@ -86,19 +88,19 @@ def cut_characters(text: str, characters: int) -> str:
 
 
 def title(text: str, graphemes: int = TITLE_GRAPHEMES) -> str:
-    """A task's title as a mail shows it; "" where nothing of it can be shown."""
+    """A task's title as a mail shows it; "" if nothing of it can be shown."""
     return cut(one_line(text), graphemes)
 
 
 def isolate(text: str) -> str:
-    """The text so that a right-to-left one leaves its neighbours in a plain text line in their places."""
+    """The text, isolated if it is right-to-left, so that it does not reorder the rest of a plain text line."""
     if text.isascii() or not _RIGHT_TO_LEFT.search(text):
         return text
     return f"{_FIRST_STRONG_ISOLATE}{text}{_POP_ISOLATE}"
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """The text in lines of at most `width` characters; a word longer than that is broken between graphemes."""
+    """The text in lines of at most `width` characters; a longer word is broken between graphemes."""
     if len(text) <= width:
         return [text]
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""One recipient at the moment of writing: what every mail is made with (`taskbell.kinds.MailContext`)."""
+"""The context of one mail (`taskbell.kinds.MailContext`): its recipient, its moment and the recipient's words."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from datetime import date, datetime
 from taskbell.kinds import Recipient, Task
 from taskbell_notifier.mail import clean
 from taskbell_notifier.mail.links import Links
-from taskbell_notifier.mail.words import Voice
+from taskbell_notifier.mail.words import Localizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Installation:
     """What all mails of one installation share.
 
     Attributes:
-        entry: a task as the shared template parts show it.
+        entry: makes the entry of a task, as the shared template parts show it.
     """
 
     product: str
@@ -25,10 +25,10 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class WritingContext:
-    """A recipient, the moment and the words."""
+    """A recipient, the moment, and the words of the recipient's locale."""
 
     installation: Installation
-    voice: Voice
+    localizer: Localizer
     recipient: Recipient
     at: datetime
     """T."""
@@ -46,23 +46,23 @@ class WritingContext:
         return self.installation.links.app_url
 
     def gettext(self, words: str, /) -> str:
-        return self.voice.gettext(words)
+        return self.localizer.gettext(words)
 
     def plural(self, one: str, many: str, count: int, **values: object) -> str:
-        return self.voice.plural(one, many, count, **values)
+        return self.localizer.plural(one, many, count, **values)
 
     def number(self, value: int) -> str:
-        return self.voice.dates.number(value)
+        return self.localizer.dates.number(value)
 
     def day(self, value: date) -> str:
-        return self.voice.dates.day(value, self.local.year)
+        return self.localizer.dates.day(value, self.local.year)
 
     def title(self, task: Task) -> str:
-        """The title as a subject or a sentence may hold it."""
+        """The title, short enough for a subject or a sentence."""
         return self.shown_title(task, clean.SUBJECT_TITLE_GRAPHEMES)
 
     def shown_title(self, task: Task, graphemes: int) -> str:
-        """The title, fit to be shown; if nothing of it can be, words that say so."""
+        """The title, cleaned and cut; if nothing of it can be shown, words that say so."""
         return clean.title(task.title, graphemes) or self.gettext("(no title)")
 
     def task_url(self, task_id: int) -> str | None:

@@ -1,7 +1,7 @@
 """Dates, times, numbers and distances in one locale, through Babel.
 
-Formatting a date costs more than the rest of a task's row, and people's due dates repeat: each formatted text is kept,
-in caches of bounded size. Every argument is local to the recipient already.
+Formatting a date costs more than the rest of a task's entry, and due dates repeat, so formatted texts are kept in
+caches of bounded size. Every argument is in the recipient's local time.
 """
 
 from datetime import date, datetime, timedelta
@@ -15,15 +15,16 @@ Unit = Literal["minute", "hour", "day"]
 _ZONES_KEPT = 1024
 _HOUR = timedelta(hours=1)
 _HOURS_UP_TO = 36 * _HOUR
-"""Longer distances are told in days: "in 26 hours" still says more than "in 1 day"."""
+"""Longer distances are given in days: "in 26 hours" is more exact than "in 1 day"."""
 
 
 class Dates:
-    """How one locale writes moments, and how long it is until them."""
+    """Moments, numbers and distances as one locale writes them."""
 
     def __init__(self, locale: Locale) -> None:
         self.locale = locale
-        self._joined = str(locale.datetime_formats["medium"])  # "{1}, {0}": date and time in this locale's order
+        # Date and time in this locale's order, such as "{1}, {0}".
+        self._joined = str(locale.datetime_formats["medium"])
         self.time = lru_cache(maxsize=1440)(self._time)
         self.day = lru_cache(maxsize=1024)(self._day)
         self.moment = lru_cache(maxsize=2048)(self._moment)
@@ -35,7 +36,7 @@ class Dates:
         return dates.format_time(datetime(2000, 1, 1, hour, minute), "short", locale=self.locale)  # noqa: DTZ001 (a time of day has no zone)
 
     def _day(self, day: date, year: int) -> str:
-        """ "Thu, 19 Nov", with its year where that is not `year`."""
+        """ "Thu, 19 Nov"; with its year if that is not `year`."""
         return dates.format_skeleton("MMMEd" if day.year == year else "yMMMEd", day, locale=self.locale)
 
     def _moment(self, day: date, hour: int, minute: int, year: int) -> str:
@@ -64,7 +65,7 @@ class Dates:
 
     def _format_distance(self, unit: Unit, count: int) -> str:
         delta = timedelta(**{f"{unit}s": count})
-        # The threshold keeps Babel from moving on to the next larger unit: 24 hours stay 24 hours.
+        # The threshold keeps Babel from using the next larger unit: 24 hours stay 24 hours.
         return dates.format_timedelta(delta, granularity=unit, threshold=1000, add_direction=True, locale=self.locale)
 
     def _number(self, number: int) -> str:

@@ -1,7 +1,7 @@
-"""The stored figures of a daily report, read with tolerance.
+"""Reads the stored figures of a daily report, with tolerance.
 
-The report row is written by another service, perhaps of another version. What is missing is left out, what is not
-understood is passed over; a report is never held back by a figure.
+Another service, perhaps of another version, writes the report's row. Figures that are missing or not understood are
+left out; they never keep a report from being sent.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, TypedDict
 from taskbell.kinds import Task
 
 _BIGINT = 2**63 - 1
-"""No count of rows is larger; what is, is no count."""
+"""A larger number is not a count of rows."""
 
 
 class ProjectFigures(TypedDict, total=False):
-    """The tasks of one project; `project` is null for tasks without one."""
+    """The tasks of one project; `project` is null for tasks without a project."""
 
     project: str | None
     open: int
@@ -34,13 +34,13 @@ class OverdueTask(TypedDict, total=False):
 
 
 class ReportBody(TypedDict, total=False):
-    """The report row's jsonb. Counts are of the moment `as_of`; "last 24 hours" are those before it."""
+    """The jsonb of a report's row. Counts are of the moment `as_of`; the "last 24 hours" end then."""
 
     open: int
     by_status: dict[str, int]
     by_priority: dict[str, int]
     by_project: list[ProjectFigures]
-    """The largest projects; `projects` counts all."""
+    """The largest projects; `projects` is the number of all."""
     projects: int
     overdue: int
     created: int
@@ -49,7 +49,7 @@ class ReportBody(TypedDict, total=False):
     mails: dict[str, dict[str, int]]
     """Mails of the last 24 hours by kind and outcome."""
     dead_letters: dict[str, int] | None
-    """Messages waiting in each dead-letter queue; null: the broker could not be asked."""
+    """Messages in each dead-letter queue; null: the broker did not answer."""
 
 
 class ReportFigures(NamedTuple):
@@ -63,7 +63,7 @@ class ReportFigures(NamedTuple):
     by_project: tuple[tuple[str | None, int | None, int | None], ...]
     """Name, open and overdue tasks."""
     projects: int
-    """In all, listed or not."""
+    """Number of all projects, listed or not."""
     overdue: int | None
     created: int | None
     completed: int | None
@@ -74,7 +74,7 @@ class ReportFigures(NamedTuple):
 
 
 def read_report(day: date, as_of: datetime, body: Mapping[str, Any]) -> ReportFigures:
-    """The figures of a report row; whatever `body` holds, this raises nothing."""
+    """The figures of a report's row; it raises nothing, whatever `body` contains."""
     dead = body.get("dead_letters")
     projects = tuple(
         (_text(row.get("project")), _count(row.get("open")), _count(row.get("overdue")))

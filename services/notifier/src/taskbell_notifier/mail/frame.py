@@ -1,4 +1,4 @@
-"""What every mail has, whatever it says: language, greeting, preheader, one button, the zone, and why you got it."""
+"""What every mail has: language, greeting, preheader, one button, the zone, and why the recipient gets it."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from taskbell.kinds import KindWords, MailText
 from taskbell_notifier.mail import clean
 from taskbell_notifier.mail.context import WritingContext
-from taskbell_notifier.mail.words import Voice
+from taskbell_notifier.mail.words import Localizer
 
 PREHEADER_AT_LEAST = 40
 PREHEADER_AT_MOST = 90
@@ -34,24 +34,24 @@ class Frame(NamedTuple):
 
 
 def frame(context: WritingContext, words: KindWords, text: MailText) -> Frame:
-    """The layout's props. Of the teasers as many as fit become the preheader; the reason fills it up."""
-    voice, product, button = context.voice, context.product, text.button
+    """The layout's props. The preheader is made of as many teasers as fit, and of the reason if there is room."""
+    localizer, product, button = context.localizer, context.product, text.button
     return Frame(
-        lang=voice.tag,
+        lang=localizer.tag,
         product=product,
         subject=text.subject,
         preheader=preheader(text.teasers, words.reason),
-        greeting=_greeting(voice, context.recipient.name),
+        greeting=_greeting(localizer, context.recipient.name),
         heading=text.heading,
         underline="=" * min(len(text.heading), LINE_LENGTH),
         lead=text.lead,
         button_label=button.label if button else "",
         button_url=button.url if button else None,
-        zone_note=voice.gettext("Times are in %(zone)s.") % {"zone": voice.dates.zone(context.local)},
+        zone_note=localizer.gettext("Times are in %(zone)s.") % {"zone": localizer.dates.zone(context.local)},
         reason=words.reason,
         unsubscribe_url=context.unsubscribe_url,
         unsubscribe_label=words.unsubscribe,
-        signature=voice.gettext("Sent by %(product)s") % {"product": product},
+        signature=localizer.gettext("Sent by %(product)s") % {"product": product},
     )
 
 
@@ -66,6 +66,6 @@ def preheader(teasers: Iterable[str], reason: str) -> str:
     return clean.cut_characters(line, PREHEADER_AT_MOST)
 
 
-def _greeting(voice: Voice, name: str) -> str | None:
+def _greeting(localizer: Localizer, name: str) -> str | None:
     shown = clean.title(name, clean.NAME_GRAPHEMES)
-    return voice.gettext("Hello %(name)s,") % {"name": shown} if shown else None
+    return localizer.gettext("Hello %(name)s,") % {"name": shown} if shown else None

@@ -1,6 +1,6 @@
-"""Header fields written as bytes: addresses, subjects and Message-IDs that no input can break out of.
+"""Writes header fields as bytes; no input can end a field or begin another one.
 
-Lines end with CRLF and stay within 78 characters wherever a fold is possible (RFC 5322 §2.1.1); what is not ASCII
+Lines end with CRLF and have at most 78 characters if a fold is possible (RFC 5322 §2.1.1); text that is not ASCII
 becomes encoded words (RFC 2047) of UTF-8. A value that came from outside passes through `clean` first, so no CR, LF or
 other control ever reaches a header.
 """
@@ -15,11 +15,11 @@ import idna
 from taskbell_notifier.mail import clean
 
 LINE = 78
-"""What a header line should not exceed, without its CRLF."""
+"""Characters that a header line should not exceed, without its CRLF."""
 HARD_LINE = 998
-"""What it must not exceed."""
+"""Characters that it must not exceed."""
 _ENCODED_LINE = 76
-"""The limit for a line that holds an encoded word (RFC 2047 §2)."""
+"""Characters of a line that contains an encoded word (RFC 2047 §2)."""
 _ENCODED_WORD = 75
 _WRAPPING = len("=?utf-8?q??=")
 
@@ -31,18 +31,18 @@ _DOMAIN = re.compile(
 _ATOMS = re.compile(rf"{_ATEXT}+(?: {_ATEXT}+)*\Z")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]+@[!-;=?-~]+>\Z")
 
-# Of the printable characters those that an encoded word may hold as they are, also inside a display name (§5 (3)).
+# The printable characters that an encoded word may contain as they are, also in a display name (§5 (3)).
 _PLAIN_IN_Q = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
 _ONE_IN_Q = _PLAIN_IN_Q + b" "
-"""What takes one character; all else takes three."""
+"""Bytes that take one character; all others take three."""
 _Q = ["_" if byte == 0x20 else chr(byte) if byte in _PLAIN_IN_Q else f"={byte:02X}" for byte in range(256)]
 
 
 def valid_address(text: str | None, name: str | None = None) -> Address | None:
-    """The address that mail can be sent to, with that display name; None: no valid address.
+    """The address, with that display name; None if it is not valid.
 
     Only what every server accepts is valid: a dot-atom of ASCII before the @ (no quoted strings, no SMTPUTF8), a host
-    name after it (no literals). A domain of other scripts becomes its IDNA 2008 form. Blanks around it are forgiven.
+    name after it (no literals). A domain in another script becomes its IDNA 2008 form. Blanks around it are ignored.
     """
     local, at, domain = (text or "").strip(" ").rpartition("@")
     if not at or len(local) > 64 or not _LOCAL_PART.match(local):
@@ -58,10 +58,10 @@ def valid_address(text: str | None, name: str | None = None) -> Address | None:
 
 
 def parse_sender(text: str) -> Address:
-    """The sender in `Name <address>` or plain form.
+    """The sender, given as `Name <address>` or as an address.
 
     Raises:
-        ValueError: where there is no valid address in it.
+        ValueError: it is not one valid address.
     """
     mailboxes = getaddresses([text])
     sender = valid_address(mailboxes[0][1], mailboxes[0][0]) if len(mailboxes) == 1 else None
@@ -72,24 +72,25 @@ def parse_sender(text: str) -> Address:
 
 
 def checked_message_id(value: str) -> bytes:
-    """A stored Message-ID for the wire.
+    """A stored Message-ID, checked, as bytes.
 
     Raises:
-        ValueError: where it is none.
+        ValueError: it is not a Message-ID that fits on one line.
     """
-    if not _MESSAGE_ID.match(value) or len(value) > HARD_LINE - len("Message-ID: "):  # it cannot be folded
+    # A Message-ID cannot be folded.
+    if not _MESSAGE_ID.match(value) or len(value) > HARD_LINE - len("Message-ID: "):
         msg = f"not a Message-ID: {value!r}"
         raise ValueError(msg)
     return value.encode("ascii")
 
 
 def subject_text(subject: str) -> str:
-    """The subject as it will be read: one line without controls, at most 300 graphemes."""
+    """The subject as its reader sees it: one line without controls, at most 300 graphemes."""
     return clean.title(subject, 300)
 
 
 def unstructured(name: str, value: str) -> bytes:
-    """A header field of free text, folded; `value` is one line already."""
+    """A header field of free text, folded; `value` is one line."""
     if value.isascii() and "=?" not in value:
         if len(name) + 2 + len(value) <= LINE:
             return f"{name}: {value}\r\n".encode("ascii")
@@ -102,7 +103,8 @@ def _folded(name: str, value: str) -> list[str]:
     lines = []
     line = f"{name}:"
     for word in value.split(" "):
-        if len(line) + 1 + len(word) > LINE - 1:  # the blank that each further line begins with counts too
+        # The blank at the start of each further line counts too.
+        if len(line) + 1 + len(word) > LINE - 1:
             lines.append(line)
             line = word
         else:
@@ -130,7 +132,7 @@ def mailbox(name: str, address: Address) -> bytes:
 
 
 def encoded_words(text: str, column: int) -> list[bytes]:
-    """The text as encoded words, the first of which begins at that column; none splits a character (§5)."""
+    """The text as encoded words; the first begins at `column`, and none splits a character (§5)."""
     data = text.encode("utf-8")
     encode, length = (_q, _q_length) if _q_length(data) <= _b_length(data) else (_b, _b_length)
     room = min(_ENCODED_WORD, _ENCODED_LINE - column) - _WRAPPING

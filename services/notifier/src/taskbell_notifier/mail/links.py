@@ -1,4 +1,4 @@
-"""Where the links of a mail lead; every one of them is absolute."""
+"""The addresses that links of a mail lead to; each is absolute."""
 
 import re
 from urllib.parse import urlsplit
@@ -6,18 +6,18 @@ from urllib.parse import urlsplit
 TASK_URL_PATTERN = "{app_url}/tasks/{id}"
 
 _ORDINARY = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9/._~%?=&+-]*)?\Z")
-"""What nearly every URL looks like; the others are looked at more closely."""
+"""The form of nearly every URL; the others are checked part by part."""
 
 
 class Links:
-    """The web app's addresses. Without `app_url` (and a pattern of its own) a mail has no links and reads well still.
+    """The web app's addresses. With neither `app_url` nor a pattern that does without it, a mail has no links to it.
 
     Args:
-        app_url: http(s) address of the web app, where people find their tasks.
+        app_url: http(s) address of the web app.
         task_pattern: address of one task; `{app_url}` and `{id}` are filled in.
 
     Raises:
-        ValueError: where one of them is not absolute http(s), or the pattern has no `{id}` or other braces.
+        ValueError: an address is not absolute http(s), or the pattern lacks `{id}` or has other braces.
     """
 
     def __init__(self, app_url: str | None = None, task_pattern: str = TASK_URL_PATTERN) -> None:
@@ -34,7 +34,7 @@ class Links:
         self._before, self._after = before, after
 
     def task(self, task_id: int) -> str | None:
-        """The address of that task."""
+        """The address of that task; None if it is not known."""
         return None if self._before is None else f"{self._before}{task_id}{self._after}"
 
 
@@ -42,8 +42,8 @@ def absolute(url: str, name: str) -> str:
     """The URL itself.
 
     Raises:
-        ValueError: where it is not absolute http(s), or holds blanks, quotes, controls or non-ASCII characters, which
-            would have to be escaped to stand in a header or a text part.
+        ValueError: it is not absolute http(s), or contains blanks, quotes, controls or non-ASCII characters, which
+            would have to be escaped in a header or a text part.
     """
     if _ORDINARY.match(url):
         return url

@@ -1,10 +1,11 @@
-"""A mail as the bytes that go over the wire, written once and never parsed or folded again.
+"""Writes a mail as the bytes that go over the wire; nothing parses or folds it again.
 
 `email.message` takes about a millisecond a mail, and its SMTP policy rewrites a List-Unsubscribe URL of 76 characters
-or more into encoded words, which silently breaks one-click unsubscribe (RFC 8058). This writer knows its one shape:
-multipart/alternative of two quoted-printable texts. Property tests hold it to what the standard library's parser reads.
+or more into encoded words, which silently breaks one-click unsubscribe (RFC 8058). This writer has one shape:
+multipart/alternative of two quoted-printable texts. Property tests check that the standard library's parser reads back
+what was written.
 
-Lines end with CRLF, and none begins with a dot (RFC 2049 §3 (8)), so that the transport has nothing left to do.
+Lines end with CRLF, and none begins with a dot (RFC 2049 §3 (8)), so that the transport need not change it.
 """
 
 from binascii import b2a_qp
@@ -19,7 +20,8 @@ from taskbell_notifier.mail import headers
 from taskbell_notifier.mail.links import absolute
 from taskbell_notifier.mail.render import Rendered
 
-_BOUNDARY = b"=_taskbell"  # "=_" cannot occur in quoted-printable, so no body can hold it (RFC 2045 §6.7)
+# "=_" cannot occur in quoted-printable, so no body can contain it (RFC 2045 §6.7).
+_BOUNDARY = b"=_taskbell"
 
 _QP_LINE = 76
 
@@ -65,10 +67,10 @@ class MailWriter:
         Args:
             to: the one recipient, from `headers.valid_address`.
             date: aware; the moment of this try.
-            unsubscribe_url: for a mailing the address that takes one-click unsubscription; None: no such headers.
+            unsubscribe_url: the address for one-click unsubscription; None: the mail has no such headers.
 
         Raises:
-            ValueError: where the Message-ID or the URL is none, or the kind has no unsubscription.
+            ValueError: the Message-ID or the URL is invalid, or nobody can unsubscribe from the kind.
         """
         return b"".join(
             (
@@ -95,9 +97,9 @@ class MailWriter:
 
 
 def _short(text: str) -> bytes | None:
-    """What most values look like is encoded faster than a cache finds it; None where the text is not like that.
+    """The encoding of a short printable ASCII text, made faster than a cache finds it; None: the text is not such.
 
-    It must have fewer than 76 characters.
+    The text must have fewer than 76 characters.
     """
     if text.isascii() and text.isprintable():
         encoded = text.encode("ascii").replace(b"=", b"=3D")
@@ -121,7 +123,7 @@ def _unsubscribe(kind: Kind, url: str | None) -> bytes:
     if kind.unsubscribe is None:
         msg = f"{kind.name} mails have no unsubscription"
         raise ValueError(msg)
-    # One line whatever its length: folded, or as encoded words, it would no longer be read as a URL.
+    # It stays on one line, whatever its length: folded, or as encoded words, it would not be read as a URL.
     address = absolute(url, "the unsubscribe URL").encode("ascii")
     return b"List-Unsubscribe: <" + address + b">\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
 
@@ -135,31 +137,32 @@ def quoted_printable(text: str) -> bytes:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = text.replace("\n", "\r\n")
-    # The encoder takes its line ends from the first one that it sees; the CRLF added here is taken off again.
+    # The encoder uses the line end that it finds first; the CRLF added here is removed again below.
     encoded = b2a_qp(f"{lines}\r\n".encode(), istext=True)
     for blank in (b"=20\r\n", b"=09\r\n"):
         if blank in encoded:
-            encoded = _mended(encoded, blank)
+            encoded = _with_long_lines_broken(encoded, blank)
     if encoded.startswith(b".") or b"\r\n." in encoded:
         encoded = b"\r\n".join([_without_dot(line) for line in encoded.split(b"\r\n")])
     return encoded[:-2]
 
 
 def _without_dot(line: bytes) -> bytes:
-    """The line with "=2E" for a dot that it begins with; where it becomes too long, the rest moves to lines below."""
+    """The line with "=2E" for a leading dot; if that makes it too long, the rest moves to further lines."""
     if not line.startswith(b"."):
         return line
     line = b"=2E" + line[1:]
     if len(line) <= _QP_LINE:
         return line
     end = _QP_LINE - 1
-    escape = line.rfind(b"=", end - 2, end)  # it must not be cut in two
+    # An escape must not be cut in two.
+    escape = line.rfind(b"=", end - 2, end)
     end = end if escape < 0 else escape
     return line[:end] + b"=\r\n" + _without_dot(line[end:])
 
 
-def _mended(encoded: bytes, blank: bytes) -> bytes:
-    """Breaks lines that became too long because the encoder counts a blank at a line's end as one character."""
+def _with_long_lines_broken(encoded: bytes, blank: bytes) -> bytes:
+    """Breaks lines that are too long because the encoder counts a blank at the end of a line as one character."""
     at = encoded.find(blank)
     while at >= 0:
         if at + len(blank) - 2 - (encoded.rfind(b"\n", 0, at) + 1) > _QP_LINE:
@@ -170,16 +173,17 @@ def _mended(encoded: bytes, blank: bytes) -> bytes:
 
 
 def quoted_printable_part(text: str) -> bytes:
-    """A piece of a longer text, so that the pieces' encodings can be joined: it begins and ends at a line's start.
+    """A piece of a longer text, encoded so that the encodings of all pieces can be joined.
 
-    Where the piece does not end a line, a soft line break does so. That costs three bytes, and saves encoding the
-    constant pieces of a template for every mail, which took a third of the time of a mail.
+    If the piece does not end with a line break, a soft line break is added. That costs three bytes, and saves encoding
+    the constant pieces of a template for every mail, which took a third of the time of a mail.
     """
     encoded = quoted_printable(text)
     if not encoded or encoded.endswith(b"\r\n"):
         return encoded
     last = encoded[encoded.rfind(b"\n") + 1 :]
-    if len(last) == _QP_LINE:  # no room for the "=" of a soft break: the last character moves to a line of its own
+    # There is no room for the "=" of a soft break, so the last character moves to a line of its own.
+    if len(last) == _QP_LINE:
         width = 3 if last[-3:-2] == b"=" else 1
         encoded = encoded[:-width] + b"=\r\n" + _without_dot(encoded[-width:])
     return encoded + b"=\r\n"

@@ -1,4 +1,4 @@
-"""Renders mails. Construct one `Renderer` and keep it: construction inlines, translates and compiles all templates."""
+"""Renders mails. Construct one `Renderer` in a process: construction inlines, translates and compiles all templates."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -20,13 +20,13 @@ PRODUCT = "Taskbell"
 
 
 class Rendered(NamedTuple):
-    """A mail's words. Lines end with "\\n"; the subject is one line without controls."""
+    """A rendered mail. Lines end with "\\n"; the subject is one line without controls."""
 
     subject: str
     text: str
     html_parts: tuple[str, ...]
-    """The HTML as the template yields it: what is constant in one piece after the other, and what is not between them.
-    The same constants come with every mail, so that whoever encodes them need do so only once."""
+    """The HTML as the template yields it, constant pieces and values in turn. The constant pieces are the same in every
+    mail, so that they need to be encoded only once."""
 
     @property
     def html(self) -> str:
@@ -39,12 +39,12 @@ class _Templates(NamedTuple):
 
 
 class Renderer:
-    """Turns what there is to say into subject, text part and HTML part, in the recipient's language.
+    """Renders the content of a mail as subject, text part and HTML part, in the recipient's language.
 
     Args:
-        kinds: those that it can render, by name.
+        kinds: the kinds of mail that it can render, by name.
         links: the web app's addresses.
-        product: the name that mails carry; it may be the app's own.
+        product: the product's name in mails; it may be the web app's name.
 
     Raises:
         SettingsError: a kind has no templates.
@@ -53,7 +53,8 @@ class Renderer:
     def __init__(self, kinds: Mapping[str, Kind], links: Links, product: str = PRODUCT) -> None:
         self.installation = Installation(clean.title(product, clean.NAME_GRAPHEMES) or PRODUCT, links, tasks.entry)
         self.languages = Languages(tuple(kinds.values()), self.installation.product)
-        self._wrapped = lru_cache(maxsize=256)(_wrapped)  # the long lines are mostly the same sentences
+        # Most of the long lines are the same sentences.
+        self._wrapped = lru_cache(maxsize=256)(_wrapped)
         sources = {kind.name: (text_source(kind), html_source(kind)) for kind in kinds.values()}
         self._templates: dict[tuple[str, str], _Templates] = {}
         for language, translations in self.languages.translations.items():
@@ -71,19 +72,20 @@ class Renderer:
         now: datetime,
         unsubscribe_url: str | None = None,
     ) -> Rendered:
-        """One mail.
+        """Renders one mail.
 
         Args:
             content: what the kind's `what` gives for this recipient.
-            at: T, which names the week; the words about today and now are of `now`.
-            unsubscribe_url: None leaves the link out.
+            at: T, which decides the week.
+            now: the moment that words such as "today" are about.
+            unsubscribe_url: the address of the unsubscribe link; None: the mail has no such link.
         """
-        voice = self.languages.voice(recipient.locale)
+        localizer = self.languages.localizer(recipient.locale)
         local = now.astimezone(recipient.zone)
-        context = WritingContext(self.installation, voice, recipient, at, now, local, unsubscribe_url)
+        context = WritingContext(self.installation, localizer, recipient, at, now, local, unsubscribe_url)
         text = kind.compose(context, content)
-        framed = frame(context, voice.kinds[kind.name], text)
-        plain, html = self._templates[voice.language, kind.name]
+        framed = frame(context, localizer.kinds[kind.name], text)
+        plain, html = self._templates[localizer.language, kind.name]
         return Rendered(
             text.subject,
             folded("".join(_pieces(plain, framed, text.props)), self._wrapped),
@@ -92,7 +94,7 @@ class Renderer:
 
 
 def _pieces(template: Template, framed: Frame, props: object) -> Iterator[str]:
-    # What Template.generate does, less Jinja's global functions, which no template of ours calls.
+    # As Template.generate does, but without Jinja's global functions, which our templates do not call.
     known = {"frame": framed, "mail": props}
     return template.root_render_func(Context(template.environment, known, template.name, template.blocks))
 

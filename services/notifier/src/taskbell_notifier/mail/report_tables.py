@@ -1,4 +1,4 @@
-"""The tables of the daily report, each written once and shown in both parts of the mail."""
+"""The tables of the daily report; each is made once and shown in both parts of the mail."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -31,18 +31,18 @@ class Table(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A table before its numbers are written out; a number that is not known is None."""
+    """A table before its numbers are formatted; a number that is not known is None."""
 
     heading: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, tuple[int | None, ...]]]
     limit: int = _ROWS_LISTED
     in_all: int = 0
-    """Rows there are, where not all of them are here."""
+    """The number of all rows, if `rows` has only some of them."""
 
 
 def report_tables(context: WritingContext, figures: ReportFigures) -> Iterable[Table]:
-    """The tables that have something to show."""
+    """The tables that have rows."""
     for plan in (*_of_tasks(context, figures), *_of_taskbell(context, figures)):
         rows = [row for row in plan.rows if any(number is not None for number in row[1])]
         if rows:
@@ -50,7 +50,7 @@ def report_tables(context: WritingContext, figures: ReportFigures) -> Iterable[T
 
 
 def _of_tasks(context: WritingContext, figures: ReportFigures) -> Iterable[_Plan]:
-    _, voice = context.voice.gettext, context.voice
+    _, localizer = context.localizer.gettext, context.localizer
     glance = [
         (_("Open"), (figures.open,)),
         (_("Overdue"), (figures.overdue,)),
@@ -58,9 +58,9 @@ def _of_tasks(context: WritingContext, figures: ReportFigures) -> Iterable[_Plan
         (_("Completed in the last 24 hours"), (figures.completed,)),
     ]
     yield _Plan(_("At a glance"), (_("Tasks"), _("Count")), glance)
-    statuses = [(voice.status(status), (count,)) for status, count in figures.by_status.items()]
+    statuses = [(localizer.status(status), (count,)) for status, count in figures.by_status.items()]
     yield _Plan(_("By status"), (_("Status"), _("Tasks")), statuses)
-    priorities = [(voice.priority(priority), (count,)) for priority, count in figures.by_priority.items()]
+    priorities = [(localizer.priority(priority), (count,)) for priority, count in figures.by_priority.items()]
     yield _Plan(_("By priority"), (_("Priority"), _("Tasks")), priorities)
     projects = [
         (clean.title(name or "", clean.PROJECT_GRAPHEMES) or _("(no project)"), (opened, overdue))
@@ -71,8 +71,10 @@ def _of_tasks(context: WritingContext, figures: ReportFigures) -> Iterable[_Plan
 
 
 def _of_taskbell(context: WritingContext, figures: ReportFigures) -> Iterable[_Plan]:
-    _, voice = context.voice.gettext, context.voice
-    mails = [(f"{voice.kind(kind)}: {voice.outcome(outcome)}", (count,)) for kind, outcome, count in figures.mails]
+    _, localizer = context.localizer.gettext, context.localizer
+    mails = [
+        (f"{localizer.kind(kind)}: {localizer.outcome(outcome)}", (count,)) for kind, outcome, count in figures.mails
+    ]
     yield _Plan(_("Mails of the last 24 hours"), (_("Kind and outcome"), _("Mails")), mails)
     queues = [
         (clean.title(queue, clean.NAME_GRAPHEMES), (count,)) for queue, count in (figures.dead_letters or {}).items()
@@ -81,18 +83,18 @@ def _of_taskbell(context: WritingContext, figures: ReportFigures) -> Iterable[_P
 
 
 def _table(context: WritingContext, plan: _Plan) -> Table:
-    number = context.voice.dates.number
+    number = context.localizer.dates.number
     rows = tuple(
         TableRow(name, tuple([_UNKNOWN if figure is None else number(figure) for figure in figures]))
         for name, figures in plan.rows[: plan.limit]
     )
     left = max(plan.in_all, len(plan.rows)) - len(rows)
-    more = context.voice.plural("and %(n)s more", "and %(n)s more", left) if left else ""
+    more = context.localizer.plural("and %(n)s more", "and %(n)s more", left) if left else ""
     return Table(plan.heading, plan.columns, rows, more, tuple([_in_text(plan.columns, row) for row in rows]))
 
 
 def _in_text(columns: tuple[str, ...], row: TableRow) -> str:
-    """ "Website: Open: 40, Overdue: 7"; a single figure needs no name of its own."""
+    """ "Website: Open: 40, Overdue: 7"; a single figure is written without its column."""
     named = [f"{column}: {figure}" for column, figure in zip(columns[1:], row.figures, strict=True)]
     figures = ", ".join(named) if len(named) > 1 else row.figures[0]
     name = clean.isolate(clean.cut_characters(row.name, _NAME_WIDTH))

@@ -1,11 +1,12 @@
-"""From template files to compiled templates, once, when the renderer is constructed.
+"""Compiles template files when the renderer is constructed.
 
 An HTML template goes through four steps: its parts are put together, its CSS is moved into style attributes, its words
-are put into each language, and the result is compiled. So a mail costs no inlining and no look-up of static words.
+are translated into each language, and the result is compiled. So a mail needs no inlining and no look-up of static
+words.
 
 Inlining works on the template's source, not on rendered mails. The inliner parses HTML, and a parser moves stray text
 such as `{% for %}` out of a table; therefore the block delimiters of HTML templates are comments, `<!--% for … %-->`,
-which may stand anywhere. No style may depend on data: every class stands in the source.
+which may stand anywhere. No style may depend on data, so every class is in the source.
 """
 
 import gettext
@@ -29,7 +30,7 @@ _SPECIAL = re.compile("[&<>\"']")
 
 
 class Constants(Extension):
-    """Puts in what a language decides while a template is compiled, so that Jinja folds it into the text around it.
+    """Inserts what depends only on the language while a template is compiled, so that Jinja makes it part of the text.
 
     `_('words')` becomes the translation of that literal; `direction`, `start` and `end` become "ltr", "left" and
     "right", or the reverse. The environment must carry `translations` and `sides`.
@@ -67,7 +68,7 @@ def read(name: str, package: str | None = None) -> str:
 
 
 def assembled(name: str, parts: dict[str, str] | None = None, package: str | None = None) -> str:
-    """The template with its includes put in place; `parts` gives those that are not files."""
+    """The template with its includes in place; `parts` has the includes that are not files."""
 
     def part(match: re.Match[str]) -> str:
         included = match[1]
@@ -78,15 +79,16 @@ def assembled(name: str, parts: dict[str, str] | None = None, package: str | Non
 
 
 def page_source(kind: Kind) -> str:
-    """The whole HTML template of that kind of mail, its style sheet still in one place."""
+    """The whole HTML template of that kind of mail, with its style sheet not yet inlined."""
     body = assembled(f"{kind.name}.html.j2", package=kind.package)
     return assembled("layout.html.j2", {"body": body, "style": read("mail.css")})
 
 
 def html_source(kind: Kind) -> str:
-    """The same with its styles inlined; its words are still English."""
+    """The HTML template with its styles inlined; its words are not translated yet."""
     inliner = css_inline.CSSInliner(
-        keep_at_rules=True,  # the dark colours and the narrow screen
+        # The rules for dark colours and narrow screens.
+        keep_at_rules=True,
         minify_css=True,
         load_remote_stylesheets=False,
     )
@@ -130,7 +132,7 @@ def escaped(value: object) -> str:
 
 
 def html_environment() -> Environment:
-    """How HTML templates are read. Autoescape is a constant: no file name decides about it."""
+    """The environment of HTML templates. Autoescape is always on; no file name decides about it."""
     return Environment(
         block_start_string="<!--%",
         block_end_string="%-->",
@@ -144,7 +146,7 @@ def html_environment() -> Environment:
 
 
 def text_environment() -> Environment:
-    """How text templates are read."""
+    """The environment of text templates."""
     return Environment(
         autoescape=False,  # noqa: S701 (plain text: there is nothing to escape for)
         undefined=StrictUndefined,

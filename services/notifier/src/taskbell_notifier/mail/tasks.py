@@ -1,4 +1,4 @@
-"""Tasks as the entries of a mail's list."""
+"""Makes the entries of a mail's list of tasks."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -20,13 +20,13 @@ class TaskLine(NamedTuple):
 
     title: str
     text_title: str
-    """The title in as many lines as the text part needs, each isolated by direction."""
+    """The title for the text part, in as many lines as it needs, each isolated by direction."""
     project: str | None
     text_project: str | None
     url: str | None
     due: str
     note: str
-    """How far from now: "in 5 hours", "3 days overdue"."""
+    """The distance from now: "in 5 hours", "3 days overdue"."""
     meta: str
     """Priority and status in words."""
     when: str
@@ -38,39 +38,40 @@ Entry = Callable[[WritingContext, Task, datetime], TaskLine]
 
 
 def upcoming(context: WritingContext, task: Task, due: datetime) -> TaskLine:
-    """A task with its date, and how long it is until then."""
+    """A task with its due date and the time until then."""
     here = local(due, context.recipient.zone)
-    dates = context.voice.dates
+    dates = context.localizer.dates
     moment = dates.moment(here.date(), here.hour, here.minute, context.local.year)
     distance = dates.distance(due - context.now)
     return _line(context, task, moment, distance, f"{moment} ({distance})")
 
 
 def of_the_day(context: WritingContext, task: Task, due: datetime) -> TaskLine:
-    """A task in a list that names the day already."""
+    """A task in a list under the name of its day."""
     here = local(due, context.recipient.zone)
-    time = context.voice.dates.time(here.hour, here.minute)
+    time = context.localizer.dates.time(here.hour, here.minute)
     return _line(context, task, time, "", time)
 
 
 def late(context: WritingContext, task: Task, due: datetime) -> TaskLine:
-    """An overdue task, with its days by the calendar of the recipient."""
-    if due > context.now:  # the mailing's time lies ahead: it is asked for by hand, for tomorrow say
+    """An overdue task, with its calendar days overdue in the recipient's zone."""
+    # T may be in the future if the mailing is asked for by hand, say for tomorrow.
+    if due > context.now:
         return upcoming(context, task, due)
     here = local(due, context.recipient.zone)
     day = here.date()
     days = days_overdue(due, context.now, context.recipient.zone)
-    dates = context.voice.dates
+    dates = context.localizer.dates
     if days:
-        was_due = context.voice.gettext("was due %(date)s") % {"date": dates.day(day, context.local.year)}
+        was_due = context.localizer.gettext("was due %(date)s") % {"date": dates.day(day, context.local.year)}
     else:
-        was_due = context.voice.gettext("was due at %(time)s") % {"time": dates.time(here.hour, here.minute)}
-    note = context.voice.days_overdue(days)
+        was_due = context.localizer.gettext("was due at %(time)s") % {"time": dates.time(here.hour, here.minute)}
+    note = context.localizer.days_overdue(days)
     return _line(context, task, was_due, note, f"{note}, {was_due}")
 
 
 def entry(context: WritingContext, task: Task) -> TaskLine:
-    """A task whatever its date: with how long it is until then, how late it is, or with no date."""
+    """The entry of any task: with the time until its due date, with the days overdue, or without a date."""
     if task.due_date is None:
         return _line(context, task, "", "", context.gettext("no date"))
     return (late if task.due_date < context.now else upcoming)(context, task, task.due_date)
@@ -82,7 +83,7 @@ def lines(context: WritingContext, listed: Iterable[Task], entry: Entry) -> tupl
 
 
 def due_of(task: Task) -> datetime:
-    """When a task is due that is listed by it. Raises ValueError for one without a due date."""
+    """The due date of a task that is listed by it. Raises ValueError if the task has none."""
     if task.due_date is None:
         msg = f"task {task.id} has no due date and cannot be listed by it"
         raise ValueError(msg)
@@ -90,7 +91,7 @@ def due_of(task: Task) -> datetime:
 
 
 def teaser(line: TaskLine) -> str:
-    """The title as the line beside the subject holds it."""
+    """The title, short enough for the preheader."""
     return clean.isolate(clean.cut(line.title, _TEASER_GRAPHEMES))
 
 
@@ -100,7 +101,7 @@ def more(context: WritingContext, count: int) -> str:
 
 
 class TaskListProps(NamedTuple):
-    """What the templates of a mail with one list of tasks see."""
+    """The props of a mail with one list of tasks."""
 
     tasks: tuple[TaskLine, ...]
     more: str
@@ -108,7 +109,7 @@ class TaskListProps(NamedTuple):
 
 
 def task_list(context: WritingContext, listed: Listed, lines: tuple[TaskLine, ...]) -> TaskListProps:
-    """A list, and how many tasks there are besides."""
+    """A list of tasks, and the number of those that are not in it."""
     return TaskListProps(lines, more(context, listed.total - len(lines)), context.app_url)
 
 
@@ -123,13 +124,14 @@ def _line(context: WritingContext, task: Task, due: str, note: str, when: str) -
         context.task_url(task.id),
         due,
         note,
-        context.voice.meta(task.priority, task.status),
+        context.localizer.meta(task.priority, task.status),
         when,
     )
 
 
 def _in_text(title: str) -> str:
-    room = LINE_LENGTH - _BULLET - 2  # two for the isolates
+    # Two characters are for the isolates.
+    room = LINE_LENGTH - _BULLET - 2
     if len(title) <= room:
         return clean.isolate(title)
     return f"\n{' ' * _BULLET}".join(map(clean.isolate, clean.wrap(title, room)))

@@ -1,7 +1,7 @@
-"""The words of a mail: gettext catalogues, bound with their dates to one locale.
+"""The words of mails: gettext catalogues, and for each locale its words and dates together.
 
-English is the source language and falls in wherever a language or a word is missing. The catalogues are compiled when
-`Languages` is constructed, so the .po files are all there is to keep in step.
+English is the source language, and is used if a language or a word is missing. The catalogues are compiled when
+`Languages` is constructed, so there are only the .po files to maintain.
 """
 
 import gettext
@@ -25,7 +25,7 @@ TRANSLATED = ("de", "es", "fr")
 DOMAIN = "taskbell"
 
 _FORMATS = {"en": "en_150"}
-"""Plain English means day before month and a 24-hour clock; en-US, en-GB and others keep their own."""
+"""English without a region has day before month and a 24-hour clock; en-US, en-GB and others keep their own."""
 
 _LOCALE_NAME = re.compile(r"[A-Za-z]{2,3}(?:_[A-Za-z0-9]{1,8}){0,3}\Z")
 
@@ -34,7 +34,7 @@ def catalogue(language: str, packages: Iterable[str] = ()) -> gettext.NullTransl
     """The translations into that language; for English, the words as they stand in the source.
 
     Args:
-        packages: those whose own catalogues say what ours do not.
+        packages: their catalogues are used for words that ours lack.
     """
     translations = gettext.NullTranslations()
     if language == SOURCE_LANGUAGE:
@@ -59,8 +59,8 @@ def _compiled(source: Traversable, language: str) -> gettext.NullTranslations:
     return gettext.GNUTranslations(compiled)
 
 
-class Voice:
-    """One locale: its words, its plurals and its dates."""
+class Localizer:
+    """The words, plurals and dates of one locale."""
 
     def __init__(
         self,
@@ -86,10 +86,10 @@ class Voice:
             kind.name: KindWords(*(words.replace("%(product)s", product) for words in kind.words(self.gettext)))
             for kind in kinds
         }
-        """What each kind of mail is called, by its name."""
+        """What each kind of mail is called in this language, by its name."""
 
     def plural(self, one: str, many: str, count: int, **values: object) -> str:
-        """The form of the sentence for that count, which it names `%(n)s`."""
+        """The form of the sentence for that count; `%(n)s` stands for the count."""
         return self.ngettext(one, many, count) % {"n": self.dates.number(count), **values}
 
     def _days_overdue(self, days: int) -> str:
@@ -98,19 +98,19 @@ class Voice:
         return self.plural("%(n)s day overdue", "%(n)s days overdue", days)
 
     def status(self, status: str) -> str:
-        """The status in words; one that we do not know as it is."""
+        """The status in words; an unknown one as it is."""
         return self._statuses.get(status) or clean.title(status, clean.WORD_GRAPHEMES)
 
     def priority(self, priority: str) -> str:
-        """The priority in words; one that we do not know as it is."""
+        """The priority in words; an unknown one as it is."""
         return self._priorities.get(priority) or clean.title(priority, clean.WORD_GRAPHEMES)
 
     def outcome(self, outcome: str) -> str:
-        """How mails ended, in words; an outcome that we do not know as it is."""
+        """The outcome of mails in words; an unknown one as it is."""
         return self._outcomes.get(outcome) or clean.title(outcome, clean.WORD_GRAPHEMES)
 
     def kind(self, kind: str) -> str:
-        """What mails of that kind are called; the name of one that is not installed."""
+        """The title of that kind of mail; its name if it is not installed."""
         known = self.kinds.get(kind)
         return clean.title(kind, clean.WORD_GRAPHEMES) if known is None else known.title
 
@@ -152,11 +152,11 @@ class Voice:
 
 
 class Languages:
-    """Every voice there is, found by what a user's row says about its locale.
+    """The localizers of all locales, found by the locale in a user's row.
 
     Args:
-        kinds: those that the voices can name.
-        product: the name that mails carry.
+        kinds: the kinds of mail that the localizers can name.
+        product: the product's name in mails.
     """
 
     def __init__(self, kinds: Sequence[Kind], product: str) -> None:
@@ -164,21 +164,21 @@ class Languages:
         self._product = product
         packages = dict.fromkeys(kind.package for kind in kinds if kind.package != __package__)
         self.translations = {language: catalogue(language, packages) for language in (SOURCE_LANGUAGE, *TRANSLATED)}
-        self._voices: dict[str, Voice] = {}
-        self.voice = lru_cache(maxsize=1024)(self._find)
-        """The voice for `de`, `de-AT`, `de_AT.UTF-8`; for None, unknown and untranslated ones the English one."""
+        self._localizers: dict[str, Localizer] = {}
+        self.localizer = lru_cache(maxsize=1024)(self._find)
+        """The localizer for `de`, `de-AT`, `de_AT.UTF-8`; the English one for None and for locales without words."""
 
-    def _find(self, name: str | None) -> Voice:
+    def _find(self, name: str | None) -> Localizer:
         locale = _parse(name)
         if locale is None or locale.language not in self.translations:
-            return self._spoken(SOURCE_LANGUAGE, Locale.parse(_FORMATS[SOURCE_LANGUAGE]))
-        return self._spoken(locale.language, locale)
+            return self._localizer(SOURCE_LANGUAGE, Locale.parse(_FORMATS[SOURCE_LANGUAGE]))
+        return self._localizer(locale.language, locale)
 
-    def _spoken(self, language: str, locale: Locale) -> Voice:
+    def _localizer(self, language: str, locale: Locale) -> Localizer:
         key = str(locale)
-        if key not in self._voices:
-            self._voices[key] = Voice(language, locale, self.translations[language], self._kinds, self._product)
-        return self._voices[key]
+        if key not in self._localizers:
+            self._localizers[key] = Localizer(language, locale, self.translations[language], self._kinds, self._product)
+        return self._localizers[key]
 
 
 def _parse(name: str | None) -> Locale | None:

@@ -1,1 +1,1 @@
-"""Links that end a kind of mail for one person, and the pages behind them."""
+"""The links that end a kind of mail for one user, and the web pages that they open."""

@@ -1,17 +1,17 @@
-"""The use case behind the unsubscribe pages: what they store and look up."""
+"""The use case of the unsubscribe pages: stores a preference, and reads a locale."""
 
 from taskbell.database import Database
 from taskbell_notifier.repository import preferences
 
 
 class Preferences:
-    """Preferences of people, as the unsubscribe links change them."""
+    """Preferences of users, as the unsubscribe links change them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def opt_out(self, user_id: int, kind: str) -> None:
-        """Stores that this person no longer wants that kind of mail; again, it changes nothing.
+        """Stores that this user no longer wants that kind of mail; repeated, it changes nothing.
 
         Raises:
             DatabaseUnavailable: it could not be stored now.

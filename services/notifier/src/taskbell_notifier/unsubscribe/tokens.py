@@ -1,10 +1,10 @@
-"""Links that end a mailing for one person with one click (RFC 8058), and need no login.
+"""Links that end a kind of mail for one user with one click (RFC 8058), and need no login.
 
-A token names user, kind and key, and carries their HMAC-SHA256 under SECRET_KEY, truncated to 128 bits (RFC 2104 §5).
-It never expires: a mail may be read years later. It allows nothing but ending that kind of mail for that user.
+A token names user, kind and key, with their HMAC-SHA256 under SECRET_KEY, truncated to 128 bits (RFC 2104 §5). It never
+expires, because a mail may be read years later. It can do nothing but end that kind of mail for that user.
 
-A kind of ours is one byte in it, a package's kind a 0, the length of its name, and the name: so a link works also after
-the package was removed.
+In a token one of our own kinds is one byte; a package's kind is a 0, the length of its name, and the name, so that a
+link still works after the package was removed.
 """
 
 import base64
@@ -21,7 +21,7 @@ from taskbell_notifier.mail.links import absolute
 _VERSION_AND_PURPOSE = b"taskbell unsubscribe 1\0"
 _MAC_BYTES = 16
 _BY_NAME = 0
-"""In the place of a kind's code: its name follows."""
+"""Stands in place of a kind's code if the kind's name follows."""
 _NAME = re.compile(rb"[a-z][a-z0-9_]{0,30}\Z")
 _MAX_USER_ID = 2**63 - 1
 _USER_BYTES = range(1, 9)
@@ -29,11 +29,11 @@ _TOKEN_BYTES = range(2 + 1 + _MAC_BYTES, 3 + 31 + 8 + _MAC_BYTES + 1)
 
 
 class Unsubscription(NamedTuple):
-    """What a token asks for."""
+    """The user and the kind of mail that a token names."""
 
     user_id: int
     kind: str
-    """The kind's name; of a package that may not be installed any more."""
+    """The kind's name; the kind's package may not be installed any more."""
 
 
 class _Key(NamedTuple):
@@ -45,12 +45,12 @@ class Unsubscriber:
     """Makes tokens and reads them.
 
     Args:
-        kinds: those that have a code of one byte.
+        kinds: all kinds; those with a code of one byte are read by it.
         secret_key: the key that new tokens are made with.
-        former_keys: keys whose tokens are still honoured after SECRET_KEY was changed.
+        former_keys: former keys, whose tokens are still valid.
 
     Raises:
-        ValueError: for an empty key.
+        ValueError: a key is empty.
     """
 
     def __init__(self, kinds: Mapping[str, Kind], secret_key: str, former_keys: Sequence[str] = ()) -> None:
@@ -58,20 +58,20 @@ class Unsubscriber:
         self._keys = tuple(_key(secret) for secret in (secret_key, *former_keys))
 
     def token(self, user_id: int, kind: Kind) -> str:
-        """The token, 26 to 78 characters that a URL holds as they are.
+        """The token: 26 to 78 characters that need no escaping in a URL.
 
         Raises:
-            ValueError: for a kind that nobody can unsubscribe from, or a number that is not a user's id.
+            ValueError: nobody can unsubscribe from the kind, or the number cannot be a user's id.
         """
         if kind.unsubscribe is None or not 1 <= user_id <= _MAX_USER_ID:
-            msg = f"no unsubscription of user {user_id} from {kind.name}"
+            msg = f"user {user_id} cannot be unsubscribed from {kind.name}"
             raise ValueError(msg)
         key = self._keys[0]
         head = bytes((key.id,)) + _code(kind) + user_id.to_bytes((user_id.bit_length() + 7) // 8, "big")
         return base64.urlsafe_b64encode(head + _mac(key, head)).rstrip(b"=").decode("ascii")
 
     def read(self, token: str) -> Unsubscription | None:
-        """Who ends which kind of mail with that token; None: it is not a token of ours."""
+        """The user and kind that a token names; None: it is not a valid token."""
         raw = _decoded(token)
         if raw is None:
             return None
@@ -91,13 +91,13 @@ class Unsubscriber:
 
 
 class UnsubscribeLinks:
-    """The addresses that stand in mails and their headers.
+    """Makes the unsubscribe addresses for mails and their headers.
 
     Args:
-        public_url: where the world reaches this service's `/u/`; None: there are no such links.
+        public_url: the public address under which this service's `/u/` is reached; None: there are no links.
 
     Raises:
-        ValueError: where `public_url` is not absolute http(s).
+        ValueError: `public_url` is not absolute http(s).
     """
 
     def __init__(self, public_url: str | None, unsubscriber: Unsubscriber) -> None:
@@ -105,7 +105,7 @@ class UnsubscribeLinks:
         self._unsubscriber = unsubscriber
 
     def url(self, user_id: int | None, kind: Kind) -> str | None:
-        """The link for that user and kind; None: no PUBLIC_URL, no user, or nobody can unsubscribe from that kind."""
+        """The link for that user and kind; None: PUBLIC_URL or the user is missing, or the kind has no such links."""
         if self._base is None or user_id is None or kind.unsubscribe is None:
             return None
         return self._base + self._unsubscriber.token(user_id, kind)
@@ -138,7 +138,7 @@ def _decoded(token: str) -> bytes | None:
         raw = base64.b64decode(data + b"=" * (-len(data) % 4), altchars=b"-_", validate=True)
     except binascii.Error:
         return None
-    # One token has one spelling: no spare bits at its end, no padding written out.
+    # A token has only one form: without spare bits at its end, and without padding.
     if len(raw) not in _TOKEN_BYTES or base64.urlsafe_b64encode(raw).rstrip(b"=") != data:
         return None
     return raw
