@@ -110,7 +110,7 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
     mail_use_ssl: bool = Field(default=False, description="TLS from the first byte")
     mail_ca_file: OptionalText = Field(default=None, description="PEM file of authorities to trust, not the system's")
     mail_default_sender: Annotated[str, AfterValidator(_sender)] = Field(
-        description="Whom mails are from, address or `Name <address>`"
+        description="The sender of mails, an address or `Name <address>`"
     )
     mail_suppress_send: bool = Field(default=False, description="true: everything but the sending")
     mail_pool_size: int = Field(default=8, ge=1, le=500, description="SMTP sessions at once")
@@ -120,12 +120,12 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
         default=None, gt=0, description="Mails a second at most"
     )
     mail_lease_seconds: float = Field(
-        default=120.0, ge=3, le=3600, description="For how long a claimed mail is left to its process, unrenewed"
+        default=120.0, ge=3, le=3600, description="Seconds that a claim on a mail lasts without renewal"
     )
     unknown_policy: Literal["resend", "hold"] = Field(
         default="resend", description="A mail whose outcome is unknown is sent once more, or held"
     )
-    public_url: HttpUrl = Field(default=None, description="Where the world reaches /u/; unset: no unsubscribe links")
+    public_url: HttpUrl = Field(default=None, description="Public address of /u/; unset: no unsubscribe links")
     public_port: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
         default=None, ge=0, le=65535, description="Serves /u/ there instead of on HTTP_PORT"
     )

@@ -49,7 +49,7 @@ async def test_why_tells_every_mail_to_a_person_the_newest_first(
         ]
     table = (await in_thread(run, "why", "--user", "1", "--kind", "overdue")).stdout
     assert "nothing to say" in table
-    assert "weekly" not in table.partition("Now, user 1")[0]
+    assert "weekly" not in table.partition("User 1 now has")[0]
 
 
 async def test_why_says_so_where_there_is_nothing(tables: NotifierTables, run: Run) -> None:
@@ -126,7 +126,7 @@ async def test_why_tells_when_a_mail_that_has_not_ended_goes_on(
         "UPDATE taskbell.delivery SET state = 'unknown', claim = NULL, phase = NULL, lease_until = NULL"
     )
     told = (await in_thread(run, "why", "--user", "1")).stdout
-    assert "What became of the last try is unknown of the overdue mail of " in told
+    assert "The outcome of the last try is unknown for the overdue mail of " in told
 
 
 async def test_why_tells_what_keeps_a_person_without_a_mail(tables: NotifierTables, run: Run) -> None:
@@ -135,7 +135,7 @@ async def test_why_tells_what_keeps_a_person_without_a_mail(tables: NotifierTabl
     assert "User 2 is inactive" in (await in_thread(run, "why", "--user", "2")).stdout
     await tables.execute("INSERT INTO taskbell.preference (user_id, kind, enabled) VALUES (1, 'reminder', false)")
     told = " ".join((await in_thread(run, "why", "--user", "1")).stdout.split())
-    assert "a mailing of this moment: reminder 0, overdue 1, weekly 1." in told
+    assert "into a mailing now: reminder 0, overdue 1, weekly 1." in told
     assert "opted out of: reminder" in told
 
 
