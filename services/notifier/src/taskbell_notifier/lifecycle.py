@@ -221,7 +221,8 @@ def judge(row: OpenRow, view: SweeperView) -> Change | Postpone | Enqueue:
         return Postpone(row.id, min(row.next_attempt_at, deadline) - view.now)
     since, longest = row.queued_at, LOST_AFTER
     if row.next_attempt_at is not None and row.next_attempt_at > row.queued_at:
-        since, longest = row.next_attempt_at, PAUSED_AT_MOST  # no message of it waits to be sent on
+        # None of its messages waits in the queue.
+        since, longest = row.next_attempt_at, PAUSED_AT_MOST
     waited = view.now - since
     if not view.may_queue:
         return Postpone(row.id, min(max(waited, CHECK_AGAIN), longest))

@@ -48,9 +48,10 @@ def valid_address(text: str | None, name: str | None = None) -> Address | None:
     if not at or len(local) > 64 or not _LOCAL_PART.match(local):
         return None
     if not domain.isascii():
+        # idna.IDNAError is a UnicodeError.
         try:
             domain = idna.encode(domain, uts46=True).decode("ascii")
-        except UnicodeError:  # idna.IDNAError is one
+        except UnicodeError:
             return None
     if len(local) + 1 + len(domain) > 254 or not _DOMAIN.match(domain):
         return None
