@@ -7,7 +7,7 @@ import pytest
 
 from taskbell.errors import InvalidMessage, Never
 from taskbell.messaging.consuming.delivery import Envelope
-from taskbell.messaging.consuming.failures import dead, reason_of, retry
+from taskbell.messaging.consuming.failures import dead, move, postponed, reason_of, retry
 from taskbell.messaging.publishing.outgoing import Outgoing
 
 QUEUE = "maintenance.update_task_status"
@@ -113,3 +113,25 @@ def test_the_notifiers_dead_letters_are_its_own() -> None:
 )  # fmt: skip
 def test_a_reason_is_one_line_without_what_must_not_be_told(error: Exception, reason: str) -> None:
     assert reason_of(error) == reason
+
+
+def test_one_that_may_succeed_later_is_retried_and_one_that_never_can_is_dead() -> None:
+    again = move(envelope(), BODY, ValueError("bad luck"))
+    assert (again.to, again.reason) == ("retried", "ValueError: bad luck")
+    assert again.message == retry(envelope(), BODY)
+    never = move(envelope(), BODY, Never("no such task"))
+    assert (never.to, never.reason) == ("dead", "no such task")
+    assert never.message == dead(envelope(), BODY, "no such task")
+
+
+def test_after_the_last_rung_the_reason_tells_how_often_it_was_tried() -> None:
+    last = move(envelope(attempt=3), BODY, ValueError("bad luck"))
+    assert (last.to, last.reason) == ("dead", "failed 4 times; at last: ValueError: bad luck")
+    assert last.message.headers["x-taskbell-reason"] == last.reason
+
+
+def test_one_that_is_postponed_has_used_up_no_try() -> None:
+    message = postponed(envelope(attempt=2), BODY)
+    assert (message.exchange, message.routing_key) == ("taskbell.retry.10s", QUEUE)
+    assert message.headers["x-taskbell-attempt"] == 2
+    assert kept(message) == KEPT

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
 
 from taskbell.contracts import Contract
 from taskbell.messaging.wire import properties
@@ -60,14 +61,25 @@ class Received(Generic[Body]):
 
 def envelope_of(queue: str, message: DeliveredMessage) -> Envelope:
     """Reads the envelope; it does not fail, whatever anybody put into the message."""
-    given = message.header.properties
+    return read_envelope(
+        queue,
+        message.header.properties,
+        exchange=message.exchange,
+        routing_key=message.routing_key,
+        redelivered=bool(message.redelivered),
+    )
+
+
+def read_envelope(
+    queue: str, given: Basic.Properties, *, exchange: object, routing_key: object, redelivered: bool
+) -> Envelope:
+    """The envelope of a delivery with these properties."""
     headers = properties.own_headers(given.headers) if given.headers else {}
     own_id = text_of(given.message_id)
-    redelivered = bool(message.redelivered)
     return Envelope(
         queue=queue,
-        exchange=text_of(headers.get(properties.EXCHANGE)) or text_of(message.exchange) or "",
-        routing_key=text_of(headers.get(properties.ROUTING_KEY)) or text_of(message.routing_key) or "",
+        exchange=text_of(headers.get(properties.EXCHANGE)) or text_of(exchange) or "",
+        routing_key=text_of(headers.get(properties.ROUTING_KEY)) or text_of(routing_key) or "",
         message_id=own_id or str(uuid4()),
         anonymous=own_id is None or headers.get(properties.ANONYMOUS) is True,
         redelivered=redelivered,

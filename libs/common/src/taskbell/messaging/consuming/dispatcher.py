@@ -14,7 +14,7 @@ from typing import Generic
 
 from aiormq.abc import DeliveredMessage
 
-from taskbell.errors import InvalidMessage, Never, Returned, Unavailable
+from taskbell.errors import InvalidMessage, Returned, Unavailable
 from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.messaging.consuming import failures
@@ -181,20 +181,16 @@ class Dispatcher(Generic[Body]):
     async def _move(self, received: Received[Body], body: bytes, error: Exception) -> Ending:
         """Publishes a message that failed to ladder or dead letters; says to which."""
         envelope = received.envelope
-        reason = failures.reason_of(error)
-        retry = None if isinstance(error, Never) else failures.retry(envelope, body)
+        move = failures.move(envelope, body, error)
         known = {"queue": envelope.queue, "message_id": envelope.message_id, "attempt": envelope.attempt}
-        if retry is not None:
-            self._log.warning("message.retried", reason=reason, exc_info=error, **known)
-            await self.holding.publish(retry)
-            return "retried"
-        if not isinstance(error, Never):
-            reason = f"failed {envelope.attempt + 1} times; at last: {reason}"[: failures.REASON_LIMIT]
-        self._log.error("message.dead", reason=reason, exc_info=error, **known)
-        if self.subscription.on_dead is not None:
-            await self.holding.report(self.subscription.on_dead, received, reason)
-        await self.holding.publish(failures.dead(envelope, body, reason))
-        return "dead"
+        if move.to == "retried":
+            self._log.warning("message.retried", reason=move.reason, exc_info=error, **known)
+        else:
+            self._log.error("message.dead", reason=move.reason, exc_info=error, **known)
+            if self.subscription.on_dead is not None:
+                await self.holding.report(self.subscription.on_dead, received, move.reason)
+        await self.holding.publish(move.message)
+        return move.to
 
     async def _settle_once(self, moved: Awaitable[Ending], delivery: Delivery) -> None:
         """Acknowledges a message once it was moved, or returns it."""

@@ -1,5 +1,7 @@
 """Messages that could not be handled: their way to the retry ladder, or with the reason to the dead letters."""
 
+from typing import Literal, NamedTuple
+
 from taskbell.errors import Never
 from taskbell.messaging.consuming.delivery import Envelope
 from taskbell.messaging.publishing.outgoing import Outgoing
@@ -26,14 +28,42 @@ def reason_of(error: BaseException) -> str:
     return " ".join(printable.split())[:REASON_LIMIT]
 
 
+class Move(NamedTuple):
+    """Where a message that failed goes."""
+
+    to: Literal["retried", "dead"]
+    reason: str
+    message: Outgoing
+
+
+def move(envelope: Envelope, body: bytes, error: Exception) -> Move:
+    """To the next rung of the retry ladder; to the dead letters after the last, or if it can never take effect."""
+    reason = reason_of(error)
+    if not isinstance(error, Never):
+        if (again := retry(envelope, body)) is not None:
+            return Move("retried", reason, again)
+        reason = f"failed {envelope.attempt + 1} times; at last: {reason}"[:REASON_LIMIT]
+    return Move("dead", reason, dead(envelope, body, reason))
+
+
 def retry(envelope: Envelope, body: bytes) -> Outgoing | None:
     """The message for the next rung of the retry ladder, or None after the last."""
     if envelope.attempt >= len(RETRIES):
         return None
     exchange, _ = RETRIES[envelope.attempt]
+    return _on_ladder(envelope, body, exchange, envelope.attempt + 1)
+
+
+def postponed(envelope: Envelope, body: bytes) -> Outgoing:
+    """The message for the first rung of the retry ladder; no try is counted."""
+    exchange, _ = RETRIES[0]
+    return _on_ladder(envelope, body, exchange, envelope.attempt)
+
+
+def _on_ladder(envelope: Envelope, body: bytes, exchange: str, attempt: int) -> Outgoing:
     headers = {
         **properties.carried(envelope.headers),
-        properties.ATTEMPT: envelope.attempt + 1,
+        properties.ATTEMPT: attempt,
         properties.EXCHANGE: envelope.exchange,
         properties.ROUTING_KEY: envelope.routing_key,
     }
