@@ -5,8 +5,7 @@ that the command was dead-lettered after its retries; if it is delivered again, 
 """
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Row
@@ -30,7 +29,6 @@ MAX_REPLIES = 1000
 """Replies under way at once. Further ones are dropped with a log line: no command depends on its reply."""
 
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id"
 # Two deliveries of one message_id wait for each other here; the second then finds the first one's row.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id"
 
@@ -188,13 +186,10 @@ class Replies:
         await self._publisher.close()
 
     async def _send(self, queue: str, envelope: Envelope, outcome: Outcome) -> None:
-        body: dict[str, Any] = {"message_id": envelope.message_id, "state": outcome.state}
-        body |= {"result": outcome.result} if outcome.result is not None else {}
-        body |= {"reason": outcome.reason} if outcome.reason is not None else {}
         outgoing = Outgoing(
             exchange="",
             routing_key=queue,
-            body=json.dumps(body, ensure_ascii=False, default=str).encode(),
+            body=outcome.as_reply(envelope.message_id).to_bytes(),
             message_id=text_of(f"{envelope.message_id}.outcome") or envelope.message_id,
             type=REPLY_TYPE,
             correlation_id=envelope.correlation_id or envelope.message_id,
@@ -212,7 +207,7 @@ def _columns(ended: Sequence[tuple[Envelope, str | None, Outcome]]) -> dict[str,
         "keys": [envelope.routing_key for envelope, _, _ in ended],
         "bodies": [body for _, body, _ in ended],
         "states": [outcome.state for _, _, outcome in ended],
-        "results": [_json(outcome.result) for _, _, outcome in ended],
+        "results": [outcome.result_as_json() for _, _, outcome in ended],
         "reasons": [outcome.reason for _, _, outcome in ended],
         "attempts": [envelope.attempt + 1 for envelope, _, _ in ended],
         "correlations": [envelope.correlation_id for envelope, _, _ in ended],
@@ -221,7 +216,3 @@ def _columns(ended: Sequence[tuple[Envelope, str | None, Outcome]]) -> dict[str,
 
 def _by_id(rows: Sequence[Row[Any]]) -> dict[str, Outcome]:
     return {row.message_id: Outcome(row.state, row.result, row.reason) for row in rows}
-
-
-def _json(value: Mapping[str, Any] | None) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False, default=str)

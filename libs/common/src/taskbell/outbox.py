@@ -23,8 +23,8 @@ from taskbell.health import Health
 from taskbell.logs import logger
 from taskbell.messaging.publishing.outgoing import Outgoing
 from taskbell.messaging.publishing.publisher import Publisher
-from taskbell.messaging.wire.properties import TRACEPARENT
 from taskbell.metrics import Metrics
+from taskbell.outgoing import outgoing
 
 Owner = Literal["scheduler", "notifier", "maintenance", "app"]
 
@@ -281,15 +281,11 @@ def _told(unknown: int, key: str) -> str:
 
 
 def _outgoing(row: Row[Any]) -> Outgoing:
-    message = catalogue()[row.routing_key]
-    return Outgoing(
-        exchange=message.exchange,
-        routing_key=row.routing_key,
-        body=row.body.encode(),
+    return outgoing(
+        catalogue()[row.routing_key],
+        row.body.encode(),
         message_id=row.message_id,
-        type=row.routing_key,
         timestamp=row.created_at,
         correlation_id=row.correlation_id,
-        headers={TRACEPARENT: row.traceparent} if row.traceparent else {},
-        mandatory=message.mandatory,
+        traceparent=row.traceparent,
     )

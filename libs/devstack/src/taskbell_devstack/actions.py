@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from taskbell.client import AsyncClient, Outcome
+from taskbell.client import AsyncClient, CommandOutcome
 from taskbell.contracts import (
     CleanupCompletedTasks,
     GenerateTaskReport,
@@ -29,9 +29,9 @@ class DemoOutcomes:
 
     mailings: list[str]
     """The message_ids of the events that started the mailings."""
-    report: Outcome
-    cleanup: Outcome
-    status_change: Outcome
+    report: CommandOutcome
+    cleanup: CommandOutcome
+    status_change: CommandOutcome
 
 
 async def publish_all(broker_url: str, *, prefix: str | None = None) -> DemoOutcomes:
@@ -89,7 +89,7 @@ async def mailings_completed(connection: asyncpg.Connection, messages: Sequence[
     return bool(await connection.fetchval(completed, messages) == len(messages))
 
 
-async def report_mailed(connection: asyncpg.Connection, report: Outcome, recipient: str) -> bool:
+async def report_mailed(connection: asyncpg.Connection, report: CommandOutcome, recipient: str) -> bool:
     """Whether the mail of the report's date has ended. A second report of a date is stored but not mailed again."""
     ended = "SELECT count(*) FROM taskbell.delivery WHERE recipient = $1 AND period = $2 AND ended_at IS NOT NULL"
     date = (report.result or {})["date"]

@@ -13,7 +13,15 @@ from tests.support.responder import QUEUE, status_updates_answered
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 
-from taskbell.client import AsyncClient, BrokerUnavailable, Client, Outcome, OutcomeLost, OutcomeTimeout, Unroutable
+from taskbell.client import (
+    AsyncClient,
+    BrokerUnavailable,
+    Client,
+    CommandOutcome,
+    OutcomeLost,
+    OutcomeTimeout,
+    Unroutable,
+)
 from taskbell.contracts import TaskStatus, UpdateTaskStatus
 
 TASKS = 200
@@ -48,7 +56,9 @@ def update(task_id: int, status: TaskStatus = TaskStatus.DONE) -> UpdateTaskStat
 @pytest.mark.usefixtures("responder")
 async def test_each_way_to_end_is_told(client: AsyncClient) -> None:
     done = await client.request(update(1), message_id="first")
-    assert done == Outcome("first", "done", {"task_id": 1, "old_status": "pending", "new_status": "done"})
+    assert done == CommandOutcome(
+        message_id="first", state="done", result={"task_id": 1, "old_status": "pending", "new_status": "done"}
+    )
     assert done.ok
 
     unchanged = await client.request(update(1))

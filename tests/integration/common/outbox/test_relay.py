@@ -333,7 +333,7 @@ async def test_a_row_that_can_never_be_published_holds_up_nobody(
 async def test_rows_of_a_package_that_was_removed_stay_and_are_told_of_in_one_sentence(
     harness: RelayHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOK", 0.05)
+    monkeypatch.setattr(module, "COUNT_EVERY", 0.05)
     monkeypatch.setattr(module, "UNKNOWN_PAUSE", 0.2)
     async with harness.database.transaction() as transaction:
         for number in range(3):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from taskbell.client import AsyncClient, Client, Outcome
+from taskbell.client import AsyncClient, Client
 from taskbell.contracts import CommandOutcome, MailingDue, ReminderDue, SendBatch, TaskStatus, UpdateTaskStatus
 
 UNUSED = "amqp://guest:guest@127.0.0.1:1/"
@@ -65,7 +65,7 @@ def test_statuses_may_be_given_as_words_and_unknown_ones_are_refused() -> None:
 
 def test_an_outcome_tells_whether_it_is_now_so() -> None:
     states = ("done", "unchanged", "rejected", "failed")
-    assert [Outcome.of(CommandOutcome(message_id="m", state=state)).ok for state in states] == [
+    assert [CommandOutcome(message_id="m", state=state).ok for state in states] == [
         True,
         True,
         False,

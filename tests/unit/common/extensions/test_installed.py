@@ -252,8 +252,8 @@ class Blocker:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocker())
 from acme_timesheets import Approve
-from taskbell.client.messages import outgoing
-print(outgoing(Approve(entry_id=1), message_id="m", correlation_id=None, traceparent=None).routing_key)
+from taskbell.client.messages import message_for
+print(message_for(Approve(entry_id=1), message_id="m", correlation_id=None, traceparent=None).routing_key)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

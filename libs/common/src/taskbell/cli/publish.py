@@ -13,8 +13,7 @@ from taskbell.errors import InvalidMessage
 from taskbell.spelling import did_you_mean
 
 if TYPE_CHECKING:
-    from taskbell.client import Outcome
-    from taskbell.contracts import Message
+    from taskbell.contracts import CommandOutcome, Message
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -68,7 +67,7 @@ def publish_by_hand(
     given = _properties(properties or [])
     url = load(BrokerAccess).broker_url.get_secret_value()
 
-    async def send() -> "tuple[str, Outcome | None]":
+    async def send() -> "tuple[str, CommandOutcome | None]":
         async with AsyncClient(url, name="taskbell publish") as client:
             if wait is None:
                 return await client.publish(contract, message_id=message_id, **given), None
@@ -84,7 +83,7 @@ def publish_by_hand(
         raise typer.Exit(1)
 
 
-def _tell(message: "Message", known_as: str, outcome: "Outcome | None", *, as_json: bool) -> None:
+def _tell(message: "Message", known_as: str, outcome: "CommandOutcome | None", *, as_json: bool) -> None:
     from taskbell.catalogue import package_of
     from taskbell.extensions import OURS
 

@@ -12,7 +12,7 @@ pydantic and aiormq.
 
 from taskbell.client.asynchronous import AsyncClient
 from taskbell.client.blocking import Client
-from taskbell.client.outcome import Outcome
+from taskbell.contracts import CommandOutcome
 from taskbell.errors import (
     BrokerUnavailable,
     OutcomeLost,
@@ -28,7 +28,7 @@ __all__ = [
     "AsyncClient",
     "BrokerUnavailable",
     "Client",
-    "Outcome",
+    "CommandOutcome",
     "OutcomeLost",
     "OutcomeTimeout",
     "OutcomeUnknown",

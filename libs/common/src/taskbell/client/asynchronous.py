@@ -7,11 +7,10 @@ from typing import Self
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from taskbell.client.messages import check_has_outcome, outgoing
-from taskbell.client.outcome import Outcome
+from taskbell.client.messages import check_has_outcome, message_for
 from taskbell.client.requests import REPLY_TO, Requests
 from taskbell.client.sending import send
-from taskbell.contracts import Contract
+from taskbell.contracts import CommandOutcome, Contract
 from taskbell.messaging.publishing.publisher import Publisher
 
 TIMEOUT = 5.0
@@ -74,7 +73,7 @@ class AsyncClient:
             ValueError: an id is empty, longer than 255 bytes or holds U+0000.
         """
         self._check_loop()
-        message = outgoing(body, message_id=message_id, correlation_id=correlation_id, traceparent=traceparent)
+        message = message_for(body, message_id=message_id, correlation_id=correlation_id, traceparent=traceparent)
         await send(self._publisher, message, self.timeout if timeout is None else timeout)
         return message.message_id
 
@@ -86,7 +85,7 @@ class AsyncClient:
         message_id: str | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
-    ) -> Outcome:
+    ) -> CommandOutcome:
         """Publishes a command and returns how it ended, also if it was rejected or failed.
 
         Asking again with the same message_id is safe: the command takes effect once, and you get its stored outcome.
@@ -104,7 +103,7 @@ class AsyncClient:
         """
         self._check_loop()
         check_has_outcome(command)
-        message = outgoing(
+        message = message_for(
             command,
             message_id=message_id,
             correlation_id=correlation_id or str(uuid4()),

@@ -10,9 +10,8 @@ from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 from taskbell.client.asynchronous import NAME, TIMEOUT, AsyncClient, check_url
-from taskbell.client.outcome import Outcome
 from taskbell.client.thread import LoopThread
-from taskbell.contracts import Contract
+from taskbell.contracts import CommandOutcome, Contract
 from taskbell.errors import BrokerUnavailable
 
 Result = TypeVar("Result")
@@ -78,7 +77,7 @@ class Client:
         message_id: str | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
-    ) -> Outcome:
+    ) -> CommandOutcome:
         """Publishes a command and returns how it ended, also if it was rejected or failed.
 
         As `AsyncClient.request`, with the same arguments and errors.

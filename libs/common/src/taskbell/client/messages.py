@@ -6,13 +6,13 @@ from uuid import uuid4
 from taskbell.catalogue import message_of
 from taskbell.contracts import Contract, Message
 from taskbell.messaging.publishing.outgoing import Outgoing
-from taskbell.messaging.wire.properties import TRACEPARENT
+from taskbell.outgoing import outgoing
 
 MAX_ID_BYTES = 255
 """The limit of an AMQP property."""
 
 
-def outgoing(
+def message_for(
     body: Contract,
     *,
     message_id: str | None,
@@ -27,17 +27,14 @@ def outgoing(
         ValueError: an id is empty, longer than 255 bytes or holds U+0000.
     """
     message = _message_of(body)
-    return Outgoing(
-        exchange=message.exchange,
-        routing_key=message.routing_key,
-        body=body.to_bytes(),
+    return outgoing(
+        message,
+        body.to_bytes(),
         message_id=str(uuid4()) if message_id is None else _checked("message_id", message_id),
-        type=message.routing_key,
         timestamp=datetime.now(UTC),
         correlation_id=None if correlation_id is None else _checked("correlation_id", correlation_id),
+        traceparent=traceparent,
         reply_to=reply_to,
-        headers={} if traceparent is None else {TRACEPARENT: traceparent},
-        mandatory=message.mandatory,
     )
 
 

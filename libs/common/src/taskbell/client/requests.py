@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
-from taskbell.client.outcome import Outcome
 from taskbell.client.sending import send
 from taskbell.contracts import CommandOutcome
 from taskbell.errors import InvalidMessage, OutcomeLost, OutcomeTimeout, OutcomeUnknown
@@ -29,7 +28,7 @@ Key = tuple[str | None, str | None]
 class _Request:
     """A request under way."""
 
-    outcome: "asyncio.Future[Outcome]"
+    outcome: "asyncio.Future[CommandOutcome]"
     channel: Channel | None = None
     """The channel on which the command was sent, once that is confirmed."""
 
@@ -41,7 +40,7 @@ class Requests:
         self._publisher = Publisher(url, name=name, prepare=self._listen)
         self._open: dict[Key, list[_Request]] = {}
 
-    async def send(self, command: Outgoing, limit: float) -> Outcome:
+    async def send(self, command: Outgoing, limit: float) -> CommandOutcome:
         """Publishes a command and returns its outcome.
 
         Two requests under way with the same ids are the same command, and get the same outcome.
@@ -94,7 +93,7 @@ class Requests:
         key = (message.header.properties.correlation_id, reply.message_id)
         for request in self._open.get(key, []):
             if not request.outcome.done():
-                request.outcome.set_result(Outcome.of(reply))
+                request.outcome.set_result(reply)
 
     def _on_lost(self, channel: Channel) -> None:
         for requests in self._open.values():

@@ -13,10 +13,17 @@ not be carried out, after all retries, and is in the dead letters."""
 
 
 class CommandOutcome(Contract):
-    """The reply to a command."""
+    """The reply to a command; what `request` of the client returns."""
 
     message_id: str
-    """The command's message_id."""
+    """The command's message_id; `taskbell commands show` finds the command by it."""
     state: CommandState
     result: dict[str, Any] | None = None
+    """What the command reports of its effect, such as the old status."""
     reason: str | None = None
+    """Why it was rejected or failed."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether what was asked for is now so: the state is done or unchanged."""
+        return self.state in ("done", "unchanged")

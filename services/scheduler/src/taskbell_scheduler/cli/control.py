@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-from uuid import uuid4
 
 import typer
 
 from taskbell.catalogue import catalogue
 from taskbell.cli.console import Mistake, print_json, print_table
+from taskbell.contracts import Contract
 from taskbell_scheduler.cli.named import AsJson, all_schedules, known_zone, named
 from taskbell_scheduler.domain import EVERY_ZONE
 from taskbell_scheduler.payloads import rfc3339, takes
@@ -19,7 +19,6 @@ from taskbell_scheduler.schedules import Schedule
 
 if TYPE_CHECKING:
     from taskbell.database import Transaction
-    from taskbell.messaging.publishing.outgoing import Outgoing
 
 T = TypeVar("T")
 Name = Annotated[str, typer.Argument(help="The name of a schedule.")]
@@ -110,8 +109,6 @@ def run(
     zone: Annotated[str | None, typer.Option(help="Only for recipients in this zone.")] = None,
 ) -> None:
     """Publish a schedule's message now. It has no occurrence, so it counts as a manual one."""
-    from taskbell.messaging.publishing.outgoing import Outgoing
-
     schedule = _scheduled(name)
     body = dict(schedule.payload)
     if zone:
@@ -119,28 +116,17 @@ def run(
             msg = f"{schedule.publish} has no field timezone; leave --zone out"
             raise Mistake(msg)
         body["timezone"] = known_zone(zone).key
-    message = catalogue()[schedule.publish]
-    outgoing = Outgoing(
-        exchange=message.exchange,
-        routing_key=schedule.publish,
-        body=json.dumps(body).encode(),
-        message_id=str(uuid4()),
-        type=schedule.publish,
-        mandatory=message.mandatory,
-    )
-    asyncio.run(_publish(outgoing))
-    print(f"{schedule.publish} is published, message_id {outgoing.message_id}")
+    message_id = asyncio.run(_publish(catalogue()[schedule.publish].contract.parse(json.dumps(body).encode())))
+    print(f"{schedule.publish} is published, message_id {message_id}")
 
 
-async def _publish(outgoing: "Outgoing") -> None:
-    from taskbell.messaging.publishing.publisher import Publisher
+async def _publish(body: Contract) -> str:
+    from taskbell.client import AsyncClient
     from taskbell.settings import BrokerAccess, load
 
-    publisher = Publisher(load(BrokerAccess).broker_url.get_secret_value(), name="taskbell schedules run")
-    try:
-        await publisher.publish(outgoing)
-    finally:
-        await publisher.close()
+    url = load(BrokerAccess).broker_url.get_secret_value()
+    async with AsyncClient(url, name="taskbell schedules run") as client:
+        return await client.publish(body)
 
 
 async def _resume(transaction: "Transaction", name: str, zone: str | None) -> list[str]:
