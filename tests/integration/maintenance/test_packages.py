@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest_asyncio
 from tests.integration.maintenance.service import running
 from tests.integration.maintenance.use_cases import Maintenance
+from tests.support.command import taskbell
 from tests.support.management import Management
-from tests.support.packages import packages_in
+from tests.support.packages import Packages, packages_in
+from tests.support.roles import PASSWORD, as_user, sole_use_of_logins
+from tests.support.servers import ServerUrls
+from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 
 from taskbell.client import AsyncClient
@@ -21,7 +25,7 @@ RENAMED = "maintenance.project_renamed"
 
 SOURCE = """
 from taskbell.extend import (
-    Contract, Extension, Handler, HandlerTransaction, Id, Message, Never, Outcome, Received, Text,
+    Contract, Extension, Grant, Handler, HandlerTransaction, Id, Message, Never, Outcome, Received, Text,
 )
 
 class Purge(Contract):
@@ -71,6 +75,7 @@ extension = Extension(
         ),
         Message("project.renamed", "event", Renamed, "anyone", "a new name", "maintenance", by_anyone=True),
     ),
+    grants=(Grant("maintenance", "app.purged", ("INSERT",)),),
     handlers=(Handler(Purge, purge, batch=10), Handler(Renamed, renamed, batch=10)),
 )
 """
@@ -160,6 +165,37 @@ async def test_events_of_a_set_are_written_together_and_a_bad_one_is_tried_again
     assert await outcomes(maintenance) == {}
     (waiting,) = await management.take("taskbell.retry.10s")
     assert json.loads(waiting.body) == {"name": "bad"}
+
+
+async def test_with_the_role_and_the_user_that_setup_makes_it_works_once_it_is_granted(
+    maintenance: Maintenance, servers: ServerUrls, database_url: str, vhost: Vhost, tmp_path: Path
+) -> None:
+    task = await maintenance.task(title="One")
+    listener = await vhost.management.listen(EVENTS, "attachments.purged")
+    given = {
+        "DATABASE_URL": database_url,
+        "BROKER_URL": vhost.url,
+        "BROKER_MANAGEMENT_URL": vhost.management.url,
+        "MAINTENANCE_DATABASE_PASSWORD": PASSWORD,
+        "MAINTENANCE_BROKER_PASSWORD": PASSWORD,
+        "PYTHONPATH": Packages(tmp_path / "site").path,
+    }
+    async with sole_use_of_logins(servers):
+        login = "taskbell_maintenance", PASSWORD
+        urls = as_user(database_url, *login), as_user(vhost.url, *login)
+        assert (await taskbell("setup", **given)).status == 0
+        await vhost.management.publish(COMMANDS, PURGE, {"task_id": task}, properties={"message_id": "m"})
+        async with running(*urls):
+            await eventually(lambda: _depth(vhost.management, "taskbell.retry.10s", 1), what="it has no right")
+        await vhost.management.take("taskbell.retry.10s")
+        assert await outcomes(maintenance) == {}
+
+        assert (await taskbell("setup", "--grant", "acme-attachments", **given)).status == 0
+        await vhost.management.publish(COMMANDS, PURGE, {"task_id": task}, properties={"message_id": "m"})
+        async with running(*urls):
+            await eventually(lambda: _published(maintenance, 1), what="its event is out")
+    assert await outcomes(maintenance) == {"m": ("done", None)}
+    assert len(await vhost.management.take(listener)) == 1
 
 
 async def _depth(management: Management, queue: str, number: int) -> bool:
