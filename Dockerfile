@@ -1,11 +1,12 @@
-# One image a service:  docker build --build-arg SERVICE=notifier -t taskbell-notifier .
-# SERVICE is scheduler, notifier or maintenance; operator has all commands of `taskbell`, devstack is the demo's.
-# Any Python 3.11 to 3.14 base does, such as an internal mirror's: --build-arg BASE_IMAGE=…; all stages need the same one.
+# Makes an image for each service:  docker build --build-arg SERVICE=notifier -t taskbell-notifier .
+# SERVICE is scheduler, notifier or maintenance; or operator, with all commands of `taskbell`; or devstack, for the demo.
+# Any base with Python 3.11 to 3.14 works, such as one of an internal mirror: --build-arg BASE_IMAGE=…, the same for all
+# stages.
 ARG BASE_IMAGE=python
 
 FROM python:3.13-slim-trixie AS python
 
-# Our own wheels, once for all services: this stage does not depend on SERVICE.
+# Makes our own wheels once for all services: this stage does not depend on SERVICE.
 FROM ${BASE_IMAGE} AS wheels
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
@@ -15,7 +16,8 @@ COPY services services
 RUN PIP_CONSTRAINT=/src/constraints.txt python -m pip wheel --quiet --no-cache-dir --no-deps --wheel-dir /wheels \
     ./libs/common ./libs/devstack ./services/scheduler ./services/notifier ./services/maintenance
 
-# The service's environment: third-party packages first, by hash, so that a change of ours does not fetch them again.
+# Makes the service's environment. Third-party packages come first, by hash, so that a change in our code does not fetch
+# them again.
 FROM ${BASE_IMAGE} AS environment
 ARG SERVICE
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
@@ -50,8 +52,8 @@ COPY --from=environment /opt/taskbell /opt/taskbell
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE 8080
-# Ready, not only alive: what waits for its broker or database is not healthy yet.
+# Checks readiness, not only liveness: a service that waits for its broker or database is not healthy yet.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=3 CMD ["python", "-m", "taskbell.healthcheck"]
-# Exec form: SIGTERM reaches Python itself. `run all` runs what is installed, which here is one service.
+# Exec form, so that SIGTERM reaches Python itself. `run all` runs all installed services, which here is one.
 ENTRYPOINT ["taskbell"]
 CMD ["run", "all"]

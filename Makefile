@@ -1,4 +1,4 @@
-# Every target works in a checkout whose path has blanks in it: only relative paths are used here.
+# Only relative paths are used here, so that every target works in a checkout whose path contains blanks.
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -10,7 +10,7 @@ PACKAGES := libs/common libs/devstack services/scheduler services/notifier servi
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) ## Make .venv with all packages, and what tests and checks need
+setup: $(INSTALLED) ## Make .venv with all packages and the tools for tests and checks
 $(INSTALLED): constraints.txt requirements/dev.txt $(PACKAGES:=/pyproject.toml)
 	@sh libs/devstack/make-venv $(VENV)
 	@echo "Installing the packages into $(VENV)"
@@ -18,7 +18,7 @@ $(INSTALLED): constraints.txt requirements/dev.txt $(PACKAGES:=/pyproject.toml)
 		-r requirements/dev.txt $(PACKAGES:%=-e ./%)
 	@touch $@
 
-demo: $(INSTALLED) ## Run everything with demo data, show the mails, leave it running
+demo: $(INSTALLED) ## Run everything with demo data, show the mails, and keep it running
 	@$(BIN)/python -m taskbell_devstack demo
 
 down: ## Stop exactly what `make demo` started
@@ -30,7 +30,7 @@ test: $(INSTALLED) ## Run all tests, on real servers
 test-unit: $(INSTALLED) ## Run the tests that need no servers
 	@$(BIN)/python -m pytest tests/unit tests/contract
 
-test-stack: $(INSTALLED) ## Run the compose stack for real and try it; needs a Docker engine
+test-stack: $(INSTALLED) ## Run and test the compose stack; needs a Docker engine
 	@$(BIN)/python -m pytest --timeout 1800 tests/stack
 
 chaos: export CHAOS = full
@@ -41,7 +41,7 @@ chaos: $(INSTALLED) ## Attack the guarantee at full size; SEED=… ROUNDS=… re
 	$(BIN)/python -m pytest --timeout 900 -m alone tests/chaos || failed=$$?; \
 	exit $$failed
 
-bench: $(INSTALLED) ## Measure speed and memory, under 10 minutes; docs/performance.md tells what it means
+bench: $(INSTALLED) ## Measure speed and memory, under 10 minutes; docs/performance.md explains the figures
 	@$(BIN)/python -m benchmarks all --json .dev/bench.json
 
 check: $(INSTALLED) ## Run ruff, mypy and import-linter
@@ -50,7 +50,7 @@ check: $(INSTALLED) ## Run ruff, mypy and import-linter
 	@$(BIN)/python -m mypy
 	@$(BIN)/lint-imports
 
-clean: ## Stop what runs, delete its data, .venv and all caches
+clean: ## Stop what runs; delete its data, .venv and all caches
 	@test ! -x $(BIN)/python || $(BIN)/python -m taskbell_devstack down --remove-data
 	@test ! -d .dev/benchmarks || $(BIN)/python -m benchmarks --clean
 	@rm -rf $(VENV) .dev .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
