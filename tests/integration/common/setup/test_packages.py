@@ -356,7 +356,7 @@ async def test_a_slip_in_a_package_s_name_is_answered_with_what_is_installed(ins
     )
     assert (done.status, done.out) == (2, "")
     assert done.err == (
-        "taskbell: no package 'acme-timesheet' that extends Taskbell is installed; did you mean acme-timesheets? "
+        "taskbell: package 'acme-timesheet' is not installed, or extends nothing; did you mean 'acme-timesheets'? "
         "Installed: acme-timesheets\n"
     )
 
@@ -430,6 +430,47 @@ async def test_roles_and_users_that_others_have_named_like_ours_are_left_alone(i
     finally:
         await management.call("DELETE", "/users/taskbell_grafana")
         await installation.execute("DROP OWNED BY taskbell_grafana; DROP ROLE taskbell_grafana")
+
+
+async def test_a_package_does_not_take_over_a_login_of_somebody_else_by_naming_its_service_like_it(
+    installation: Installation,
+) -> None:
+    management = installation.vhost.management
+    source = TIMESHEETS.replace('"timesheets"', '"backup"').replace("timesheets.approve", "backup.approve")
+    installation.packages.install("acme-backup", source)
+    (installation.packages.folder / "acme_timesheets-1.0.dist-info" / "entry_points.txt").unlink()
+    await installation.execute("""
+        CREATE ROLE taskbell_backup LOGIN PASSWORD 'of their own';
+        GRANT SELECT ON public.tasks TO taskbell_backup
+    """)
+    await management.call("PUT", "/users/taskbell_backup", {"password": "of their own", "tags": "monitoring"})
+    installation.more = {"BACKUP_DATABASE_PASSWORD": PASSWORD, "BACKUP_BROKER_PASSWORD": PASSWORD}
+    try:
+        done = await installation.set_up("--grant", "acme-backup")
+        told = done.out.splitlines()
+        remedy = "COMMENT ON ROLE taskbell_backup IS 'Made by taskbell setup for package acme-backup'"
+        assert (
+            "left out: PostgreSQL role taskbell_backup for package acme-backup: there is one that setup has not made. "
+            f"If it is the package's, say so: {remedy}"
+        ) in told
+        assert (
+            "left out: RabbitMQ user taskbell_backup for package acme-backup: there is one that setup has not made. If "
+            "it is the package's, say so: `rabbitmqctl set_user_tags taskbell_backup package:acme-backup`"
+        ) in told
+        async with connected(as_user(installation.database_url, "taskbell_backup", "of their own")) as connection:
+            assert await allows(connection, "SELECT title FROM public.tasks")
+        assert (await management.call("GET", "/users/taskbell_backup"))["tags"] == ["monitoring"]
+
+        await installation.execute(remedy)
+        await management.call(
+            "PUT", "/users/taskbell_backup", {"password": "of their own", "tags": "package:acme-backup"}
+        )
+        again = await installation.set_up("--grant", "acme-backup")
+        assert "that setup has not made" not in again.out
+        assert await installation.allows("backup", "SELECT 1")
+    finally:
+        await management.call("DELETE", "/users/taskbell_backup")
+        await installation.execute("DROP OWNED BY taskbell_backup; DROP ROLE taskbell_backup")
 
 
 async def test_a_service_without_its_passwords_is_named_like_ours(installation: Installation) -> None:

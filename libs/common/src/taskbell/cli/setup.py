@@ -71,8 +71,8 @@ def _chosen(settings: "SetupSettings", named: Sequence[str]) -> "Choice":
     # One that is typed is a slip; SETUP_GRANT may go on naming a package that was removed.
     for name in unknown(installed(), named):
         packages = [package.package for package in installed()]
-        known = f"{did_you_mean(name, packages)} Installed: {', '.join(packages) or 'none'}"
-        msg = f"no package {name!r} that extends Taskbell is installed{known}"
+        hint = did_you_mean(name, packages) or "."
+        msg = f"package {name!r} is not installed, or extends nothing{hint} Installed: {', '.join(packages) or 'none'}"
         raise Mistake(msg)
     on_a_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     every = [*settings.packages_to_grant, *named]

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taskbell.extensions import Installed, installed
-from taskbell.setup.privileges import login
+from taskbell.setup.privileges import ROLES, Passwords, login
 from taskbell.setup.report import SetupReport
 from taskbell.setup.rights import in_words, revoke, rights_of
 
@@ -36,6 +36,29 @@ _USED_ELSEWHERE = """
 """
 
 
+async def without_foreign(
+    connection: AsyncConnection, passwords: Passwords, granted: Sequence[Installed]
+) -> tuple[Passwords, SetupReport]:
+    """Leaves out the services of packages whose role exists and was not made by setup: it is somebody else's login."""
+    ours = {login(role) for role in ROLES} | set(await _marked(connection))
+    existing = set(await connection.scalars(text("SELECT rolname FROM pg_catalog.pg_roles")))
+    foreign = [role for role in passwords if login(role) in existing - ours]
+    left_out = [
+        f"PostgreSQL role {login(role)} for package {package.package}: there is one that setup has not made. If it is "
+        f"the package's, say so: COMMENT ON ROLE {login(role)} IS '{MARK}{package.package}'"
+        for package in granted
+        for role in package.services
+        if role in foreign
+    ]
+    return {role: it for role, it in passwords.items() if role not in foreign}, SetupReport((), left_out)
+
+
+async def _marked(connection: AsyncConnection) -> dict[str, str]:
+    """The roles that setup has made for packages, and for which."""
+    rows = await connection.execute(text(_MARKED), {"mark": MARK})
+    return {row.rolname: row.description.removeprefix(MARK) for row in rows}
+
+
 async def mark(connection: AsyncConnection, role: str, granted: Sequence[Installed]) -> None:
     """Writes on the role of a package's service for which package it was made; does nothing for a role of ours."""
     for package in granted:
@@ -53,10 +76,9 @@ async def retire(connection: AsyncConnection, granted: Sequence[Installed]) -> S
     needed = {login(service) for package in granted for service in package.services}
     known = {login(service) for package in installed() for service in package.services}
     taken, left_over = [], []
-    for name, comment in (await connection.execute(text(_MARKED), {"mark": MARK})).all():
+    for name, package in (await _marked(connection)).items():
         if name in needed:
             continue
-        package = comment.removeprefix(MARK)
         why = "not granted" if name in known else "not installed"
         if rights := await rights_of(connection, name):
             await revoke(connection, name, rights)

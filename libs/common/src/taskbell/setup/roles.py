@@ -73,6 +73,7 @@ async def apply_roles(
     """
     if not passwords:
         return SetupReport()
+    passwords, report = await package_roles.without_foreign(connection, passwords, granted)
     ours = [grant for role in passwords for grant in GRANTS.get(role, ())]
     theirs = [(package, grant) for package in granted for grant in package.extension.grants if grant.role in passwords]
     columns = await _columns(connection, [*ours, *(grant for _, grant in theirs)], app_schema)
@@ -90,7 +91,10 @@ async def apply_roles(
         lost = await _replace_rights(connection, role, [grant for grant in right if grant.role == role], app_schema)
         if lost:
             taken.append(f"PostgreSQL: took {in_words(lost)} from {login(role)}: {NOBODY}")
-    report = SetupReport(taken, left_out) + await package_roles.retire(connection, granted)
+    done = (
+        [f"PostgreSQL: the roles {', '.join(map(login, passwords))} are there, with their grants"] if passwords else []
+    )
+    report += SetupReport([*done, *taken], left_out) + await package_roles.retire(connection, granted)
     await _outbox_policies(connection, passwords)
     return report
 

@@ -4,7 +4,7 @@ A step brings one thing to the state that this version needs, and reports what i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -16,7 +16,7 @@ from taskbell.setup.broker import declare
 from taskbell.setup.leftovers import queues_left_over
 from taskbell.setup.management import ManagementApi, management
 from taskbell.setup.packages import Choice, told
-from taskbell.setup.privileges import login, roles
+from taskbell.setup.privileges import roles
 from taskbell.setup.refusals import explained
 from taskbell.setup.report import SetupReport
 from taskbell.setup.roles import apply_roles, open_schemas
@@ -110,8 +110,6 @@ async def _database(settings: SetupSettings, choice: Choice, *, app_tables: bool
         done.append(f"PostgreSQL: made the app's tables {', '.join(sorted(made))} in schema {settings.app_schema}")
     else:
         done.append(f"PostgreSQL: the app's tables {tables} are there, in schema {settings.app_schema}")
-    if passwords:
-        done.append(f"PostgreSQL: the roles {_logins(passwords)} are there, with their grants")
     left_out += [
         f"schema {name}, in which PostgreSQL lets everybody make objects, also these roles: if the web app does not "
         f"rely on that, close it with REVOKE CREATE ON SCHEMA {quoted(name)} FROM PUBLIC"
@@ -156,8 +154,7 @@ async def _users(settings: SetupSettings, choice: Choice) -> SetupReport:
         )
     async with _management(settings) as api:
         applied = await apply_users(api, passwords, choice.granted)
-    done = f"RabbitMQ: the users {_logins(passwords)} are there, with their permissions"
-    return SetupReport([done], left_out) + applied
+    return SetupReport((), left_out) + applied
 
 
 async def _left_over(settings: SetupSettings) -> SetupReport:
@@ -174,7 +171,3 @@ async def _left_over(settings: SetupSettings) -> SetupReport:
 def _management(settings: SetupSettings) -> AbstractAsyncContextManager[ManagementApi]:
     assert settings.broker_management_url is not None  # the steps have looked
     return management(settings.broker_management_url.get_secret_value(), settings.broker_url.get_secret_value())
-
-
-def _logins(roles: Iterable[str]) -> str:
-    return ", ".join(map(login, roles))

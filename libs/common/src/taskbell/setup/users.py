@@ -4,6 +4,7 @@ AMQP cannot make users: only the management API and rabbitmqctl can.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from taskbell.extensions import Installed, installed
 from taskbell.setup.management import ManagementApi
@@ -18,16 +19,37 @@ async def apply_users(api: ManagementApi, passwords: Passwords, granted: Sequenc
         passwords: of our roles and of the services of packages that are granted.
     """
     lost: dict[frozenset[str], list[str]] = {}
+    left_out: list[str] = []
+    made: list[str] = []
     for role, password in passwords.items():
         access = access_of(role, granted)
+        if access.tags.startswith(PACKAGE_TAG) and await _is_foreign(api, login(role)):
+            left_out.append(
+                f"RabbitMQ user {login(role)} for {access.tags.replace(':', ' ')}: there is one that setup has not "
+                f"made. If it is the package's, say so: `rabbitmqctl set_user_tags {login(role)} {access.tags}`"
+            )
+            continue
         if keys := await _keys(api, login(role)) - _named(access.topics):
             lost.setdefault(frozenset(keys), []).append(login(role))
         await _apply(api, login(role), password, access)
+        made.append(login(role))
+    done = [f"RabbitMQ: the users {', '.join(made)} are there, with their permissions"] if made else []
     taken = [
         f"RabbitMQ: took the right to publish {', '.join(sorted(keys))} from {', '.join(names)}"
         for keys, names in lost.items()
     ]
-    return SetupReport(taken) + await _retire(api, granted)
+    return SetupReport([*done, *taken], left_out) + await _retire(api, granted)
+
+
+async def _is_foreign(api: ManagementApi, name: str) -> bool:
+    """Whether there is a user of that name whom setup has not made for a package: it is somebody else's login."""
+    user = await api.get(f"/api/users/{name}")
+    return user is not None and _package(user) is None
+
+
+def _package(user: Mapping[str, Any]) -> str | None:
+    """The package for which setup has made that user."""
+    return next((tag.removeprefix(PACKAGE_TAG) for tag in user["tags"] if tag.startswith(PACKAGE_TAG)), None)
 
 
 async def _apply(api: ManagementApi, name: str, password: str, access: Access) -> None:
@@ -55,8 +77,7 @@ async def _retire(api: ManagementApi, granted: Sequence[Installed]) -> SetupRepo
     known = {login(service) for package in installed() for service in package.services}
     taken, left_over = [], []
     for user in await api.get("/api/users") or []:
-        name = user["name"]
-        package = next((tag.removeprefix(PACKAGE_TAG) for tag in user["tags"] if tag.startswith(PACKAGE_TAG)), None)
+        name, package = user["name"], _package(user)
         if package is None or name in needed:
             continue
         if await api.get(f"/api/permissions/{{vhost}}/{name}"):
