@@ -32,10 +32,10 @@ class PackageHandler:
             await self._log.run(messages, self._carry_out)
             return
         async with self._database.transaction() as transaction:
-            await self._handler.handle(self._opened(transaction), messages)
+            await self._handler.handle(self._opened(transaction), list(messages))
 
     async def _carry_out(self, transaction: Transaction, commands: Messages) -> Sequence[Outcome]:
-        outcomes = await self._handler.handle(self._opened(transaction), commands)
+        outcomes = await self._handler.handle(self._opened(transaction), list(commands))
         right = isinstance(outcomes, Sequence) and all(isinstance(it, Outcome) for it in outcomes)
         if not right or len(outcomes) != len(commands):
             msg = f"the handler of {self.message.routing_key} must return a list with an Outcome for each command"

@@ -1,7 +1,7 @@
 """The parts of an extension: what a package can add to Taskbell."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -87,7 +87,7 @@ class Handler:
     """
 
     contract: type[Contract]
-    handle: Callable[[Any, Sequence[Any]], Awaitable[Any]]
+    handle: Callable[[Any, list[Any]], Awaitable[Any]]
     batch: int = 1
 
 
