@@ -5,7 +5,8 @@ import time
 from benchmarks.dataset import DataSet
 from benchmarks.installation import Bench
 from benchmarks.result import Result
-from taskbell.contracts import TaskStatus, UpdateTaskStatus, message_of
+from taskbell.catalogue import message_of
+from taskbell.contracts import TaskStatus, UpdateTaskStatus
 from taskbell.messaging.publishing.outgoing import Outgoing
 from taskbell.messaging.publishing.publisher import Publisher
 

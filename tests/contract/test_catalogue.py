@@ -2,7 +2,8 @@
 
 import pytest
 
-from taskbell.contracts import CATALOGUE, COMMANDS, EVENTS, Contract, message_of
+from taskbell.catalogue import message_of
+from taskbell.contracts import CATALOGUE, COMMANDS, EVENTS, Contract
 from taskbell.contracts import commands as command_contracts
 from taskbell.contracts import events as event_contracts
 

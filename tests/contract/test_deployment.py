@@ -10,14 +10,15 @@ import kubernetes_validate
 import pytest
 import yaml
 from starlette.routing import Route
+from tests.support.services import services, variables
 from typer.main import get_command
 
 from taskbell.cli.setup import app as setup_command
 from taskbell.health import Health
 from taskbell.http import operations
 from taskbell.metrics import Metrics
-from taskbell.service import CLOSE, GRACE, services
-from taskbell.settings import CommonSettings, load, variables
+from taskbell.service import CLOSE, GRACE
+from taskbell.settings import CommonSettings, load
 from taskbell.setup.run import SetupSettings
 
 ROOT = Path(__file__).parents[2]

@@ -8,11 +8,11 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from tests.support.services import services
 
 from taskbell.contracts import CATALOGUE
 from taskbell.messaging.topology import topology
 from taskbell.metrics import Metrics
-from taskbell.service import services
 from taskbell_notifier.lifecycle import DeliveryState
 from taskbell_notifier.metrics import NotifierMetrics
 from taskbell_scheduler.domain import OccurrenceStatus

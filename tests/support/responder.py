@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from taskbell.commands import CommandLog, Outcome, Replies
 from taskbell.contracts import UpdateTaskStatus
@@ -16,6 +17,7 @@ from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.metrics import Metrics
 from taskbell.outbox import Outbox, Relay
 from taskbell.settings import CommonSettings, load
+from tests.support.probes import ping
 
 QUEUE = "maintenance.update_task_status"
 
@@ -29,7 +31,7 @@ async def status_updates_answered(database_url: str, broker_url: str) -> AsyncIt
     replies = Replies(Publisher(broker_url, name="test responder replies"))
     log = CommandLog(database, replies)
     health, metrics = Health(), Metrics()
-    gate = Gate("postgresql", database.ping, health)
+    gate = Gate("postgresql", partial(ping, database), health)
 
     async def handle(commands: Sequence[Received[UpdateTaskStatus]]) -> None:
         await log.run(commands, _updated)

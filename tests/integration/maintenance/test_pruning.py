@@ -1,8 +1,10 @@
 """What maintenance never prunes, however old."""
 
 import asyncio
+from functools import partial
 
 from tests.integration.maintenance.use_cases import Maintenance
+from tests.support.probes import ping
 
 from taskbell.gate import Gate
 from taskbell.health import Health
@@ -20,7 +22,7 @@ async def test_reports_and_archived_tasks_are_kept_for_ever(maintenance: Mainten
         UPDATE taskbell.archived_task SET archived_at = '1990-01-01', restored_at = '1990-01-01';
         UPDATE taskbell.command SET finished_at = '1990-01-01';
     """)
-    gate = Gate("postgresql", maintenance.database.ping, Health())
+    gate = Gate("postgresql", partial(ping, maintenance.database), Health())
     await Pruner(maintenance.database, gate, ended_rows()).prune(asyncio.Event())
     for table in ("report", "archive_batch", "archived_task"):
         assert await maintenance.value(f"SELECT count(*) FROM taskbell.{table}") == 1

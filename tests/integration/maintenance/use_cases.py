@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
+from taskbell.catalogue import message_of
 from taskbell.commands import CommandLog, Replies
-from taskbell.contracts import CleanupCompletedTasks, Contract, GenerateTaskReport, UpdateTaskStatus, message_of
+from taskbell.contracts import CleanupCompletedTasks, Contract, GenerateTaskReport, UpdateTaskStatus
 from taskbell.database import Database
 from taskbell.messaging.consuming.delivery import Envelope, Received
 from taskbell.messaging.publishing.publisher import Publisher

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest_asyncio
+from tests.support.probes import ping
 from tests.support.virtual_clock import VirtualClock
 
 from taskbell.database import Database
@@ -42,7 +44,7 @@ class SchedulerHarness:
             timezone,
             database=self.database,
             outbox=Outbox("scheduler"),
-            gate=Gate("postgresql", self.database.ping, health),
+            gate=Gate("postgresql", partial(ping, self.database), health),
             health=health,
             metrics=SchedulerMetrics(Metrics()),
             look=look,

@@ -5,10 +5,12 @@ import json
 import random
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 import asyncpg
 import pytest
 from tests.integration.scheduler.conftest import MINUTELY, SchedulerHarness, entry, utc
+from tests.support.probes import ping
 from tests.support.waiting import eventually
 
 from taskbell.errors import DatabaseUnavailable
@@ -331,6 +333,6 @@ async def test_old_occurrences_are_pruned_and_young_ones_stay(harness: Scheduler
             name=name,
             days=days,
         )
-    gate = Gate("postgresql", harness.database.ping, Health())
+    gate = Gate("postgresql", partial(ping, harness.database), Health())
     await Pruner(harness.database, gate, ended_rows()).prune(asyncio.Event())
     assert [row[0] for row in await harness.occurrences()] == ["young"]

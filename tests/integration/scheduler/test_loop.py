@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from tests.integration.scheduler.conftest import MINUTELY, SchedulerHarness
+from tests.support.probes import ping
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
@@ -26,7 +28,7 @@ from taskbell_scheduler.schedules import parse_schedules
 async def running(database: Database, look: float = 3600, outbox: Outbox | None = None) -> AsyncIterator[Health]:
     """A scheduler's loop with its gate; yields its health."""
     health, stop = Health(), asyncio.Event()
-    gate = Gate("postgresql", database.ping, health)
+    gate = Gate("postgresql", partial(ping, database), health)
     scheduler = Scheduler(
         parse_schedules(MINUTELY, origin="test", default_zone="UTC"),
         "UTC",

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr
 from sqlalchemy import make_url
+from tests.support.services import variables
 
 from taskbell.errors import SettingsError
-from taskbell.settings import BrokerAccess, CommonSettings, HttpUrl, OptionalSecret, OptionalText, load, variables
+from taskbell.settings import BrokerAccess, CommonSettings, HttpUrl, OptionalSecret, OptionalText, load
 
 DATABASE = "postgresql://app:s3cret@db:5432/shop"
 BROKER = "amqp://app:s3cret@mq:5672/"

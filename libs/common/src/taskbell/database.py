@@ -214,11 +214,6 @@ class Database:
                 words = f"PostgreSQL: the host {self.engine.url.host!r} of DATABASE_URL is not found: {error.strerror}"
             raise DatabaseUnavailable(words) from error
 
-    async def ping(self) -> None:
-        """Raises DatabaseUnavailable if PostgreSQL does not answer, refuses us, or takes no changes."""
-        async with self.transaction() as transaction:
-            await check_writable(transaction)
-
     async def close(self) -> None:
         """Closes all connections."""
         await self.engine.dispose()

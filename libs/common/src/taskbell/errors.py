@@ -2,6 +2,10 @@
 
 TaskbellError
 ├── SettingsError            a setting is missing or wrong; names it and the remedy
+│   ├── ExtensionError       an installed package offers something that cannot be used
+│   └── OfferedTwice         two installed packages offer something under one name
+├── Mistake                  a command was used wrongly; says how to use it
+├── CannotLoad               what a package offers to the command line cannot be imported
 ├── Never                    this message can never take effect: it goes to the dead letters
 │   └── InvalidMessage       it does not validate against its contract
 ├── Retry                    something failed that may work later: the message waits in the retry queues
@@ -12,10 +16,26 @@ TaskbellError
 │       ├── TopologyMissing  a queue or an exchange is not there; `taskbell setup` makes it
 │       └── ConsumerGone     the broker does not know of our consumer, and did not say that it is gone
 ├── Returned                 the session ends before this message could be handled: it goes back to its queue
+├── UnknownMessage           an outbox row's routing key is not in the catalogue
 ├── Unroutable               the broker returned a mandatory message: no queue is bound to its key
 └── OutcomeUnknown           a command was published and confirmed, but its outcome did not reach us
     ├── OutcomeTimeout       it did not come in time
     └── OutcomeLost          the connection on which it would have come was lost
+
+The services and the development servers add their own, where they are raised:
+
+SettingsError
+└── SchedulesError           taskbell_scheduler.schedules: the schedules file has mistakes
+Unavailable
+└── MailServerUnavailable    taskbell_notifier.delivery.mail_server: sending is paused
+TaskbellError
+├── UnknownKind              taskbell_notifier.kinds.table: no kind of mail has that name or event; also a KeyError
+├── SplitGroup               taskbell_notifier.delivery.group_commit: one of several items is at fault
+├── Refused                  taskbell_maintenance.repository.statuses: the app's table refuses a change
+├── Obstructed               taskbell_maintenance.repository.archive: a task of a page cannot be taken
+└── DevstackError            taskbell_devstack.errors, which draws what is below it
+
+One stands apart: CronError of taskbell_scheduler.cron is a ValueError, as every check of a schedule's field raises one.
 """
 
 
@@ -28,6 +48,22 @@ class TaskbellError(Exception):
 
 class SettingsError(TaskbellError):
     """A setting is missing or wrong."""
+
+
+class ExtensionError(SettingsError):
+    """An installed package offers something that cannot be used; the message names the package and the thing."""
+
+
+class OfferedTwice(SettingsError):
+    """Two installed packages offer something under one name; names both."""
+
+
+class Mistake(TaskbellError):
+    """A command was used wrongly; the error's text says how to use it."""
+
+
+class CannotLoad(TaskbellError):
+    """An installed package offers something to the command line that cannot be imported."""
 
 
 class Never(TaskbellError):
@@ -68,6 +104,10 @@ class ConsumerGone(BrokerUnavailable):
 
 class Returned(TaskbellError):
     """The session ends before this message could be handled; it goes back to its queue, and no try is counted."""
+
+
+class UnknownMessage(TaskbellError):
+    """An outbox row's routing key is not in the catalogue, such as one of a package that was removed."""
 
 
 class Unroutable(TaskbellError):

@@ -6,8 +6,8 @@ semantic versioning; everything else in Taskbell may change with any version.
 
 from taskbell.contracts import Contract, MailingDue, Message, UserEvent
 from taskbell.contracts.base import Id, Moment, Text, ZoneName
-from taskbell.errors import Never
-from taskbell.extensions import Extension, ExtensionError, Grant, Handler, Listen
+from taskbell.errors import ExtensionError, Never
+from taskbell.extensions import Extension, Grant, Handler, Listen
 from taskbell.handling import HandlerTransaction
 from taskbell.kinds import (
     DAY,

@@ -17,7 +17,7 @@ from taskbell.catalogue import catalogue, message_of
 from taskbell.concurrency import first_of
 from taskbell.contracts import Contract
 from taskbell.database import Database, Transaction
-from taskbell.errors import BrokerUnavailable, TopologyMissing
+from taskbell.errors import BrokerUnavailable, TopologyMissing, UnknownMessage
 from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.logs import logger
@@ -203,7 +203,7 @@ class Relay:
                     confirmed.append(row.id)
                     self._metrics.published.labels(row.routing_key).inc()
                     continue
-                if isinstance(error, _Unknown):
+                if isinstance(error, UnknownMessage):
                     unknown[row.id] = str(error)
                     self._tell_of(row.routing_key, error)
                     continue
@@ -235,7 +235,7 @@ class Relay:
             if row.routing_key in catalogue():
                 messages[row.id] = _outgoing(row)
             else:
-                errors[row.id] = _Unknown(
+                errors[row.id] = UnknownMessage(
                     f"{row.routing_key!r} is not a message of this version or of an installed package: install its "
                     "package, or delete the row"
                 )
@@ -266,10 +266,6 @@ class Relay:
         if routing_key not in self._told_of:
             self._told_of.add(routing_key)
             self._log.error("outbox.unknown", routing_key=routing_key, reason=str(error))
-
-
-class _Unknown(Exception):
-    """A row whose routing key is not in the catalogue, such as one of a package that was removed."""
 
 
 def _told(unknown: int, key: str) -> str:

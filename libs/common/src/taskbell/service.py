@@ -7,7 +7,6 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
 from typing import Any, Generic, Protocol
 
 from starlette.routing import BaseRoute
@@ -68,12 +67,6 @@ class Service(Generic[Settings]):
     name: str
     settings: type[Settings]
     build: Callable[[Settings, Process], Application]
-
-
-def services() -> dict[str, Service[Any]]:
-    """The installed services, by name."""
-    found = {entry.name: entry.load() for entry in entry_points(group="taskbell.services")}
-    return dict(sorted(found.items()))
 
 
 def run(chosen: Sequence[Service[Any]]) -> int:

@@ -284,8 +284,3 @@ def _reported(settings: type[Environment], error: ValidationError) -> Iterator[s
             yield f"{name}: {words}" if name else words  # a check of several settings names them itself
         else:
             yield f"{name}: {mistake['msg']} ({meaning})"
-
-
-def variables(settings: type[Environment]) -> list[str]:
-    """The names of the environment variables that a service reads."""
-    return [name.upper() for name in settings.model_fields]

@@ -90,7 +90,6 @@ GROUPS = (
     TaskGroup(18, ("done",), due=(-130 * DAY, -40 * DAY), done=(-120 * DAY, -32 * DAY), people=(*BUSY, QUIET)),
     TaskGroup(8, ("cancelled",), due=(-10 * DAY, 10 * DAY), done=None, people=(*BUSY, QUIET)),
 )
-OLD_DONE = 18  # tasks that a cleanup with the default of 30 days takes: well below a fifth of all
 
 
 def tasks(now: datetime) -> list[DemoTask]:
@@ -160,7 +159,6 @@ async def _upsert(connection: asyncpg.Connection, table: str, rows: list[dict[st
 
 __all__ = [
     "INACTIVE",
-    "OLD_DONE",
     "PEOPLE",
     "PROJECTS",
     "QUIET",

@@ -8,8 +8,9 @@ import typer
 from sqlalchemy import RowMapping
 
 from taskbell.cli.access import database
-from taskbell.cli.console import Mistake, print_json, print_table, shown
+from taskbell.cli.console import print_json, print_table, shown
 from taskbell.database import Database
+from taskbell.errors import Mistake
 from taskbell_maintenance.repository import restoring
 from taskbell_maintenance.restore import Restore, Restored
 

@@ -71,7 +71,6 @@ class SchedulesError(SettingsError):
     """A schedules file has mistakes; none of its schedules runs."""
 
     def __init__(self, origin: str, mistakes: Sequence[FileMistake]) -> None:
-        self.origin = origin
         self.mistakes = tuple(mistakes)
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         super().__init__("\n".join([f"{origin} has {count}:", *(f"  {mistake}" for mistake in mistakes)]))

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from tests.integration.common.database.conftest import connected
 from tests.support.databases import database_url as url_of
+from tests.support.probes import ping
 from tests.support.servers import ServerUrls
 from tests.support.waiting import eventually
 
@@ -131,7 +132,7 @@ async def test_a_connection_that_is_ended_under_a_statement_means_unavailable(da
 
     with pytest.raises(DatabaseUnavailable, match="terminating connection due to administrator command"):
         await work()
-    await database.ping()
+    await ping(database)
 
 
 async def _is_active(admin: Admin, pid: int) -> bool:
@@ -152,7 +153,7 @@ async def test_a_connection_that_is_ended_between_statements_means_unavailable(
 
     with pytest.raises(DatabaseUnavailable):
         await work()
-    await database.ping()
+    await ping(database)
 
 
 async def _end(admin: Admin, pid: int) -> None:
@@ -173,7 +174,7 @@ async def test_connections_that_died_in_the_pool_cost_one_failure_at_most(databa
     failures = 0
     for _ in range(6):
         try:
-            await database.ping()
+            await ping(database)
         except DatabaseUnavailable:
             failures += 1
     assert failures <= 1
@@ -229,7 +230,7 @@ async def test_a_server_that_does_not_answer_at_all_is_unavailable(
             await work()
     finally:
         os.kill(pid, signal.SIGCONT)
-    await database.ping()
+    await ping(database)
     assert await own_pid(database) != pid
     await database.close()
 
@@ -243,7 +244,7 @@ async def test_a_time_limit_of_the_callers_own_stays_a_time_limit(database: Data
 
     with pytest.raises(TimeoutError):
         await work()
-    await database.ping()
+    await ping(database)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ async def test_a_server_that_takes_no_changes_is_unavailable(
     await admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     standby = connected(database_url)
     with pytest.raises(DatabaseUnavailable, match="PostgreSQL takes no changes: it is read-only"):
-        await standby.ping()
+        await ping(standby)
     await standby.close()
 
 
@@ -311,7 +312,7 @@ async def test_without_a_connection_everything_is_unavailable_and_says_why(
 
     database = connected(urlsplit(database_url)._replace(**change).geturl())
     with pytest.raises(DatabaseUnavailable, match=words):
-        await database.ping()
+        await ping(database)
     await database.close()
 
 
@@ -324,7 +325,7 @@ async def test_too_many_clients_are_an_outage(servers: ServerUrls, database_url:
         database = connected(f"postgresql://{role}:pw@{host}")
         async with database.transaction():
             with pytest.raises(DatabaseUnavailable, match="too many connections"):
-                await database.ping()
+                await ping(database)
         await database.close()
     finally:
         await admin.execute(f"DROP ROLE {role}")
@@ -334,16 +335,16 @@ async def test_a_server_that_is_stopped_and_started_is_found_again(server: Stack
     state = server.state.postgresql
     assert state is not None
     database = connected(state.url)
-    await database.ping()
+    await ping(database)
     await asyncio.to_thread(server.stop, "postgresql")
     for _ in range(3):
         with pytest.raises(DatabaseUnavailable, match="PostgreSQL: "):
-            await database.ping()
+            await ping(database)
     await asyncio.to_thread(server.start, "postgresql")
     await eventually(lambda: _answers(database))
     await asyncio.to_thread(server.kill, "postgresql")
     with pytest.raises(DatabaseUnavailable):
-        await database.ping()
+        await ping(database)
     await asyncio.to_thread(server.start, "postgresql")
     await eventually(lambda: _answers(database))
     await database.close()
@@ -351,7 +352,7 @@ async def test_a_server_that_is_stopped_and_started_is_found_again(server: Stack
 
 async def _answers(database: Database) -> bool:
     try:
-        await database.ping()
+        await ping(database)
     except DatabaseUnavailable:
         return False
     return True

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import pytest_asyncio
+from tests.support.probes import ping
 from tests.support.waiting import eventually
 
 from taskbell import pruning
@@ -32,7 +34,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 def pruner(database: Database, *tables: EndedRows) -> Pruner:
-    gate = Gate("postgresql", database.ping, Health())
+    gate = Gate("postgresql", partial(ping, database), Health())
     gate.open()
     return Pruner(database, gate, tables)
 

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import asyncpg
 import pytest
 import pytest_asyncio
+from tests.support.probes import ping
 from tests.support.waiting import eventually
 
 from taskbell.database import Database
@@ -44,7 +46,7 @@ async def frozen(database: Database, database_url: str) -> AsyncIterator[asyncpg
 
 @pytest.fixture
 def gate(database: Database) -> Gate:
-    return Gate("postgresql", database.ping, Health())
+    return Gate("postgresql", partial(ping, database), Health())
 
 
 async def is_locked(database_url: str) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import asyncpg
 import pytest
@@ -12,6 +13,7 @@ from tests.integration.common.database.conftest import connected
 from tests.integration.common.database.conftest import server as server
 from tests.integration.common.messaging.harness import DEAD, QUEUE, ConsumingHarness
 from tests.support.management import Management
+from tests.support.probes import ping
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 
@@ -51,7 +53,7 @@ class RunningService:
         self.harness = harness
         self.calls = 0
         self.deliveries: dict[str, int] = {}
-        self.gate = Gate("postgresql", database.ping, harness.health)
+        self.gate = Gate("postgresql", partial(ping, database), harness.health)
         self.outbox = Outbox("maintenance")
         self.log = CommandLog(database, Replies(harness.publisher))
         self.relay = Relay(

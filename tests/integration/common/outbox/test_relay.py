@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 from tests.integration.common.messaging.harness import QUEUE
 from tests.support.management import Message
+from tests.support.probes import ping
 from tests.support.proxy import Proxy
 from tests.support.roles import as_user
 from tests.support.vhosts import Vhost
@@ -51,7 +53,7 @@ class RelayHarness:
         self.health = Health()
         self.metrics = Metrics()
         self.outbox = Outbox(owner)
-        self.gate = Gate("postgresql", database.ping, self.health)
+        self.gate = Gate("postgresql", partial(ping, database), self.health)
         self.publisher = Publisher(url, name=f"{owner} publish", timeout=timeout)
         self.relay = Relay(
             database,

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.integration.notifier.ledger.support import SENDER, NotifierTables, received, settings_for
 from tests.support.kinds import KINDS
+from tests.support.probes import ping
 from tests.support.scripted_smtp import ScriptedSmtp
 
 from taskbell.clock import SystemClock
@@ -45,7 +47,7 @@ class NotifierParts:
         self.database = database
         self.health = Health()
         self.metrics = NotifierMetrics(Metrics())
-        self.gate = Gate("postgresql", database.ping, self.health)
+        self.gate = Gate("postgresql", partial(ping, database), self.health)
         self.outbox = Outbox("notifier")
         self.completion = Completion(database, gate=self.gate, outbox=self.outbox)
         self.wanted = asyncio.Event()
@@ -123,7 +125,7 @@ class NotifierParts:
 
     def sweeper(self, *, idle: bool = True, paused: bool = False, judges: bool = True) -> Sweeper:
         """Makes a sweeper; with `judges`, PostgreSQL has answered for a full lease."""
-        sending = Gate("smtp", self.database.ping, self.health)
+        sending = Gate("smtp", partial(ping, self.database), self.health)
         if not paused:
             sending.open()
         if judges:

@@ -258,7 +258,7 @@ async def test_while_sending_is_paused_rows_go_back_untouched(
     assert [dict(row) for row in rows] == [{"state": "planned", "attempts": 0, "claim": None}]
     assert not parts.pool.breaker.status.allows_sending
     server.clear()
-    await parts.pool.breaker.wait_until_sending_allowed()
+    await eventually(lambda: parts.pool.breaker.status.allows_sending)
     await parts.send()
     assert set((await tables.states()).values()) == {"sent"}
 

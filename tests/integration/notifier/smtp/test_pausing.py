@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 from tests.integration.notifier.smtp.pool_harness import Marker, OpenHarness, PoolHarness
 from tests.support.scripted_smtp import ScriptedSmtp
+from tests.support.waiting import eventually
 
 from taskbell_notifier.smtp.breaker import BreakerState
 from taskbell_notifier.smtp.envelope import OutgoingMail
@@ -25,7 +26,7 @@ async def test_ten_server_faults_pause_sending_and_a_server_that_is_back_resumes
     assert submissions[-1].reason == harness.pool.breaker.reason
     assert marker.calls == 0
     await server.start()
-    await harness.pool.breaker.wait_until_sending_allowed()
+    await eventually(lambda: harness.pool.breaker.status.allows_sending)
     for _ in range(3):
         assert (await harness.send()).verdict is Verdict.ACCEPTED
     assert [status.state for status in harness.notes.statuses] == [
@@ -105,7 +106,7 @@ async def test_who_waits_is_told_of_the_pause_although_no_place_becomes_free(
     refused = server.rule("MAIL", reply="550 5.7.1 not you", connection=3)
     assert (await harness.send()).verdict is Verdict.CONFIGURATION_FAULT
     server.rules.remove(refused)
-    await harness.pool.breaker.wait_until_sending_allowed()
+    await eventually(lambda: harness.pool.breaker.status.allows_sending)
     waiting = asyncio.ensure_future(harness.send())  # two are on their way, and one session may be used
     await asyncio.sleep(0)
     server.release(at_mail)
@@ -133,7 +134,7 @@ async def test_it_resumes_with_one_session_then_two_then_four(open_harness: Open
     harness = await open_harness(server, pool_size=4)
     server.rule("MAIL", reply="550 5.7.1 not you", times=1)
     assert (await harness.send()).verdict is Verdict.CONFIGURATION_FAULT
-    await harness.pool.breaker.wait_until_sending_allowed()
+    await eventually(lambda: harness.pool.breaker.status.allows_sending)
     server.rule("DOT", hold=True)
     sending = [asyncio.ensure_future(harness.send()) for _ in range(20)]
     in_hand = []
@@ -165,7 +166,7 @@ async def test_a_sender_that_is_refused_is_asked_about_until_it_is_taken(
     assert harness.pool.breaker.state is BreakerState.CONFIGURATION_FAULT
     assert len(harness.notes.statuses) == 1  # and nobody is told that it was mended
     server.rules.remove(rule)
-    await harness.pool.breaker.wait_until_sending_allowed()
+    await eventually(lambda: harness.pool.breaker.status.allows_sending)
     assert (await harness.send()).verdict is Verdict.ACCEPTED
     assert len(server.accepted) == 1
 
@@ -180,7 +181,7 @@ async def test_a_probe_whose_connection_is_lost_at_mail_goes_on_probing(
     await server.until(lambda: rule.seen >= 3)
     assert harness.pool.breaker.state is BreakerState.SERVER_FAULT
     server.rules.remove(rule)
-    await harness.pool.breaker.wait_until_sending_allowed()
+    await eventually(lambda: harness.pool.breaker.status.allows_sending)
     assert (await harness.send()).verdict is Verdict.ACCEPTED
 
 
@@ -189,7 +190,7 @@ async def test_the_session_of_a_probe_carries_the_next_mail(open_harness: OpenHa
     server.rule("CONNECT", drop=True, times=10)
     for _ in range(10):
         assert (await harness.send()).verdict is Verdict.SERVER_FAULT
-    await harness.pool.breaker.wait_until_sending_allowed()
+    await eventually(lambda: harness.pool.breaker.status.allows_sending)
     assert (await harness.send()).verdict is Verdict.ACCEPTED
     assert server.opened == 11
 

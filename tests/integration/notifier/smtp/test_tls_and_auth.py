@@ -8,6 +8,7 @@ import aiosmtplib
 import pytest
 from tests.integration.notifier.smtp.pool_harness import OpenHarness
 from tests.support.scripted_smtp import Certificate, ScriptedSmtp
+from tests.support.waiting import eventually
 
 from taskbell.errors import SettingsError
 from taskbell_notifier.smtp.breaker import BreakerState
@@ -103,7 +104,7 @@ async def test_a_file_of_authorities_put_right_is_read_without_a_restart(
         harness = await open_harness(server, **settings)
         assert (await harness.send()).verdict is Verdict.CONFIGURATION_FAULT
         path.write_bytes(certificate.certificate.read_bytes())
-        await harness.pool.breaker.wait_until_sending_allowed()
+        await eventually(lambda: harness.pool.breaker.status.allows_sending)
         assert (await harness.send()).verdict is Verdict.ACCEPTED
 
 
@@ -231,5 +232,5 @@ async def test_while_the_password_is_wrong_nothing_is_sent_and_once_it_is_right_
     assert harness.pool.breaker.state is BreakerState.CONFIGURATION_FAULT
     assert (await harness.send()).verdict is Verdict.PAUSED
     server.users = {"taskbell": "secret word"}
-    await harness.pool.breaker.wait_until_sending_allowed()
+    await eventually(lambda: harness.pool.breaker.status.allows_sending)
     assert (await harness.send()).verdict is Verdict.ACCEPTED

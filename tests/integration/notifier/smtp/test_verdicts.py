@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.integration.notifier.smtp.pool_harness import SILENCE, Marker, OpenHarness, PoolHarness
 from tests.support.scripted_smtp import Certificate, ScriptedSmtp
+from tests.support.waiting import eventually
 
 from taskbell_notifier.smtp.replies import Loss, Stage, Submission, Verdict
 
@@ -66,7 +67,7 @@ async def test_opening_a_session(
         check(await harness.send(), stage, verdict, code)
         assert harness.notes.refusals[-1] == harness.notes.submissions[-1]
         server.clear()
-        await harness.pool.breaker.wait_until_sending_allowed()
+        await eventually(lambda: harness.pool.breaker.status.allows_sending)
         check(await harness.send(), Stage.MESSAGE, Verdict.ACCEPTED, 250)
         server.drop_all()
         await server.until(lambda: not server.open_connections)
@@ -95,7 +96,7 @@ async def test_handing_a_mail_over(row: Row, pipelining: bool, open_harness: Ope
         check(await harness.send(), stage, verdict, code)
         server.rules.remove(rule)
         server.release()
-        await harness.pool.breaker.wait_until_sending_allowed()
+        await eventually(lambda: harness.pool.breaker.status.allows_sending)
         check(await harness.send(), Stage.MESSAGE, Verdict.ACCEPTED, 250)
         assert harness.accepted[-1] == f"<{harness.sent}@example.org>"
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import pytest
 import yaml
 from pydantic.fields import FieldInfo
+from tests.support.services import services
 
 from taskbell.errors import SettingsError
-from taskbell.service import services
 from taskbell.settings import CommonSettings, load
 from taskbell.setup.run import SetupSettings
 

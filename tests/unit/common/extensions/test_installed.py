@@ -10,7 +10,7 @@ from tests.support.packages import TIMESHEETS, Packages, packages_in
 
 from taskbell import catalogue, extensions
 from taskbell.contracts import CATALOGUE, WeeklyDue
-from taskbell.extensions import ExtensionError
+from taskbell.errors import ExtensionError
 
 HEAD = """
 from datetime import timedelta

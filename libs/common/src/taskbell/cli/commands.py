@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from taskbell.cli.console import Mistake, print_json, print_table, shown
-from taskbell.errors import TaskbellError
+from taskbell.cli.console import print_json, print_table, shown
+from taskbell.errors import Mistake, TaskbellError
 from taskbell.spelling import did_you_mean
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show how commands ended.")

@@ -5,12 +5,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from taskbell.errors import TaskbellError
-
-
-class Mistake(TaskbellError):
-    """A command was used wrongly; the error's text says how to use it."""
-
 
 def print_json(value: Any) -> None:
     """Prints JSON, with times as RFC 3339."""

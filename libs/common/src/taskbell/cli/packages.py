@@ -4,18 +4,10 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from taskbell.errors import SettingsError, TaskbellError
+from taskbell.errors import CannotLoad, OfferedTwice
 
 COMMANDS = "taskbell.commands"
 SERVICES = "taskbell.services"
-
-
-class CannotLoad(TaskbellError):
-    """An installed package offers something that cannot be loaded."""
-
-
-class OfferedTwice(SettingsError):
-    """Two installed packages offer something under one name; names both."""
 
 
 @dataclass(frozen=True, slots=True)

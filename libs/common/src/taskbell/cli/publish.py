@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taskbell.cli.console import Mistake, print_json, shown
-from taskbell.errors import InvalidMessage
+from taskbell.cli.console import print_json, shown
+from taskbell.errors import InvalidMessage, Mistake
 from taskbell.spelling import did_you_mean
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
-from taskbell.cli.console import Mistake
-from taskbell.cli.packages import COMMANDS, CannotLoad, OfferedTwice, offers
-from taskbell.errors import SettingsError, TaskbellError
+from taskbell.cli.packages import COMMANDS, offers
+from taskbell.errors import CannotLoad, Mistake, OfferedTwice, SettingsError, TaskbellError
 from taskbell.spelling import did_you_mean
 
 OWN = ("commands", "messages", "publish", "run", "setup", "version")

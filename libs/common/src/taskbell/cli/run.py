@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from taskbell.cli.console import Mistake
 from taskbell.cli.packages import SERVICES, offers
-from taskbell.errors import SettingsError
+from taskbell.errors import Mistake, SettingsError
 from taskbell.spelling import did_you_mean
 
 app = typer.Typer(rich_markup_mode=None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taskbell.cli.console import Mistake
+from taskbell.errors import Mistake
 from taskbell.spelling import did_you_mean
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The contract: every message that travels between the services, and who may publish it."""
 
 from taskbell.contracts.base import MAX_BODY_BYTES, Contract
-from taskbell.contracts.catalogue import CATALOGUE, COMMANDS, EVENTS, Message, message_of
+from taskbell.contracts.catalogue import CATALOGUE, COMMANDS, EVENTS, Message
 from taskbell.contracts.commands import (
     CleanupCompletedTasks,
     GenerateTaskReport,
@@ -14,7 +14,6 @@ from taskbell.contracts.events import (
     MailFailed,
     MailingCompleted,
     MailingDue,
-    MailKind,
     OverdueDue,
     ReminderDue,
     ReportGenerated,
@@ -37,7 +36,6 @@ __all__ = [
     "Contract",
     "GenerateTaskReport",
     "MailFailed",
-    "MailKind",
     "MailingCompleted",
     "MailingDue",
     "Message",
@@ -52,5 +50,4 @@ __all__ = [
     "UpdateTaskStatus",
     "UserEvent",
     "WeeklyDue",
-    "message_of",
 ]

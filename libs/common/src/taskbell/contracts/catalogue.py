@@ -9,15 +9,10 @@ from taskbell.contracts.message import COMMANDS, EVENTS, Message
 
 _MESSAGES = (*events.MESSAGES, *commands.MESSAGES)
 
-__all__ = ["CATALOGUE", "COMMANDS", "EVENTS", "Message", "message_of"]
+__all__ = ["CATALOGUE", "COMMANDS", "EVENTS", "Message"]
 
 CATALOGUE: Mapping[str, Message] = MappingProxyType({message.routing_key: message for message in _MESSAGES})
 """Every message by its routing key."""
 
 OUR_ROWS: Mapping[type[Contract], Message] = MappingProxyType({message.contract: message for message in _MESSAGES})
 """Every message by its contract."""
-
-
-def message_of(body: Contract) -> Message:
-    """The catalogue's row of a body. Raises KeyError if its class is not a message's contract."""
-    return OUR_ROWS[type(body)]

@@ -7,7 +7,7 @@ once, and checked against Taskbell and each other: if two claim one name, the er
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 
-from taskbell.errors import SettingsError
+from taskbell.errors import ExtensionError
 from taskbell.extensions.checks import mistakes_in
 from taskbell.extensions.parts import OURS, SERVICES, USERS, Extension, Grant, Handler, Installed, Listen
 
@@ -17,7 +17,6 @@ __all__ = [
     "SERVICES",
     "USERS",
     "Extension",
-    "ExtensionError",
     "Grant",
     "Handler",
     "Installed",
@@ -27,10 +26,6 @@ __all__ = [
 ]
 
 GROUP = "taskbell.extensions"
-
-
-class ExtensionError(SettingsError):
-    """An installed package offers something that cannot be used; the message names the package and the thing."""
 
 
 @lru_cache(maxsize=1)

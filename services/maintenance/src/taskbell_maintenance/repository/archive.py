@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
 from taskbell.database import Database, Transaction
-from taskbell.errors import Retry
+from taskbell.errors import Retry, TaskbellError
 from taskbell_maintenance.domain import PAGE_SIZE, Page, Survey
 from taskbell_maintenance.repository.batches import Batch
 from taskbell_maintenance.repository.locks import TaskLocks
@@ -60,7 +60,7 @@ class PageRequest:
     carefully: bool
 
 
-class Obstructed(Exception):
+class Obstructed(TaskbellError):
     """A task of the page cannot be taken; the page must be taken carefully, in another transaction."""
 
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy.exc import DBAPIError
 
 from taskbell.database import Database, Transaction
-from taskbell.errors import Retry
+from taskbell.errors import Retry, TaskbellError
 from taskbell_maintenance.domain import StatusChange
 from taskbell_maintenance.repository.locks import TaskLocks
 from taskbell_maintenance.repository.refusals import is_locked, refused
 
 
-class Refused(Exception):
+class Refused(TaskbellError):
     """The app's table refused a change, which has aborted the transaction."""
 
 

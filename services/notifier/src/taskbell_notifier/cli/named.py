@@ -1,6 +1,6 @@
 """What the commands have in common: the kind that a name stands for, and the largest user id."""
 
-from taskbell.cli.console import Mistake
+from taskbell.errors import Mistake
 from taskbell.kinds import Kind
 from taskbell_notifier.kinds.table import UnknownKind, installed_kinds
 

@@ -11,8 +11,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from taskbell.cli.access import database
-from taskbell.cli.console import Mistake
-from taskbell.errors import TaskbellError
+from taskbell.errors import Mistake, TaskbellError
 from taskbell.kinds import Kind, Recipient
 from taskbell.settings import load
 from taskbell.zones import resolve_zone, zone_named

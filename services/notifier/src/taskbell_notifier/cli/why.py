@@ -13,9 +13,9 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
 from taskbell.cli.access import database
-from taskbell.cli.console import Mistake, print_json, print_table, shown
+from taskbell.cli.console import print_json, print_table, shown
 from taskbell.database import sqlstate
-from taskbell.errors import TaskbellError
+from taskbell.errors import Mistake, TaskbellError
 from taskbell.kinds import Kind, Statement
 from taskbell.settings import load
 from taskbell.zones import resolve_zone

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
+from taskbell.errors import TaskbellError
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -25,7 +27,7 @@ class Later:
 LATER: Final = Later()
 
 
-class SplitGroup(Exception):
+class SplitGroup(TaskbellError):
     """Raised by a write of several items if one is at fault; each is then written alone, and answered at once."""
 
 

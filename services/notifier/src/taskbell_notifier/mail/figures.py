@@ -6,50 +6,12 @@ left out; they never keep a report from being sent.
 
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 from taskbell.kinds import Task
 
 _BIGINT = 2**63 - 1
 """A larger number is not a count of rows."""
-
-
-class ProjectFigures(TypedDict, total=False):
-    """The tasks of one project; `project` is null for tasks without a project."""
-
-    project: str | None
-    open: int
-    overdue: int
-
-
-class OverdueTask(TypedDict, total=False):
-    """One of the oldest overdue tasks; `due_date` is RFC 3339."""
-
-    id: int
-    title: str
-    project: str | None
-    status: str
-    priority: str | None
-    due_date: str
-
-
-class ReportBody(TypedDict, total=False):
-    """The jsonb of a report's row. Counts are of the moment `as_of`; the "last 24 hours" end then."""
-
-    open: int
-    by_status: dict[str, int]
-    by_priority: dict[str, int]
-    by_project: list[ProjectFigures]
-    """The largest projects; `projects` is the number of all."""
-    projects: int
-    overdue: int
-    created: int
-    completed: int
-    oldest_overdue: list[OverdueTask]
-    mails: dict[str, dict[str, int]]
-    """Mails of the last 24 hours by kind and outcome."""
-    dead_letters: dict[str, int] | None
-    """Messages in each dead-letter queue; null: the broker did not answer."""
 
 
 class ReportFigures(NamedTuple):
@@ -140,8 +102,3 @@ def _task(row: Mapping[str, Any]) -> Task | None:
         due_date=moment,
         completed_at=None,
     )
-
-
-class Row(NamedTuple):
-    name: str
-    figures: tuple[str, ...]

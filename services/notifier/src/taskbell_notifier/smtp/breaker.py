@@ -109,8 +109,6 @@ class Breaker:
         self._status = BreakerStatus(BreakerState.SENDING, "", clock.now())
         self._faults = 0
         self._failed_probes = 0
-        self._allowed = asyncio.Event()
-        self._allowed.set()
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
         self.allowance = sessions
@@ -134,10 +132,6 @@ class Breaker:
         """When this state began, aware, in UTC."""
         return self._status.since
 
-    async def wait_until_sending_allowed(self) -> None:
-        """Returns at once if sending is allowed, else as soon as a probe has succeeded."""
-        await self._allowed.wait()
-
     def record(self, submission: Submission) -> None:
         """Counts how a submission ended, and pauses or resumes sending accordingly."""
         verdict = submission.verdict
@@ -155,14 +149,13 @@ class Breaker:
                 self._widen()
 
     async def close(self) -> None:
-        """Ends the probing for good. Callers of `wait_until_sending_allowed` go on waiting."""
+        """Ends the probing for good."""
         self._closed = True
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait({self._probing})
 
     def _pause(self, state: BreakerState, reason: str) -> None:
-        self._allowed.clear()
         self._enter(state, reason)
         if not self._closed:
             self._probing = asyncio.get_running_loop().create_task(self._probe_until_it_works())
@@ -188,7 +181,6 @@ class Breaker:
         self._faults = 0
         self.allowance = 1
         self._enter(BreakerState.RESUMING, self.reason)
-        self._allowed.set()
 
     def _enter(self, state: BreakerState, reason: str) -> None:
         if state is not self.state:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from taskbell.catalogue import catalogue
-from taskbell.cli.console import Mistake, print_json, print_table
+from taskbell.cli.console import print_json, print_table
 from taskbell.contracts import Contract
+from taskbell.errors import Mistake
 from taskbell_scheduler.cli.named import AsJson, all_schedules, known_zone, named
 from taskbell_scheduler.domain import EVERY_ZONE
 from taskbell_scheduler.payloads import rfc3339, takes

@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from taskbell.cli.console import Mistake, print_json, print_table
+from taskbell.cli.console import print_json, print_table
 from taskbell.clock import SystemClock
+from taskbell.errors import Mistake
 from taskbell.settings import load
 from taskbell_scheduler.cli.named import AsJson, all_schedules, known_zone, named
 from taskbell_scheduler.cron import Cron

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from taskbell.cli.console import Mistake
+from taskbell.errors import Mistake
 from taskbell.settings import load
 from taskbell.spelling import did_you_mean
 from taskbell.zones import zone_named
