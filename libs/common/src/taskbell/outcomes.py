@@ -1,4 +1,4 @@
-"""How a command ended, as its handler says it."""
+"""The outcome of a command, as its handler returns it."""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Outcome:
 
     @classmethod
     def rejected(cls, reason: str, **result: Any) -> "Outcome":
-        """It validates but is refused; the reason is for whoever asked."""
+        """It validates but is refused; whoever asked gets the reason."""
         return cls("rejected", result or None, reason)
 
     def result_as_json(self) -> str | None:
