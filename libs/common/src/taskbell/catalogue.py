@@ -1,4 +1,4 @@
-"""Every message that there is: ours, and those of installed packages."""
+"""The catalogue of all messages: ours, and those of installed packages."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -28,20 +28,20 @@ def _by_contract() -> Mapping[type[Contract], Message]:
 
 
 def row_of(contract: type[Contract]) -> Message:
-    """The catalogue's row of a contract. Raises KeyError if it is not a message's.
+    """The catalogue's row of a contract. Raises KeyError if it is not the contract of any message.
 
-    Packages are not loaded for a message of ours: a web app publishes those whatever else is installed beside it.
+    For our own messages no package is loaded: a web app can publish them whatever else is installed beside it.
     """
     return OUR_ROWS.get(contract) or _by_contract()[contract]
 
 
 def message_of(body: Contract) -> Message:
-    """The catalogue's row of a body. Raises KeyError if its class is not a message's contract."""
+    """The catalogue's row of a body. Raises KeyError if its class is not the contract of any message."""
     return row_of(type(body))
 
 
 def package_of(routing_key: str) -> str:
-    """The package that brings a message; OURS for one of ours. Raises KeyError if it is not a message."""
+    """The package that a message belongs to; OURS for our own. Raises KeyError if there is no such message."""
     return _packages()[routing_key]
 
 

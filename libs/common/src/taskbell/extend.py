@@ -1,4 +1,4 @@
-"""The public module for packages that extend Taskbell; docs/extending.md walks through it.
+"""The public module for packages that extend Taskbell; docs/extending.md explains it.
 
 A package offers one `Extension` by the entry point group `taskbell.extensions`. The names in this module follow
 semantic versioning; everything else in Taskbell may change with any version.

@@ -65,7 +65,7 @@ class Gate:
 
     @property
     def open_since(self) -> float | None:
-        """The loop's time since when the gate is open, None while it is closed."""
+        """The event loop's time at which it opened; None while it is closed."""
         return self._opened_at if self.is_open else None
 
     def trip(self, reason: object) -> None:
@@ -101,7 +101,7 @@ class Gate:
         wake: asyncio.Event | None = None,
         refused: Readiness = "degraded",
     ) -> None:
-        """Repeats work that needs PostgreSQL until `stop`. The round that is under way then is finished first.
+        """Repeats work that needs PostgreSQL until `stop`. A round that is under way then is finished first.
 
         A round begins when the gate is open. If the server is away, the gate closes and the next round begins as soon
         as it opens again. If the server refuses a statement, or a statement takes too long, the part's state says so,
@@ -111,11 +111,11 @@ class Gate:
         Args:
             part: the loop's name, as readiness shows it.
             work: one round; returns the seconds until the next, 0 if there is more to do at once.
-            wake: ends those seconds early. It is cleared before each round, which must see what it was set for.
+            wake: if set, the next round begins early. It is cleared before each round, which must see why it was set.
             refused: what readiness shows after a refusal; "waiting" if the process's main work depends on this loop.
 
         Raises:
-            Exception: what the work raises otherwise; the loop ends with it.
+            Exception: any other error of the work; the loop ends with it.
         """
         while not stop.is_set():
             await first_of(self.wait_open(), stop.wait())

@@ -1,4 +1,4 @@
-"""What a package's handler works with: the open transaction, in which it reads, writes and publishes."""
+"""The open transaction in which a package's handler reads, writes and publishes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,8 @@ Parameters = Mapping[str, Any]
 class HandlerTransaction:
     """The open transaction of a set of messages. It is committed when the handler returns.
 
-    SQL text takes `:name` parameters, and `{app}` stands for the web app's schema, quoted. The role is that of the
-    service, with what the package's grants add.
+    SQL text takes `:name` parameters, and `{app}` stands for the web app's schema, quoted. Statements run as the
+    service's role, to which the package's grants are added.
     """
 
     def __init__(self, transaction: "Transaction", outbox: "Outbox", app: str) -> None:
@@ -42,11 +42,11 @@ class HandlerTransaction:
         """Publishes a message once the transaction is committed, and never if it is rolled back.
 
         Args:
-            cause: the message on whose behalf; its correlation_id goes along.
+            cause: the message that caused this one, and whose correlation_id is sent along.
 
         Raises:
             TypeError: the body is not a message.
-            ValueError: the service may not publish it: its row says neither by_anyone nor names it in published_by.
+            ValueError: the service may not publish it: its row neither allows anyone nor names it in published_by.
         """
         from taskbell.outbox import OutboxMessage
 
@@ -62,7 +62,7 @@ class HandlerTransaction:
         await self._outbox.add(self._transaction, [OutboxMessage(body, correlation_id=correlation_id)])
 
     def after_commit(self, callback: Callable[[], None]) -> None:
-        """Calls back once the transaction is committed, and never if it is rolled back."""
+        """Calls `callback` once the transaction is committed, and never if it is rolled back."""
         self._transaction.after_commit(callback)
 
     def _of_app(self, sql: str) -> str:

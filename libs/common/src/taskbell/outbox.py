@@ -103,6 +103,8 @@ _PUBLISHED = """
     WHERE id = ANY(:ids)
 """
 
+# Each row gets its own time for the next try. If this user may not publish one of the messages, RabbitMQ closes the
+# channel, and all messages that were sent with it fail: tried together again, they would fail together for ever.
 _FAILED = """
     UPDATE taskbell.outbox AS o
     SET attempts = attempts + 1, last_error = f.error,
@@ -110,8 +112,6 @@ _FAILED = """
     FROM unnest(CAST(:ids AS bigint[]), CAST(:errors AS text[]), CAST(:pauses AS float8[])) AS f (id, error, pause)
     WHERE o.id = f.id
 """
-# Each at a moment of its own. RabbitMQ closes the channel because of one message that this user may not publish, and
-# all that went out with it fail: tried again together they would fail together for ever.
 
 _WAITING = """
     SELECT count(*) AS rows,
@@ -129,7 +129,7 @@ COUNT_EVERY = 5.0
 """Seconds between counts of the rows that wait."""
 
 UNKNOWN_PAUSE = 60.0
-"""Seconds until a message that is not in the catalogue is looked at again: by a process that has its package."""
+"""Seconds until a message that is not in the catalogue is tried again, by a process that may have its package."""
 
 
 class Relay:
@@ -154,7 +154,7 @@ class Relay:
         self._gate = gate
         self._health = health
         self._metrics = metrics
-        self._told_of: set[str] = set()
+        self._logged_unknown: set[str] = set()
         self._pause, self._limit, self._count_at = POLL, BATCH, 0.0
         self._log = logger("relay")
         health.expect(self.name)
@@ -205,7 +205,7 @@ class Relay:
                     continue
                 if isinstance(error, UnknownMessage):
                     unknown[row.id] = str(error)
-                    self._tell_of(row.routing_key, error)
+                    self._log_unknown(row.routing_key, error)
                     continue
                 self._metrics.publish_failures.labels(type(error).__name__).inc()
                 if isinstance(error, BrokerUnavailable) and not isinstance(error, TopologyMissing):
@@ -257,14 +257,14 @@ class Relay:
         if stuck is not None:
             self._health.set(self.name, "waiting", stuck)
         elif unknown:
-            self._health.set(self.name, "degraded", _told(unknown, key))
+            self._health.set(self.name, "degraded", _unknown_sentence(unknown, key))
         else:
             self._health.set(self.name, "ready")
 
-    def _tell_of(self, routing_key: str, error: Exception) -> None:
-        """Logs a message that is not in the catalogue, once for its key: nothing of it changes in this process."""
-        if routing_key not in self._told_of:
-            self._told_of.add(routing_key)
+    def _log_unknown(self, routing_key: str, error: Exception) -> None:
+        """Logs a message that is not in the catalogue, once for each key, because this process's catalogue is fixed."""
+        if routing_key not in self._logged_unknown:
+            self._logged_unknown.add(routing_key)
             self._log.error("outbox.unknown", routing_key=routing_key, reason=str(error))
 
 

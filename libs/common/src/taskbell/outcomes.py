@@ -1,4 +1,4 @@
-"""How a command ended, as its handler says it."""
+"""The outcome of a command, as its handler returns it."""
 
 import json
 from collections.abc import Mapping
@@ -28,17 +28,17 @@ class Outcome:
 
     @classmethod
     def rejected(cls, reason: str, **result: Any) -> "Outcome":
-        """It validates but is refused; the reason is for whoever asked."""
+        """It validates but is refused; whoever asked gets the reason."""
         return cls("rejected", result or None, reason)
 
     def result_as_json(self) -> str | None:
-        """The result as it is stored: values that JSON does not have, such as dates, are texts."""
+        """The result as it is stored: values that JSON cannot express, such as dates, become texts."""
         return None if self.result is None else json.dumps(self.result, ensure_ascii=False, default=str)
 
     def as_reply(self, message_id: str) -> CommandOutcome:
         """The reply to the command with that message_id. Its result is the stored one."""
         result = self.result_as_json()
-        told: dict[str, Any] = {} if result is None else {"result": json.loads(result)}
+        fields: dict[str, Any] = {} if result is None else {"result": json.loads(result)}
         if self.reason is not None:
-            told["reason"] = self.reason
-        return CommandOutcome(message_id=message_id, state=self.state, **told)
+            fields["reason"] = self.reason
+        return CommandOutcome(message_id=message_id, state=self.state, **fields)

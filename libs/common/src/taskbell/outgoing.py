@@ -1,4 +1,4 @@
-"""Makes the message that goes to the broker: a body, and what the catalogue says of it."""
+"""Makes the message that goes to the broker, from a body and its row of the catalogue."""
 
 from datetime import datetime
 
@@ -17,11 +17,11 @@ def outgoing(
     traceparent: str | None = None,
     reply_to: str | None = None,
 ) -> Outgoing:
-    """The message of that row of the catalogue.
+    """The message for that row of the catalogue.
 
     Args:
-        body: as its contract writes it.
-        timestamp: when it was made; aware.
+        body: the encoded body.
+        timestamp: when the message was made; an aware datetime.
     """
     return Outgoing(
         exchange=message.exchange,

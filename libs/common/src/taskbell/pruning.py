@@ -1,6 +1,6 @@
-"""Deletes what ended long ago, a bounded batch at a time: no table of ours grows for ever.
+"""Deletes rows that ended long ago, in bounded batches, so that none of our tables grows for ever.
 
-Each service prunes what it has written itself: its own tables, the outbox's rows of the owners that it relays, and the
+Each service prunes what it has written: its own tables, the outbox's rows of the owners that it relays, and the
 outcomes of the commands that it consumes.
 """
 
@@ -19,18 +19,18 @@ from taskbell.logs import logger
 from taskbell.outbox import Owner
 
 EVERY = 3600.0
-"""Seconds between rounds. The first is at the start: a process that is restarted more often than once an hour prunes as
-well, and a round that finds nothing costs one look into an index for each table."""
+"""Seconds between rounds. The first round is at the start, so that a process that is restarted more often than once an
+hour also prunes. A round that finds nothing costs one look into an index for each table."""
 
 BATCH = 1_000
-"""Rows deleted in one transaction."""
+"""Rows that are deleted in one transaction, at most."""
 
 PAUSE = 0.05
-"""Seconds between batches, so that a long round disturbs nobody."""
+"""Seconds between batches, so that a long round does not slow others down."""
 
 KEPT = timedelta(days=90)
-"""How long a row is kept after its end. Longer than any catch-up window of a schedule, so that no occurrence is
-forgotten that could still be caught up with."""
+"""How long a row is kept after its end. That is longer than any catch-up window of a schedule, so that no occurrence is
+deleted that could still be caught up with."""
 
 KEPT_OF_APP = timedelta(days=7)
 """How long a published message of the web app is kept; there may be many."""
@@ -38,15 +38,15 @@ KEPT_OF_APP = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class EndedRows:
-    """Rows of one table, to be deleted when they ended long enough ago. All texts are SQL of our own.
+    """Rows of one table that are deleted some time after their end. All texts are our own SQL.
 
     Attributes:
-        table: with its schema.
+        table: the table, with its schema.
         key: the columns of its primary key.
-        ended: the column with the time of a row's end, null before; it needs an index.
+        ended: the column with the time of a row's end, which is null before; it needs an index.
         where: a further condition on a row, which is named `t`.
-        parameters: of that condition.
-        kept: how long after its end a row is kept.
+        parameters: the parameters of that condition.
+        kept: how long a row is kept after its end.
     """
 
     table: str
@@ -58,7 +58,7 @@ class EndedRows:
 
     @property
     def statement(self) -> str:
-        """Deletes the oldest of them, `:limit` at most; rows that somebody else has locked are left for later."""
+        """SQL that deletes the oldest of these rows, at most `:limit`, but leaves those that others have locked."""
         key = ", ".join(f"t.{column.strip()}" for column in self.key.split(","))
         return f"""
             DELETE FROM {self.table} WHERE ({self.key}) IN (
@@ -67,11 +67,11 @@ class EndedRows:
                 ORDER BY t.{self.ended} LIMIT :limit
                 FOR UPDATE OF t SKIP LOCKED
             )
-        """  # noqa: S608 - names of tables and columns, none of them from outside
+        """  # noqa: S608 - names of our own tables and columns
 
 
 def published_by(owner: Owner, *, kept: timedelta = KEPT) -> EndedRows:
-    """That owner's published messages in the outbox."""
+    """The published messages of that owner in the outbox."""
     return EndedRows("taskbell.outbox", "id", "published_at", "t.owner = :owner", {"owner": owner}, kept)
 
 
@@ -79,7 +79,7 @@ def commands_of(service: str, *, and_of_nobody: bool = False) -> EndedRows:
     """Outcomes of the commands that a service consumes.
 
     Args:
-        and_of_nobody: also of commands that no service consumes, such as those of a package that was removed.
+        and_of_nobody: also those of commands that no service consumes, for example because a package was removed.
     """
     if and_of_nobody:
         others = [it.routing_key for it in catalogue().values() if it.consumer not in (None, service)]
@@ -97,7 +97,7 @@ def _commands(where: str, keys: Sequence[str]) -> EndedRows:
 class Pruner:
     """Deletes rows that ended long ago, table by table in the given order. A Part.
 
-    Any number may run: each passes by what another is deleting.
+    Any number may run: each skips the rows that another is deleting.
     """
 
     def __init__(self, database: Database, gate: Gate, tables: Sequence[EndedRows]) -> None:
@@ -116,7 +116,7 @@ class Pruner:
         return EVERY
 
     async def prune(self, stop: asyncio.Event) -> None:
-        """Deletes all that is old enough; ends after the batch that is under way at `stop`.
+        """Deletes everything that is old enough; at `stop`, ends after the batch that is under way.
 
         Raises:
             DatabaseUnavailable: PostgreSQL does not answer; the batches before are deleted.

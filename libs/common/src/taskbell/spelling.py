@@ -10,8 +10,8 @@ _LONGEST = 60
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown word: `; did you mean 'cron'?`, or an empty text if no known word is near.
 
-    A known word is near if only few characters differ, or if what was typed is its last part: `berlin` is near
-    Europe/Berlin. Upper and lower case, blanks and underscores are the same.
+    A known word is near if only few characters differ, or if `word` is its last part: `berlin` is near Europe/Berlin.
+    Case does not matter, and a blank counts as an underscore.
     """
     names = {_folded(name): name for name in sorted(known)}
     typed = _folded(word)

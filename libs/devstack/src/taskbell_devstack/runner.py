@@ -45,7 +45,7 @@ class Server(Protocol):
         """Do what is necessary after each start, once it accepts clients."""
 
 
-class Ending(NamedTuple):
+class StopRequest(NamedTuple):
     """How to stop a process: send this signal, and kill the process after `limit` seconds."""
 
     name: str
@@ -88,26 +88,26 @@ class Runner:
             finally:
                 given_up.set()
 
-    def stop_together(self, endings: Sequence[Ending]) -> None:
+    def stop_together(self, requests: Sequence[StopRequest]) -> None:
         """Stop the processes with these names at the same time; return when all of them have ended."""
         with ThreadPoolExecutor() as threads:
-            for job in [threads.submit(self.stop, ending) for ending in endings]:
+            for job in [threads.submit(self.stop, request) for request in requests]:
                 job.result()
 
-    def stop(self, ending: Ending) -> None:
+    def stop(self, request: StopRequest) -> None:
         """Stop the process that is recorded under this name, if there is one, and remove its record."""
-        record = self.record(ending.name)
+        record = self.record(request.name)
         if record is not None:
-            self._launcher.stop(record, number=ending.signal, limit=ending.limit)
+            self._launcher.stop(record, number=request.signal, limit=request.limit)
             with self._file.change() as state:
-                state.processes.pop(ending.name, None)
+                state.processes.pop(request.name, None)
 
     def _start(self, server: Server, given_up: threading.Event) -> None:
         record = self.record(server.name)
         if record is not None and is_running(record):
             if self._becomes_ready(server, record, given_up) or given_up.is_set():
                 return
-            self.stop(Ending(server.name, server.stop_signal, server.stop_limit))
+            self.stop(StopRequest(server.name, server.stop_signal, server.stop_limit))
         server.prepare()
         record = self._launcher.start(server.launch(), record=lambda it: self._remember(server.name, it))
         if self._becomes_ready(server, record, given_up):

@@ -13,7 +13,7 @@ from taskbell_devstack.ports import is_free, pick_free
 from taskbell_devstack.postgresql import Postgresql, data_folder, delete_data
 from taskbell_devstack.processes import send
 from taskbell_devstack.rabbitmq import PortMapper, Rabbitmq
-from taskbell_devstack.runner import Ending, Runner, Server
+from taskbell_devstack.runner import Runner, Server, StopRequest
 from taskbell_devstack.services import STOP_LIMIT, RunningService, ServiceProgram
 from taskbell_devstack.state import (
     InboxSettings,
@@ -101,13 +101,14 @@ class Stack:
             servers = {it.name: it for chain in self._chains() for it in chain}
             services = state.processes.keys() - servers.keys()
             end = signal.SIGKILL if at_once else signal.SIGTERM
-            self._runner.stop_together([Ending(name, end, STOP_LIMIT) for name in services])
-            endings = [
-                Ending(it.name, it.quit_signal if at_once else it.stop_signal, it.stop_limit) for it in servers.values()
+            self._runner.stop_together([StopRequest(name, end, STOP_LIMIT) for name in services])
+            requests = [
+                StopRequest(it.name, it.quit_signal if at_once else it.stop_signal, it.stop_limit)
+                for it in servers.values()
             ]
             # The port mapper stops last, because the broker unregisters from it.
-            self._runner.stop_together([it for it in endings if it.name != PortMapper.name])
-            self._runner.stop_together([it for it in endings if it.name == PortMapper.name])
+            self._runner.stop_together([it for it in requests if it.name != PortMapper.name])
+            self._runner.stop_together([it for it in requests if it.name == PortMapper.name])
             if remove_data:
                 self._remove_data(state)
 
@@ -118,15 +119,15 @@ class Stack:
     def stop(self, *names: str) -> None:
         """Stop these servers or services cleanly, at the same time."""
         servers = {it.name: it for chain in self._chains() for it in chain}
-        endings = [
-            Ending(it.name, it.stop_signal, it.stop_limit) if it else Ending(name, signal.SIGTERM, STOP_LIMIT)
+        requests = [
+            StopRequest(it.name, it.stop_signal, it.stop_limit) if it else StopRequest(name, signal.SIGTERM, STOP_LIMIT)
             for name, it in ((name, servers.get(name)) for name in names)
         ]
-        self._runner.stop_together(endings)
+        self._runner.stop_together(requests)
 
     def kill(self, name: str) -> None:
         """End one process without warning, as a power cut would (SIGKILL)."""
-        self._runner.stop(Ending(name, signal.SIGKILL, 0.0))
+        self._runner.stop(StopRequest(name, signal.SIGKILL, 0.0))
 
     def pause(self, name: str) -> None:
         """Stop one process (SIGSTOP) until `resume`: its connections stay open, but it does not answer."""
@@ -151,7 +152,7 @@ class Stack:
     def _choose_settings(self) -> None:
         """Give each wanted server settings: those that it had, with a new port for each port that is taken."""
         if not self.runs(Rabbitmq.name):
-            self._runner.stop(Ending(PortMapper.name, PortMapper.stop_signal, PortMapper.stop_limit))
+            self._runner.stop(StopRequest(PortMapper.name, PortMapper.stop_signal, PortMapper.stop_limit))
         with self._file.change() as state:
             taken = state.taken_ports()
 

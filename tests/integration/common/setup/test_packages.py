@@ -369,9 +369,9 @@ async def test_tables_and_columns_that_are_not_there_are_named_and_keep_nothing_
     left_out = [line for line in done.out.splitlines() if line.startswith("left out: package")]
     assert left_out == [
         f"left out: package {ACME}: SELECT, INSERT, UPDATE (approved) on timesheets.entry for taskbell_timesheets: "
-        "there is no such table. Make it, and run `taskbell setup` again",
-        f"left out: package {ACME}: SELECT (id, name) on public.teams for taskbell_notifier: it has no name. Add that, "
-        "and run `taskbell setup` again",
+        "the table does not exist. Make it, and run `taskbell setup` again",
+        f"left out: package {ACME}: SELECT (id, name) on public.teams for taskbell_notifier: the table has no name. "
+        "Add that, and run `taskbell setup` again",
     ]
     assert await installation.allows("notifier", "SELECT id FROM tasks")
     assert await installation.publishes("timesheets", "taskbell.events", "month.closed")
@@ -502,4 +502,4 @@ async def test_a_look_for_what_is_left_over_does_not_make_setup_fail(database_ur
     url = as_user(vhost.management.url, "nobody", "nothing")
     done = await taskbell("setup", DATABASE_URL=database_url, BROKER_URL=vhost.url, BROKER_MANAGEMENT_URL=url)
     assert done.status == 0, done.err
-    assert "left out: a look for queues that are left over: RabbitMQ's management API refused" in done.out
+    assert "left out: the search for queues that nobody needs any more: RabbitMQ's management API refused" in done.out

@@ -20,7 +20,7 @@ class Offer:
 
     @property
     def package(self) -> str:
-        """The distribution that offers it."""
+        """The name of the distribution that offers it."""
         return _package(self.entry)
 
     def load(self) -> Any:
@@ -28,7 +28,7 @@ class Offer:
 
         Raises:
             OfferedTwice: another package offers the same name.
-            CannotLoad: whatever went wrong in that package, named.
+            CannotLoad: whatever went wrong in that package; the error names the package and the cause.
         """
         if self.rivals:
             packages = " and ".join(sorted(map(_package, (self.entry, *self.rivals))))
@@ -42,7 +42,7 @@ class Offer:
 
 
 def offers(group: str) -> dict[str, Offer]:
-    """What is offered there, by name."""
+    """What is offered in that group, by name."""
     found: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=group):
         found.setdefault(entry.name, []).append(entry)

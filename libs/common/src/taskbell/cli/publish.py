@@ -78,33 +78,33 @@ def publish_by_hand(
         published_as, outcome = asyncio.run(send())
     except ValueError as error:  # an id that AMQP cannot carry
         raise Mistake(str(error)) from None
-    _tell(message, published_as, outcome, as_json=as_json)
+    _print(message, published_as, outcome, as_json=as_json)
     if outcome and not outcome.ok:
         raise typer.Exit(1)
 
 
-def _tell(message: "Message", known_as: str, outcome: "CommandOutcome | None", *, as_json: bool) -> None:
+def _print(message: "Message", message_id: str, outcome: "CommandOutcome | None", *, as_json: bool) -> None:
     from taskbell.catalogue import package_of
     from taskbell.extensions import OURS
 
     package = package_of(message.routing_key)
     if as_json:
-        told: dict[str, Any] = {
-            "message_id": known_as,
+        printed: dict[str, Any] = {
+            "message_id": message_id,
             "exchange": message.exchange,
             "routing_key": message.routing_key,
             "consumer": message.consumer,
             "package": package,
         }
         if outcome:
-            told["outcome"] = {"state": outcome.state, "result": outcome.result, "reason": outcome.reason}
-        print_json(told)
+            printed["outcome"] = {"state": outcome.state, "result": outcome.result, "reason": outcome.reason}
+        print_json(printed)
         return
-    print(known_as)
+    print(message_id)
     if package != OURS:
         goes_to = f"the service {message.consumer}" if message.consumer else "whoever has bound a queue to it"
-        # Not on standard output, where scripts read the message_id.
-        print(f"{message.routing_key} is of package {package} and goes to {goes_to}", file=sys.stderr)
+        # Not on standard output, because scripts read the message_id there.
+        print(f"{message.routing_key} belongs to package {package} and goes to {goes_to}", file=sys.stderr)
     if outcome:
         print(": ".join(shown(it) for it in (outcome.state, outcome.reason, outcome.result) if it is not None))
 

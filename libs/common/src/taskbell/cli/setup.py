@@ -25,7 +25,7 @@ def set_everything_up(
     ] = False,
     grant: Annotated[
         list[str] | None,
-        typer.Option(metavar="PACKAGE", help="Give that package the rights that it asks for. May be repeated."),
+        typer.Option(metavar="PACKAGE", help="Grant that package the rights that it asks for. May be repeated."),
     ] = None,
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for PostgreSQL, and for RabbitMQ.")
@@ -64,11 +64,11 @@ def set_everything_up(
 
 
 def _chosen(settings: "SetupSettings", named: Sequence[str]) -> "Choice":
-    """Which packages are granted what they ask for."""
+    """Chooses the packages that get what they ask for. Raises Mistake if a named package is not installed."""
     from taskbell.extensions import installed
     from taskbell.setup.packages import choose, unknown
 
-    # One that is typed is a slip; SETUP_GRANT may go on naming a package that was removed.
+    # An unknown name on the command line is a mistake; SETUP_GRANT may still name a package that was removed.
     for name in unknown(installed(), named):
         packages = [package.package for package in installed()]
         hint = did_you_mean(name, packages) or "."

@@ -18,6 +18,7 @@ KEY_LIMIT = 200
 """Characters of a routing key; the name of a queue is the consumer's name and the routing key."""
 
 LARGEST_BATCH = 1_000
+"""Messages that a handler may get at once, at most."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
 _KEY = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+\Z")

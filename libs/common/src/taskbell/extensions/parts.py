@@ -34,11 +34,11 @@ class Grant:
     """The privileges of a role on a table."""
 
     role: str
-    """notifier, maintenance, scheduler, operator (the command line), or a service of the package's own."""
+    """notifier, maintenance, scheduler, operator (the command line), or one of the package's own services."""
     table: str
-    """`app.teams`: `app.` stands for the web app's schema; `timesheets.entry` names a schema of the package's own."""
+    """`app.teams`: `app.` stands for the web app's schema; `timesheets.entry` is in a schema of the package."""
     privileges: tuple[str, ...]
-    """SELECT, INSERT, UPDATE and DELETE; `SELECT (id, name)` for some columns, INSERT and UPDATE likewise."""
+    """SELECT, INSERT, UPDATE and DELETE; `SELECT (id, name)` for some columns, also for INSERT and UPDATE."""
 
     @property
     def taken_apart(self) -> tuple[Privilege, ...]:
@@ -64,12 +64,12 @@ class Listen:
     """A queue of the package's own service for an event of the catalogue, such as one of ours."""
 
     consumer: str
-    """The package's own service."""
+    """A service of the package."""
     routing_key: str
 
     @property
     def queue(self) -> str:
-        """Its queue, named `service.event`."""
+        """The queue, named `service.event`."""
         return queue_of(self.consumer, self.routing_key)
 
 

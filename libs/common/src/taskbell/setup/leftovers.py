@@ -1,4 +1,4 @@
-"""Queues that setup once declared and that the catalogue does not know any more."""
+"""Finds queues that setup once declared and that the catalogue no longer contains."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -14,14 +14,14 @@ from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connect
 from taskbell.setup.management import ManagementApi
 
 LIMIT = 30.0
-"""Seconds for counting what lies in all of them."""
+"""Seconds for counting the messages in all of them."""
 
 
 async def queues_left_over(api: ManagementApi, broker_url: str) -> list[str]:
-    """Each of them with its messages and the remedy.
+    """A sentence about each such queue, with the number of its messages and the remedy.
 
-    They are: queues made as setup makes them, of whatever service; and queues that are named after a service that is
-    installed and are bound to one of our exchanges. What others have declared is not told of.
+    Such are queues that were made as setup makes them, for whatever service; and queues that are named after an
+    installed service and are bound to one of our exchanges. Queues that others have declared are not reported.
     """
     found = await api.get("/api/queues/{vhost}?disable_stats=true") or []
     bound = await _bound(api, (EVENTS, COMMANDS)), await _bound(api, (DEAD,))
@@ -30,7 +30,7 @@ async def queues_left_over(api: ManagementApi, broker_url: str) -> list[str]:
     if not names:
         return []
     counts = await _counts(broker_url, names)
-    return [_told(name, counts[name]) for name in names if name in counts]
+    return [_sentence(name, counts[name]) for name in names if name in counts]
 
 
 def _is_ours(queue: Mapping[str, Any], bound: Iterable[str], dead: Iterable[str]) -> bool:
@@ -49,7 +49,7 @@ async def _bound(api: ManagementApi, exchanges: Iterable[str]) -> set[str]:
 
 
 async def _counts(broker_url: str, names: Iterable[str]) -> dict[str, int]:
-    """The messages that lie in them at this moment; the management API's own figures lag by seconds."""
+    """The present number of messages in each; the management API's own figures lag by seconds."""
     try:
         with connection_errors_named():
             async with asyncio.timeout(LIMIT), connected(broker_url, "taskbell setup") as connection:
@@ -63,7 +63,7 @@ async def _counts(broker_url: str, names: Iterable[str]) -> dict[str, int]:
 
 
 async def _count(connection: Connection, name: str) -> int | None:
-    """The messages in a queue; None: somebody has deleted it meanwhile."""
+    """The number of messages in a queue; None: somebody has deleted the queue meanwhile."""
     channel = await connection.channel()
     try:
         answer = await channel.queue_declare(name, passive=True)
@@ -73,7 +73,7 @@ async def _count(connection: Connection, name: str) -> int | None:
     return answer.message_count or 0
 
 
-def _told(name: str, count: int) -> str:
+def _sentence(name: str, count: int) -> str:
     messages = "1 message" if count == 1 else f"{count} messages"
     return (
         f"queue {name} with {messages}, which neither this version nor an installed package consumes: install its "

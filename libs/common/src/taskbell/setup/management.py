@@ -1,4 +1,4 @@
-"""RabbitMQ's management API, with its refusals in words that name the remedy."""
+"""Calls RabbitMQ's management API; its errors name the remedy."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ TIMEOUT = 10.0
 
 
 class ManagementApi:
-    """One virtual host, as an administrator. In paths, `{vhost}` stands for it.
+    """The API for one virtual host, used as an administrator. In paths, `{vhost}` stands for that host.
 
     Every method raises BrokerUnavailable if the API does not answer, and SettingsError if it refuses.
     """
@@ -24,15 +24,15 @@ class ManagementApi:
         self._vhost = quote(vhost, safe="")
 
     async def get(self, path: str) -> Any:
-        """What is there; None if there is nothing."""
+        """What the path holds; None: it does not exist."""
         return await self._call("GET", path)
 
     async def put(self, path: str, body: Mapping[str, str]) -> None:
-        """Makes it so."""
+        """Creates or changes what the path names."""
         await self._call("PUT", path, dict(body))
 
     async def delete(self, path: str) -> None:
-        """Takes it away, if it is there."""
+        """Deletes what the path names, if it exists."""
         await self._call("DELETE", path)
 
     async def _call(self, method: str, path: str, body: Mapping[str, str] | None = None) -> Any:

@@ -1,6 +1,6 @@
-"""The PostgreSQL roles of packages' own services: marked as made by setup, and without rights once not granted.
+"""Marks the PostgreSQL roles of packages' services as made by setup, and takes their rights when nobody needs them.
 
-A role is one for all databases of a server, so setup takes its rights in this database and leaves the role itself.
+A role belongs to all databases of a server, so setup revokes its rights in this database but does not drop it.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from taskbell.setup.report import SetupReport
 from taskbell.setup.rights import in_words, revoke, rights_of
 
 MARK = "Made by taskbell setup for package "
-"""Begins the comment of such a role. Other roles may be named taskbell_… as well; they are not ours to touch."""
+"""The beginning of such a role's comment. Setup does not touch other roles, even if they are named taskbell_…."""
 
 _MARKED = """
     SELECT r.rolname, d.description FROM pg_catalog.pg_roles AS r
@@ -24,7 +24,7 @@ _MARKED = """
     ORDER BY r.rolname
 """
 
-# dbid 0: on an object that all databases share.
+# dbid 0 means an object that all databases share.
 _USED_ELSEWHERE = """
     SELECT EXISTS (
         SELECT FROM pg_catalog.pg_shdepend AS d
@@ -60,10 +60,10 @@ async def _marked(connection: AsyncConnection) -> dict[str, str]:
 
 
 async def mark(connection: AsyncConnection, role: str, granted: Sequence[Installed]) -> None:
-    """Writes on the role of a package's service for which package it was made; does nothing for a role of ours."""
+    """Records the package in the comment of the role of its service; does nothing for our own roles."""
     for package in granted:
         if role in package.services:
-            # DDL takes no parameters, so PostgreSQL itself quotes the words.
+            # DDL takes no parameters, so PostgreSQL itself quotes the text.
             statement = await connection.scalar(
                 text("SELECT pg_catalog.format('COMMENT ON ROLE %I IS %L', CAST(:name AS text), CAST(:words AS text))"),
                 {"name": login(role), "words": f"{MARK}{package.package}"},
@@ -72,7 +72,7 @@ async def mark(connection: AsyncConnection, role: str, granted: Sequence[Install
 
 
 async def retire(connection: AsyncConnection, granted: Sequence[Installed]) -> SetupReport:
-    """Takes all rights in this database from the roles of packages that are removed or not granted any more."""
+    """Revokes all rights in this database from the roles of packages that were removed or are no longer granted."""
     needed = {login(service) for package in granted for service in package.services}
     known = {login(service) for package in installed() for service in package.services}
     taken, left_over = [], []

@@ -1,4 +1,4 @@
-"""What installed packages ask for, in words, and which of them are granted it."""
+"""Describes what installed packages ask for, and chooses which of them get it."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -15,11 +15,11 @@ class Choice:
     granted: Sequence[Installed] = ()
     refused: Sequence[Installed] = ()
     unknown: Sequence[str] = ()
-    """Names that are not those of installed packages."""
+    """Names of packages that are not installed."""
 
 
 def asks_for(package: Installed, app_schema: str) -> list[str]:
-    """Each thing that a package asks for, in a few words: rights on tables, logins, who publishes its messages."""
+    """What a package asks for, in words: rights on tables, logins, and who may publish its messages."""
     extension = package.extension
     wishes = [
         f"{login(grant.role)} may {', '.join(grant.privileges)} on {resolved(grant.table, app_schema)}"
@@ -52,11 +52,11 @@ def choose(
     app_schema: str,
     ask: Callable[[Installed, Sequence[str]], bool] | None = None,
 ) -> Choice:
-    """Which packages are granted what they ask for: those that are named, and those to which the answer is yes.
+    """Chooses the packages that get what they ask for: those that are named, and those for which `ask` returns True.
 
     Args:
-        named: names of packages, written as pip takes them: `Acme_Timesheets` is `acme-timesheets`.
-        ask: called with each of the others and what it asks for; None: they are refused.
+        named: names of packages, compared as pip does: `Acme_Timesheets` is `acme-timesheets`.
+        ask: called with each other package and what it asks for; None: those are refused.
     """
     packages = {_normal(package.package): package for package in found}
     wanted = {_normal(name): name for name in named}
@@ -70,13 +70,13 @@ def choose(
 
 
 def unknown(found: Iterable[Installed], named: Iterable[str]) -> list[str]:
-    """Those names that are not the name of a package that extends Taskbell and is installed."""
+    """The names to which no installed package that extends Taskbell belongs."""
     packages = {_normal(package.package) for package in found}
     return [name for name in named if _normal(name) not in packages]
 
 
-def told(choice: Choice, app_schema: str) -> tuple[list[str], list[str]]:
-    """Sentences about the packages that are granted, and about those that are left out."""
+def sentences(choice: Choice, app_schema: str) -> tuple[list[str], list[str]]:
+    """Sentences about the packages that get what they ask for, and about those that do not."""
     done = [
         f"package {_versioned(package)} is granted: {'; '.join(wishes)}"
         for package in choice.granted

@@ -1,4 +1,4 @@
-"""What a step of setup says."""
+"""What the steps of setup report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a PostgreSQL role may do with schemas and tables, and taking it away."""
+"""Reads and revokes the rights of a PostgreSQL role on schemas and tables."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -15,14 +15,14 @@ class Right(NamedTuple):
 
     schema: str
     table: str
-    """Empty: on the schema itself."""
+    """Empty: the right is on the schema itself."""
     privilege: str
     column: str
-    """Empty: on the whole table."""
+    """Empty: the right is on the whole table."""
 
 
-# What it has as an owner is not granted to it. Everything is named with its schema: setup is an administrator, and
-# whoever may make functions in schema public must not have it call theirs.
+# An owner's rights are not grants, so they are left out. Every name has its schema, because setup is an administrator:
+# it must not call functions that others made in schema public.
 _RIGHTS = """
     WITH role AS (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = :name),
     relation AS (
@@ -45,19 +45,19 @@ _RIGHTS = """
 
 
 async def rights_of(connection: AsyncConnection, name: str) -> set[Right]:
-    """What that role was granted in this database, to itself and not to PUBLIC; nothing if it does not exist."""
+    """What was granted to that role in this database, without grants to PUBLIC. Empty if the role does not exist."""
     return {Right(*row) for row in await connection.execute(text(_RIGHTS), {"name": name})}
 
 
 async def revoke(connection: AsyncConnection, name: str, rights: Iterable[Right]) -> None:
-    """Takes all rights on these schemas and tables from that role."""
+    """Revokes all rights on these schemas and tables from that role."""
     for schema, table in sorted({(right.schema, right.table) for right in rights}):
         what = f"{quoted(schema)}.{quoted(table)}" if table else f"SCHEMA {quoted(schema)}"
         await connection.exec_driver_sql(f"REVOKE ALL ON {what} FROM {quoted(name)}")
 
 
 def in_words(rights: Iterable[Right]) -> str:
-    """Those rights as GRANT writes them: `SELECT (id, name) on public.teams, USAGE on schema timesheets`."""
+    """The rights in the words of GRANT: `SELECT (id, name) on public.teams, USAGE on schema timesheets`."""
     return ", ".join(_phrases(sorted(rights)))
 
 

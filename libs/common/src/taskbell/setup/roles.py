@@ -47,7 +47,7 @@ _POLICIES = """
 LOCK_NOT_AVAILABLE = "55P03"
 
 NOBODY = "neither this version nor a package that is granted asks for it"
-"""Why something is taken away."""
+"""Why rights are revoked."""
 
 LOCK_TIMEOUT = "2s"
 """How long to wait for the lock on the outbox; meanwhile everybody who wants to write to it waits behind us."""
@@ -202,16 +202,16 @@ def _check_columns(ours: Sequence[Grant], columns: Columns, app_schema: str) -> 
 
 
 def _wrong_with(grant: Grant, columns: Columns, app_schema: str) -> str | None:
-    """Why a package's grant cannot be given."""
+    """Why a package's grant cannot be applied; None: it can."""
     schema, table = _place(grant, app_schema)
     privileges = f"{', '.join(grant.privileges)} on {schema}.{table} for {login(grant.role)}"
     if is_closed(schema):
         return f"{privileges}: packages get no rights in schema {schema}, which APP_SCHEMA must not name"
     there = columns.get((schema, table))
     if there is None:
-        return f"{privileges}: there is no such table. Make it, and run `taskbell setup` again"
+        return f"{privileges}: the table does not exist. Make it, and run `taskbell setup` again"
     if lacking := _lacking([grant], there):
-        return f"{privileges}: it has no {', '.join(lacking)}. Add that, and run `taskbell setup` again"
+        return f"{privileges}: the table has no {', '.join(lacking)}. Add that, and run `taskbell setup` again"
     return None
 
 

@@ -57,7 +57,7 @@ async def set_up(
         partial(_users, settings, choice),
         partial(_left_over, settings),
     )
-    report = SetupReport(*told(choice, settings.app_schema))
+    report = SetupReport(*sentences(choice, settings.app_schema))
     for step in steps:
         report += await _until_answered(step, wait, say)
         if report.is_last:
@@ -158,16 +158,16 @@ async def _users(settings: SetupSettings, choice: Choice) -> SetupReport:
 
 
 async def _left_over(settings: SetupSettings) -> SetupReport:
-    """Nothing depends on this step, so setup does not fail with it."""
+    """Looks for queues that nobody needs any more. Nothing depends on this step, so setup does not fail with it."""
     if settings.broker_management_url is None:
         return SetupReport()
     try:
         async with _management(settings) as api:
             return SetupReport((), (), await queues_left_over(api, settings.broker_url.get_secret_value()))
     except (BrokerUnavailable, SettingsError) as error:
-        return SetupReport((), [f"a look for queues that are left over: {error}"])
+        return SetupReport((), [f"the search for queues that nobody needs any more: {error}"])
 
 
 def _management(settings: SetupSettings) -> AbstractAsyncContextManager[ManagementApi]:
-    assert settings.broker_management_url is not None  # the steps have looked
+    assert settings.broker_management_url is not None  # the steps check this first
     return management(settings.broker_management_url.get_secret_value(), settings.broker_url.get_secret_value())

@@ -42,7 +42,7 @@ async def migrate(connection: AsyncConnection, granted: Sequence[Installed] = ()
     A newer schema is left unchanged: during a rolling upgrade the older version's setup may run last.
 
     Args:
-        granted: packages whose messages taskbell.enqueue() takes besides ours.
+        granted: packages whose messages taskbell.enqueue() accepts, in addition to ours.
 
     Returns:
         The version that was there before; None: there was no schema.

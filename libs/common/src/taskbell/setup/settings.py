@@ -41,8 +41,9 @@ class SetupSettings(CommonSettings):
 
 
 def settings_with(packages: Sequence[Installed]) -> type[SetupSettings]:
-    """The same with the passwords of these packages' own services: service `timesheets` has
-    TIMESHEETS_DATABASE_PASSWORD and TIMESHEETS_BROKER_PASSWORD.
+    """The settings of setup, with passwords for the packages' own services.
+
+    For example, service `timesheets` has TIMESHEETS_DATABASE_PASSWORD and TIMESHEETS_BROKER_PASSWORD.
     """
     fields: dict[str, Any] = {}
     for service in (service for package in packages for service in package.services):
