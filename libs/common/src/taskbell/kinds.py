@@ -65,8 +65,8 @@ class Statement:
 
     Parameters have types already. A colon before a word that is not a parameter is written `\\:`.
 
-    As `who` it selects one column of user ids. It may use :at (T, timestamptz), :event, :cursor and :last (bigint). Only
-    ids with cursor < id <= last count, and a statement that selects no others costs least.
+    As `who` it selects one column of user ids. It may use :at (T, timestamptz), :event, :cursor and :last (bigint).
+    Only ids with cursor < id <= last count, and a statement that selects no others costs least.
 
     As `what` it selects `user_id` and any other columns for the users in :users (bigint[]) at :at, with :event; a user
     without a row gets no mail. Keep the rows few: those of a hundred users are in memory at once.
@@ -74,8 +74,8 @@ class Statement:
     For a kind whose event names its user, `what` has three arrays instead, with one element for each event: :users,
     :keys (text[]) and :events (jsonb[]). It selects `user_id` and `key`, and any other columns.
 
-    :event (jsonb) has the fields that the event's contract adds to MailingDue. Each of :events has those that it adds to
-    UserEvent, and `task_id`.
+    :event (jsonb) has the fields that the event's contract adds to MailingDue. Each of :events has those that it adds
+    to UserEvent, and `task_id`.
     """
 
     sql: str

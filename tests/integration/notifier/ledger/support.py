@@ -10,7 +10,8 @@ from typing import Any
 
 from tests.support.waiting import eventually
 
-from taskbell.contracts import Contract, message_of
+from taskbell.catalogue import message_of
+from taskbell.contracts import Contract
 from taskbell.database import Database
 from taskbell.messaging.consuming.delivery import Envelope, Received
 from taskbell.service import Application, Process
