@@ -324,7 +324,17 @@ async def test_a_preview_for_a_user_is_what_their_mail_would_say(digests: Digest
     )
     assert await mail(*of_the_blue) == "--event needs --user: a sample is the same for every event"
     said = await mail("preview", "digest", "--user", "2", "--event", '{"teams": "blue"}')
-    assert said.startswith("digest.due has no field 'teams'; did you mean team?")
+    assert said == "digest.due has no field 'teams'; did you mean 'team'? (--event gives the body as JSON)"
+
+
+async def test_a_preview_that_is_denied_says_what_to_do(tables: NotifierTables, digests: Digests, mail: Mail) -> None:
+    await tables.execute(DENIED)
+    digests.install(("AND m.since < :at\n", "AND {app}.denied()\n"))
+    await digests.members(1)
+    assert await mail("preview", "digest", "--user", "1") == (
+        "PostgreSQL: permission denied for table members; `taskbell setup --grant acme-digest` grants what package "
+        "acme-digest asks for"
+    )
 
 
 async def test_why_says_whether_a_statement_would_find_somebody(digests: Digests, mail: Mail) -> None:

@@ -7,17 +7,20 @@ from datetime import datetime
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+from sqlalchemy.exc import DBAPIError
+
 from taskbell.catalogue import row_of
 from taskbell.cli.bodies import read_body
 from taskbell.cli.console import Mistake
 from taskbell.contracts import MailingDue, UserEvent
 from taskbell.database import Database
 from taskbell.errors import Never, TaskbellError
-from taskbell.kinds import Kind, Recipient
+from taskbell.kinds import Kind, Recipient, Statement
 from taskbell.zones import resolve_zone
 from taskbell_notifier.planning.mailings import props_of
 from taskbell_notifier.repository.contents import contents
 from taskbell_notifier.repository.history import person
+from taskbell_notifier.repository.statements import refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def asked(kind: Kind, user: int, at: datetime, event: str | None) -> Asked:
         body = read_body(row_of(kind.event), _merged(event or "{}", known))
         props = props_of(cast(MailingDue | UserEvent, body))
     except (Mistake, Never) as error:
-        msg = f"{error}. --event gives the body as JSON"
+        msg = f"{error} (--event gives the body as JSON)"
         raise Mistake(msg) from None
     return Asked(kind.name, user, at, props or {})
 
@@ -59,7 +62,7 @@ async def content_for(
     """The recipient and the content of the mail; `zone` is used if the user's is not valid.
 
     Raises:
-        TaskbellError: there is no such user, or the mail would be empty.
+        TaskbellError: there is no such user, the mail would be empty, or PostgreSQL refuses a package's statement.
         StatementError: a package's statement does not select what it has to.
     """
     async with database.transaction() as transaction:
@@ -67,7 +70,14 @@ async def content_for(
         if row is None:
             msg = f"there is no user {wanted.user_id}"
             raise TaskbellError(msg)
-        found = await contents(transaction, database.app, kinds, [wanted])
+        try:
+            found = await contents(transaction, database.app, kinds, [wanted])
+        except DBAPIError as error:
+            kind = kinds[wanted.kind]
+            if not isinstance(kind.what, Statement):
+                raise
+            msg = f"PostgreSQL: {refusal(kind, error)}"
+            raise TaskbellError(msg) from error
     if wanted.id not in found:
         msg = f"user {wanted.user_id} would get no {wanted.kind} mail now, because it would be empty"
         raise TaskbellError(msg)

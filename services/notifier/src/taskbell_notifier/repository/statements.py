@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from taskbell.database import Transaction
+from sqlalchemy.exc import DBAPIError
+
+from taskbell.catalogue import package_of, row_of
+from taskbell.database import INSUFFICIENT_PRIVILEGE, Transaction, sqlstate
 from taskbell.errors import TaskbellError
 from taskbell.kinds import Kind, Rows, Statement
 from taskbell_notifier.repository.conditions import statement
@@ -16,6 +19,15 @@ Event = Mapping[str, Any]
 
 class StatementError(TaskbellError):
     """A package's statement does not select what it has to."""
+
+
+def refusal(kind: Kind, error: DBAPIError) -> str:
+    """What PostgreSQL said against a statement of that kind, and what to do about it."""
+    said = str(error.orig).partition("\n")[0][:300]
+    if sqlstate(error) != INSUFFICIENT_PRIVILEGE:
+        return said
+    package = package_of(row_of(kind.event).routing_key)
+    return f"{said}; `taskbell setup --grant {package}` grants what package {package} asks for"
 
 
 class Announced(Protocol):
