@@ -45,17 +45,26 @@ class Packages:
         self.folder = folder
 
     def install(
-        self, name: str, source: str, *, version: str = "1.0", groups: Mapping[str, Mapping[str, str]] | None = None
+        self,
+        name: str,
+        source: str,
+        *,
+        version: str = "1.0",
+        groups: Mapping[str, Mapping[str, str]] | None = None,
+        files: Mapping[str, str] | None = None,
     ) -> None:
         """Installs one.
 
         Args:
             source: of its only module, which is named as the package is.
             groups: of entry points, names and objects; if not given, `extension` of the module is the extension.
+            files: what else it consists of, by path.
         """
         module = name.replace("-", "_")
         offered = {"taskbell.extensions": {module: f"{module}:extension"}} if groups is None else groups
-        (self.folder / f"{module}.py").write_text(source)
+        for path, content in {f"{module}.py": source, **(files or {})}.items():
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / path).write_text(content)
         about = self.folder / f"{module}-{version}.dist-info"
         about.mkdir(parents=True)
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")

@@ -32,6 +32,8 @@ _PASSING = frozenset({"40001", "40P01", "55P03", "57014"})
 # read_only_sql_transaction: what a former primary answers after a failover. For us it is unavailable.
 _READ_ONLY = "25006"
 
+INSUFFICIENT_PRIVILEGE = "42501"
+"""SQLSTATE: the role may not do that."""
 
 IDLE_IN_TRANSACTION = 60.0
 """Seconds after which PostgreSQL ends the session of a process that stands still in the middle of a transaction."""

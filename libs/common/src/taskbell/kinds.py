@@ -6,6 +6,7 @@ notifier interprets them: conditions in Python and as SQL, words and props when 
 T is the time of the mailing: its occurrence, or its arrival if it has no occurrence; for a report the report's `as_of`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -49,19 +50,45 @@ Condition = Due | Open | Completed
 """A condition on a task that is assigned to a user."""
 
 
+WHO_PARAMETERS = frozenset({"at", "cursor", "last", "event"})
+WHAT_PARAMETERS = frozenset({"at", "users", "event"})
+INSTANT_PARAMETERS = frozenset({"users", "keys", "events"})
+"""What a Statement may use: as `who`, as `what`, and as `what` of a kind whose event names its user."""
+
+# As SQLAlchemy finds them, and before `::`, where it finds none: `:users::bigint[]`.
+_PARAMETER = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)")
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """Read-only SQL of a package, run as the role taskbell_notifier. `{app}` stands for the web app's schema.
 
-    As `who` it selects one column of user ids. It may use :at (T), :cursor and :last. Only ids with cursor < id <= last
-    count, and a statement that selects no others costs least.
+    Parameters have types already. A colon before a word that is not a parameter is written `\\:`.
 
-    As `what` it selects `user_id` and any other columns for the users in :users (bigint[]) at :at; a user without a row
-    gets no mail. For a kind whose event names its user it has :users and :keys (text[]), one key for each user, instead
-    of :at, and also selects `key`.
+    As `who` it selects one column of user ids. It may use :at (T, timestamptz), :event, :cursor and :last (bigint).
+    Only ids with cursor < id <= last count, and a statement that selects no others costs least.
+
+    As `what` it selects `user_id` and any other columns for the users in :users (bigint[]) at :at, with :event; a user
+    without a row gets no mail. Keep the rows few: those of a hundred users are in memory at once.
+
+    For a kind whose event names its user, `what` has three arrays instead, with one element for each event: :users,
+    :keys (text[]) and :events (jsonb[]). It selects `user_id` and `key`, and any other columns.
+
+    :event (jsonb) has the fields that the event's contract adds to MailingDue. Each of :events has those that it adds
+    to UserEvent, and `task_id`.
     """
 
     sql: str
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """The names of the parameters that it uses."""
+        return frozenset(_PARAMETER.findall(self.sql))
+
+    def with_parameters(self, written: Callable[[str], str], app: str) -> str:
+        """The SQL with the web app's schema, quoted, in place of `{app}`, and each parameter as `written` gives it."""
+        sql = self.sql.strip().removesuffix(";")
+        return _PARAMETER.sub(lambda found: written(found[1]), sql).replace("{app}", app)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +166,22 @@ class Task:
     priority: str | None
     due_date: datetime | None
     completed_at: datetime | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Task":
+        """The task of a row that has its columns under the names of these attributes; `project` is a name.
+
+        Columns besides `id` and `title` may be missing: status then is pending, the others are None.
+        """
+        return cls(
+            id=row["id"],
+            title=row["title"] or "",
+            project=row.get("project"),
+            status=row.get("status") or "pending",
+            priority=row.get("priority"),
+            due_date=row.get("due_date"),
+            completed_at=row.get("completed_at"),
+        )
 
 
 @dataclass(frozen=True, slots=True)

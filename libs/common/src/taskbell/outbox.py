@@ -268,7 +268,7 @@ class Relay:
             self._log.error("outbox.unknown", routing_key=routing_key, reason=str(error))
 
 
-def _told(unknown: int, key: str) -> str:
+def _unknown_sentence(unknown: int, key: str) -> str:
     rows = "1 message" if unknown == 1 else f"{unknown} messages"
     return (
         f"{rows} in the outbox, such as {key}, cannot be published: the package is not installed here. Install it, or "

@@ -142,6 +142,7 @@ def _planner(shared: Shared) -> Planner:
         shared.database,
         shared.kinds,
         gate=shared.gate,
+        health=shared.process.health,
         outbox=shared.outbox,
         metrics=shared.metrics,
         zone=shared.settings.timezone,

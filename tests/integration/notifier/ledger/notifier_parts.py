@@ -24,6 +24,7 @@ from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.delivery.sweeper import Sweeper
+from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.mail.headers import parse_sender
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
@@ -42,9 +43,10 @@ PROMPT = Waits(first=0.02, longest=0.05, configuration=0.05)
 class NotifierParts:
     """Planner, sender, sweeper and completion of one notifier, which do not run: tests call them."""
 
-    def __init__(self, database: Database, renderer: Renderer, **given: Any) -> None:
+    def __init__(self, database: Database, renderer: Renderer, *, kinds: Kinds = KINDS, **given: Any) -> None:
         self.settings = settings_for("postgresql://nobody@127.0.0.1:9/none", **given)
         self.database = database
+        self.kinds = kinds
         self.health = Health()
         self.metrics = NotifierMetrics(Metrics())
         self.gate = Gate("postgresql", partial(ping, database), self.health)
@@ -54,19 +56,20 @@ class NotifierParts:
         self.mailings = Mailings(
             database,
             self.outbox,
-            KINDS,
-            expiry=self.settings.expiry(KINDS),
+            kinds,
+            expiry=self.settings.expiry(kinds),
             planning=self.wanted,
             completion=self.completion.wanted,
         )
         self.planner = Planner(
             database,
-            KINDS,
+            kinds,
             gate=self.gate,
+            health=self.health,
             outbox=self.outbox,
             metrics=self.metrics,
             zone=self.settings.timezone,
-            expiry=self.settings.expiry(KINDS),
+            expiry=self.settings.expiry(kinds),
             on_planned=self.completion.wanted.set,
         )
         self._renderer = renderer
@@ -103,9 +106,9 @@ class NotifierParts:
         )
         self.sender = Sender(
             self.database,
-            KINDS,
+            self.kinds,
             self.ledger,
-            Composer(KINDS, self._renderer, MailWriter(parse_sender(SENDER)), None, ZoneInfo("UTC")),
+            Composer(self.kinds, self._renderer, MailWriter(parse_sender(SENDER)), None, ZoneInfo("UTC")),
             self.pool,
             SystemClock(),
             Random(1),

@@ -408,10 +408,10 @@ async def test_what_cannot_be_read_of_one_person_leaves_the_others_of_the_batch_
     await planned(tables, parts, server, 1, 2, 3, 4, 5)
     real = contents.of_users
 
-    async def breaks(tx: Any, app: Any, kind: Any, at: Any, users: Any) -> Any:
+    async def breaks(tx: Any, app: Any, kind: Any, at: Any, users: Any, event: Any) -> Any:
         if 4 in users:
             raise OverflowError("date value out of range")
-        return await real(tx, app, kind, at, users)
+        return await real(tx, app, kind, at, users, event)
 
     monkeypatch.setattr(contents, "of_users", breaks)
     await parts.send()

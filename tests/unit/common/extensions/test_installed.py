@@ -35,8 +35,13 @@ async def handle(transaction, messages):
 def message(key, kind="event", contract=One, consumer=None, by_anyone=True, published_by=()):
     return Message(key, kind, contract, "anyone", "a test", consumer, by_anyone, published_by)
 
-def kind(name, event=OneDue, who=(Due(None, NOW),), what=AssignedTasks(), period=Period.DAY, unsubscribe=None):
-    return Kind(name, event, who, what, period, timedelta(hours=1), None, None, None, unsubscribe, "a_package")
+def words(_):
+    return KindWords("Things", "Because.")
+
+def kind(
+    name, event=OneDue, who=(Due(None, NOW),), what=AssignedTasks(), period=Period.DAY, unsubscribe=None, words=words
+):
+    return Kind(name, event, who, what, period, timedelta(hours=1), words, None, None, unsubscribe, "a_package")
 """
 
 
@@ -166,6 +171,27 @@ def test_what_cannot_be_loaded_is_named(packages: Packages, source: str, sentenc
         ),
         ('kinds=(kind("digest", unsubscribe=7),)', "kind of mail 'digest': its unsubscribe code is its name, or None"),
         ('kinds=(kind("digest", who=()),)', "kind of mail 'digest': it has no condition, so nobody would get it"),
+        (
+            'kinds=(kind("digest", who=Statement("SELECT id FROM {app}.users WHERE id > :cursor AND team = :team")),)',
+            "kind of mail 'digest': its `who` uses :team, but may use :at, :cursor, :event or :last; a colon that is",
+        ),
+        (
+            'kinds=(kind("digest", what=Statement("SELECT unnest(:users) AS user_id, :keys::text[]")),)',
+            "kind of mail 'digest': its `what` uses :keys, but may use :at, :event or :users",
+        ),
+        (
+            'kinds=(kind("digest", Happened, NamedUser(), Statement("SELECT :user"), Period.KEY),)',
+            "kind of mail 'digest': its `what` uses :user, but may use :events, :keys or :users",
+        ),
+        (
+            'kinds=(kind("digest", words=lambda _: 1 / 0),)',
+            "its words cannot be had: ZeroDivisionError: division by ze",
+        ),
+        ('kinds=(kind("digest", words=lambda _: "Digest"),)', "its words are not KindWords but a str"),
+        (
+            'kinds=(kind("digest", unsubscribe="digest"),)',
+            "kind of mail 'digest': one can unsubscribe from it, so its words need unsubscribe and unsubscribed",
+        ),
         ('kinds=(kind("digest", event=One),)', "kind of mail 'digest': a planned kind has a MailingDue as its event"),
         (
             'kinds=(kind("assigned", event=Happened, who=NamedUser()),)',

@@ -1,10 +1,13 @@
-"""Describes the fields of a message's body."""
+"""Reads bodies that people type, and describes their fields."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskbell.contracts import Contract
+from taskbell.contracts import Contract, Message
+from taskbell.errors import InvalidMessage, Mistake
+from taskbell.spelling import did_you_mean
 
 _FORMATS = {"date-time": "moment (RFC 3339)", "date": "date (YYYY-MM-DD)"}
 _TYPES = {"integer": "integer", "number": "number", "boolean": "true or false", "string": "text", "null": "null"}
@@ -17,6 +20,26 @@ class Field:
     name: str
     required: bool
     type: str
+
+
+def read_body(message: Message, typed: str) -> Contract:
+    """The body of that message, as somebody has typed it.
+
+    Raises:
+        Mistake: it does not validate, or has a field that the message does not have. Services ignore those, but if a
+            person types one it is a mistake: with `user_id` for `user_ids` everybody would be mailed.
+    """
+    key, contract = message.routing_key, message.contract
+    try:
+        body = contract.parse(typed.encode())
+    except InvalidMessage as error:
+        msg = f"{key}: {error}. `taskbell messages` lists the fields"
+        raise Mistake(msg) from None
+    for field in json.loads(typed):
+        if field not in contract.model_fields:
+            msg = f"{key} has no field {field!r}{did_you_mean(field, contract.model_fields)}"
+            raise Mistake(msg)
+    return body
 
 
 def fields_of(contract: type[Contract]) -> list[Field]:

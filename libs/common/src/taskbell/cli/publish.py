@@ -1,7 +1,6 @@
 """`taskbell publish`: publishes any message by hand."""
 
 import asyncio
-import json
 import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from taskbell.cli.console import print_json, shown
-from taskbell.errors import InvalidMessage, Mistake
+from taskbell.errors import Mistake
 from taskbell.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def publish_by_hand(
     The body is checked first. The message_id is printed once RabbitMQ has confirmed the message.
     """
     from taskbell.catalogue import catalogue
+    from taskbell.cli.bodies import read_body
     from taskbell.client import AsyncClient
     from taskbell.settings import BrokerAccess, load
 
@@ -57,13 +57,7 @@ def publish_by_hand(
     if wait is not None and not message.has_outcome:
         msg = f"{routing_key} has no outcome to wait for: leave --wait out"
         raise Mistake(msg)
-    raw = _read() if body == "-" else body
-    try:
-        contract = message.contract.parse(raw.encode())
-    except InvalidMessage as error:
-        msg = f"{routing_key}: {error}. `taskbell messages` lists the fields"
-        raise Mistake(msg) from None
-    _refuse_unknown_fields(routing_key, json.loads(raw), message.contract.model_fields)
+    contract = read_body(message, _read() if body == "-" else body)
     given = _properties(properties or [])
     url = load(BrokerAccess).broker_url.get_secret_value()
 
@@ -115,18 +109,6 @@ def _read() -> str:
     except UnicodeDecodeError as error:
         msg = f"standard input must be UTF-8: {error}"
         raise Mistake(msg) from None
-
-
-def _refuse_unknown_fields(routing_key: str, body: dict[str, Any], known: dict[str, Any]) -> None:
-    """Raises Mistake for an unknown field.
-
-    Services ignore those, but if a person types one it is a mistake: with `user_id` for `user_ids` everybody would be
-    mailed.
-    """
-    for field in body:
-        if field not in known:
-            msg = f"{routing_key} has no field {field!r}{did_you_mean(field, known)}"
-            raise Mistake(msg)
 
 
 def _properties(given: list[str]) -> dict[str, Any]:

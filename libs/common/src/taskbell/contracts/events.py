@@ -1,12 +1,24 @@
 """Events: facts, named in the past tense or as due. Exchange `taskbell.events`."""
 
 import datetime as dt
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from taskbell.contracts.base import Contract, Id, Moment, Text, ZoneName
 from taskbell.contracts.message import Message
+
+
+class MailKind(StrEnum):
+    """The kinds of mail that come with Taskbell. Their names are taken also if the notifier is not installed."""
+
+    REMINDER = "reminder"
+    OVERDUE = "overdue"
+    WEEKLY = "weekly"
+    REPORT = "report"
+    TEST = "test"
+
 
 KindName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
 """The name of a kind of mail. Installed packages bring their own kinds."""

@@ -4,9 +4,19 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from taskbell.contracts import CATALOGUE, Contract, MailingDue, Message, UserEvent
+from taskbell.contracts import CATALOGUE, Contract, MailingDue, MailKind, Message, UserEvent
 from taskbell.extensions.parts import OURS, PRIVILEGE, SERVICES, Extension, Grant, Handler, Installed, Listen
-from taskbell.kinds import AssignedTasks, Kind, NamedTask, Period, Statement
+from taskbell.kinds import (
+    INSTANT_PARAMETERS,
+    WHAT_PARAMETERS,
+    WHO_PARAMETERS,
+    AssignedTasks,
+    Kind,
+    KindWords,
+    NamedTask,
+    Period,
+    Statement,
+)
 
 RESERVED_CONSUMERS = frozenset({"scheduler", "app", "operator", "console", "setup", "taskbell", "amq", "reply"})
 """Our own roles and names, and the first words of RabbitMQ's own queues and of reply queues."""
@@ -122,6 +132,30 @@ def _of_kind(kind: Kind, row: Message | None) -> Iterator[str]:
             yield f"{name}: it has no condition, so nobody would get it"
     else:
         yield f"{name}: a package's kind goes to users: conditions, a Statement, or NamedUser()"
+    for mistake in (*_of_statements(kind), *_of_words(kind)):
+        yield f"{name}: {mistake}"
+
+
+def _of_statements(kind: Kind) -> Iterator[str]:
+    told = INSTANT_PARAMETERS if kind.is_instant else WHAT_PARAMETERS
+    for part, statement, known in (("who", kind.who, WHO_PARAMETERS), ("what", kind.what, told)):
+        if not isinstance(statement, Statement):
+            continue
+        for name in sorted(statement.parameters - known):
+            names = _listed([f":{it}" for it in sorted(known)])
+            yield f"its `{part}` uses :{name}, but may use {names}; a colon that is none of them is written \\:"
+
+
+def _of_words(kind: Kind) -> Iterator[str]:
+    try:
+        words = kind.words(lambda it: it)
+    except Exception as error:  # noqa: BLE001 - whatever a package does wrong is told, with its name
+        yield f"its words cannot be had: {type(error).__name__}: {error}"
+        return
+    if not isinstance(words, KindWords):
+        yield f"its words are not KindWords but a {type(words).__name__}"
+    elif kind.unsubscribe is not None and not (words.unsubscribe and words.unsubscribed):
+        yield "one can unsubscribe from it, so its words need unsubscribe and unsubscribed"
 
 
 def _of_grant(grant: Grant, services: Sequence[str]) -> Iterator[str]:
@@ -158,8 +192,7 @@ def _clashes(found: Sequence[Installed]) -> Iterator[str]:
 def _our_claims() -> Iterator[Claim]:
     yield from _claims(CATALOGUE.values())
     yield from _queues(CATALOGUE.values(), (), SERVICES)
-    # The names of the notifier's own kinds never change, so they are listed here: the library must not import them.
-    yield from (("kind of mail", name) for name in ("reminder", "overdue", "weekly", "report", "test"))
+    yield from (("kind of mail", name.value) for name in MailKind)
 
 
 def _claims_of(it: Installed) -> Iterator[Claim]:

@@ -15,7 +15,7 @@ from taskbell.setup import schema
 from taskbell.setup.broker import declare
 from taskbell.setup.leftovers import queues_left_over
 from taskbell.setup.management import ManagementApi, management
-from taskbell.setup.packages import Choice, told
+from taskbell.setup.packages import Choice, sentences
 from taskbell.setup.privileges import roles
 from taskbell.setup.refusals import explained
 from taskbell.setup.report import SetupReport

@@ -11,15 +11,14 @@ from zoneinfo import ZoneInfo
 import typer
 
 from taskbell.cli.access import database
-from taskbell.errors import Mistake, TaskbellError
+from taskbell.errors import Mistake
 from taskbell.kinds import Kind, Recipient
 from taskbell.settings import load
-from taskbell.zones import resolve_zone, zone_named
+from taskbell.zones import zone_named
+from taskbell_notifier.cli.as_user import Asked, asked, content_for
 from taskbell_notifier.cli.named import MAX_ID, kind_named
 from taskbell_notifier.kinds.table import installed_kinds
 from taskbell_notifier.mail.render import Rendered, Renderer
-from taskbell_notifier.repository.contents import of_users
-from taskbell_notifier.repository.history import person
 from taskbell_notifier.settings import Preview
 
 A_KIND = "A kind of mail: reminder, overdue, weekly, report, test, or one of an installed package."
@@ -31,11 +30,15 @@ def preview(
         int | None,
         typer.Option(min=1, max=MAX_ID, help="Show the mail that this user would get now; without it, sample tasks."),
     ] = None,
+    event: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="With --user: the event's body, such as the task that it names."),
+    ] = None,
     html: Annotated[bool, typer.Option("--html", help="Print the HTML part.")] = False,
     show: Annotated[bool, typer.Option("--open", help="Show the HTML part in a browser.")] = False,
 ) -> None:
     """Show a mail without sending it."""
-    rendered = _rendered(kind_named(kind), user)
+    rendered = _rendered(kind_named(kind), user, event)
     if show:
         page = Path(tempfile.mkdtemp(prefix="taskbell-mail-")) / f"{kind}.html"
         page.write_text(rendered.html, encoding="utf-8")
@@ -47,33 +50,20 @@ def preview(
         print(f"Subject: {rendered.subject}\n\n{rendered.text}")
 
 
-def _rendered(kind: Kind, user: int | None) -> Rendered:
+def _rendered(kind: Kind, user: int | None, event: str | None) -> Rendered:
     now = datetime.now(UTC)
     settings = load(Preview)
-    if user is None:
-        recipient, content = Recipient(None, "Ada", "ada@example.com", zone_named("UTC")), kind.sample(now)
-    elif kind.is_planned:
-        recipient, content = asyncio.run(_of_user(kind, user, now, settings.zone))
-    elif kind.is_instant:
-        msg = f"the content of a {kind.name} mail comes with its event: leave out --user to see a sample"
+    if user is not None:
+        recipient, content = asyncio.run(_of_user(asked(kind, user, now, event), settings.zone))
+    elif event is not None:
+        msg = "--event needs --user: a sample is the same for every event"
         raise Mistake(msg)
     else:
-        msg = f"a {kind.name} mail does not go to a user: leave out --user"
-        raise Mistake(msg)
+        recipient, content = Recipient(None, "Ada", "ada@example.com", zone_named("UTC")), kind.sample(now)
     renderer = Renderer(installed_kinds(), settings.links, settings.product_name)
     return renderer.render(kind, recipient, content, at=now, now=now)
 
 
-async def _of_user(kind: Kind, user: int, at: datetime, zone: ZoneInfo) -> tuple[Recipient, object]:
-    """The recipient and the content of the mail that a user would get; `zone` is used if theirs is not valid."""
-    async with database() as connected, connected.transaction() as transaction:
-        row = await person(transaction, connected.app, user)
-        if row is None:
-            msg = f"there is no user {user}"
-            raise TaskbellError(msg)
-        content = (await of_users(transaction, connected.app, kind, at, [user])).get(user)
-    if content is None:
-        msg = f"user {user} would get no {kind.name} mail now, because it would be empty"
-        raise TaskbellError(msg)
-    recipient_zone = resolve_zone(row.timezone) or zone
-    return Recipient(user, row.name or "", row.email or "", recipient_zone, row.locale), content
+async def _of_user(wanted: Asked, zone: ZoneInfo) -> tuple[Recipient, object]:
+    async with database() as connected:
+        return await content_for(connected, installed_kinds(), wanted, zone)

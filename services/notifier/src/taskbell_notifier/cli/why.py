@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from taskbell.cli.access import database
 from taskbell.cli.console import print_json, print_table, shown
-from taskbell.database import sqlstate
+from taskbell.database import INSUFFICIENT_PRIVILEGE, sqlstate
 from taskbell.errors import Mistake, TaskbellError
 from taskbell.kinds import Kind, Statement
 from taskbell.settings import load
@@ -31,8 +31,6 @@ from taskbell_notifier.repository.history import (
     user_status,
 )
 from taskbell_notifier.settings import Preview
-
-INSUFFICIENT_PRIVILEGE = "42501"
 
 
 def why(
@@ -109,6 +107,12 @@ async def _print_statements(user: int) -> None:
     """For each kind of a package with a statement: if a mailing would find the user now."""
     for kind in installed_kinds().planned:
         if not isinstance(kind.who, Statement):
+            continue
+        if "event" in kind.who.parameters:
+            print(
+                f"It depends on its event if a {kind.name} mailing would find them: "
+                f"`taskbell mail preview {kind.name} --user {user} --event JSON` shows it."
+            )
             continue
         async with database() as connected, connected.transaction() as transaction:
             try:

@@ -23,6 +23,7 @@ from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState, after_submission, ended, returned
 from taskbell_notifier.repository import contents
 from taskbell_notifier.repository.contents import Person
+from taskbell_notifier.repository.statements import StatementError
 from taskbell_notifier.smtp.pool import SmtpPool
 from taskbell_notifier.smtp.replies import retry_delay
 
@@ -125,19 +126,19 @@ class Sender:
     async def _send_claimed(self, rows: Sequence[Claimed]) -> None:
         try:
             loaded = await self._load(rows)
-        except (DatabaseUnavailable, ProgrammingError) as error:
+        except DatabaseUnavailable as error:
             for row in rows:
-                away = isinstance(error, DatabaseUnavailable)
-                self._ledger.record(returned(row, str(error)) if away else self._broken(row, error))
+                self._ledger.record(returned(row, str(error)))
             raise
         await asyncio.gather(*(self._send_one(row, person, found) for row, person, found in loaded))
 
     async def _load(self, rows: Sequence[Claimed]) -> list[tuple[Claimed, Person, Mapping[int, object]]]:
-        """Each row with its person and the contents by delivery id. If one row cannot be read, the others go on.
+        """Each row with its person and the contents by delivery id.
+
+        If one row cannot be read, or the rows of one kind, the others go on.
 
         Raises:
             DatabaseUnavailable: PostgreSQL is away.
-            ProgrammingError: the tables are not as they should be, which is not the fault of a row.
         """
         if not rows:
             return []
@@ -145,16 +146,27 @@ class Sender:
             async with self._database.transaction() as transaction:
                 people = await contents.people(transaction, self._database.app, rows)
                 found = await contents.contents(transaction, self._database.app, self._kinds, rows)
-        except (DatabaseUnavailable, ProgrammingError):
+        except DatabaseUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - most likely the fault of one row: the others go on
-            if len(rows) > 1:
-                half = len(rows) // 2
-                return [*await self._load(rows[:half]), *await self._load(rows[half:])]
-            self._log.error("mail.unreadable", delivery_id=rows[0].id, kind=rows[0].kind, exc_info=error)
-            self._ledger.record(self._broken(rows[0], error))
-            return []
+        except Exception as error:  # noqa: BLE001 - most likely the fault of one row or kind: the others go on
+            return [it for part in self._parts(rows, error) for it in await self._load(part)]
         return [(row, people[row.id], found) for row in rows]
+
+    def _parts(self, rows: Sequence[Claimed], error: Exception) -> Sequence[Sequence[Claimed]]:
+        """The parts in which to read rows that cannot be read together; none if they are to be tried again later."""
+        kinds = {row.kind for row in rows}
+        if len(kinds) > 1:
+            return [[row for row in rows if row.kind == kind] for kind in kinds]
+        # That tables or a statement are not as they should be is not the fault of a row.
+        of_kind = isinstance(error, ProgrammingError | StatementError)
+        if len(rows) > 1 and not of_kind:
+            half = len(rows) // 2
+            return [rows[:half], rows[half:]]
+        ids = {"delivery_ids": [row.id for row in rows]} if of_kind else {"delivery_id": rows[0].id}
+        self._log.error("mail.unreadable", kind=rows[0].kind, exc_info=error, **ids)
+        for row in rows:
+            self._ledger.record(self._broken(row, error))
+        return []
 
     async def _send_one(self, row: Claimed, person: Person, found: Mapping[int, object]) -> None:
         change = await self._attempt(row, person, found)
@@ -183,5 +195,12 @@ class Sender:
     def _broken(self, row: Claimed, error: Exception) -> Change:
         """The change after a mistake of our own: the mail is tried again, as a newer version may succeed."""
         state = DeliveryState.UNKNOWN if row.was_unknown else DeliveryState.RETRY
-        reason = f"error: {type(error).__name__}"
+        reason = f"error: {_words(error)}"
         return Change(row.id, row.claim, state, reason, retry_delay(row.attempts, self._rng))
+
+
+def _words(error: Exception) -> str:
+    """What people read of an error. It has no values, which may be anybody's."""
+    if isinstance(error, ProgrammingError):
+        return str(error.orig).partition("\n")[0]  # names tables and columns
+    return str(error) if isinstance(error, StatementError) else type(error).__name__

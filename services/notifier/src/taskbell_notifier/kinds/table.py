@@ -1,12 +1,13 @@
 """The table of all kinds of mail: our own, and those of installed packages."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 
 from taskbell import extensions
-from taskbell.contracts import Contract
-from taskbell.errors import TaskbellError
+from taskbell.contracts import CATALOGUE, Contract, MailKind, SendBatch
+from taskbell.errors import ExtensionError, TaskbellError
 from taskbell.kinds import Kind
 from taskbell.spelling import did_you_mean
 from taskbell_notifier.kinds import overdue, reminder, report, trial, weekly
@@ -71,9 +72,29 @@ def installed_kinds() -> Kinds:
     """Our own kinds, and those of installed packages.
 
     Raises:
-        ExtensionError: an installed package offers something that cannot be used.
+        ExtensionError: an installed package offers something that cannot be used, or one of ours is not complete.
     """
+    if mistakes := list(mistakes_in(OWN)):
+        raise ExtensionError("\n".join(mistakes))
     return Kinds((*OWN, *(kind for it in extensions.installed() for kind in it.extension.kinds)))
+
+
+def mistakes_in(own: Sequence[Kind]) -> Iterator[str]:
+    """What is missing, or said twice, of the kinds that come with Taskbell: each in a sentence that says where."""
+    events = "taskbell/contracts/events.py"
+    consumed = {it.contract: it for it in CATALOGUE.values() if it.consumer == "notifier"}
+    for kind in own:
+        if kind.event not in consumed:
+            yield f"kind of mail {kind.name!r}: {kind.event.__name__} has no row with consumer notifier in {events}"
+        if kind.name not in set(MailKind):
+            yield f"kind of mail {kind.name!r} is not named in MailKind of {events}"
+    for contract in set(consumed) - {kind.event for kind in own} - {SendBatch}:
+        key = consumed[contract].routing_key
+        yield f"no kind in OWN of taskbell_notifier/kinds/table.py has {contract.__name__} ({key}) as its event"
+    for code, count in Counter(kind.unsubscribe for kind in own if kind.unsubscribe is not None).items():
+        if count > 1:
+            names = " and ".join(kind.name for kind in own if kind.unsubscribe == code)
+            yield f"kinds of mail {names} both have the unsubscribe code {code}"
 
 
 def expires_at(kind: Kind, at: datetime, expiry: Mapping[str, timedelta]) -> datetime:

@@ -47,7 +47,7 @@ class Renderer:
         product: the product's name in mails; it may be the web app's name.
 
     Raises:
-        SettingsError: a kind has no templates.
+        SettingsError: a kind's templates are missing or cannot be read.
     """
 
     def __init__(self, kinds: Mapping[str, Kind], links: Links, product: str = PRODUCT) -> None:

@@ -9,16 +9,17 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from babel import Locale, UnknownLocaleError
 from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
+from babel.messages.pofile import PoFileError, read_po
 
+from taskbell.errors import SettingsError
 from taskbell.kinds import Kind, KindWords
 from taskbell_notifier.mail import clean
 from taskbell_notifier.mail.dates import Dates
+from taskbell_notifier.mail.folders import folder_of
 
 SOURCE_LANGUAGE = "en"
 TRANSLATED = ("de", "es", "fr")
@@ -35,12 +36,15 @@ def catalogue(language: str, packages: Iterable[str] = ()) -> gettext.NullTransl
 
     Args:
         packages: their catalogues are used for words that ours lack.
+
+    Raises:
+        SettingsError: a catalogue cannot be read.
     """
     translations = gettext.NullTranslations()
     if language == SOURCE_LANGUAGE:
         return translations
     for place in (__package__, *packages):
-        folder = files(place) / "locales" / language / "LC_MESSAGES"
+        folder = folder_of(place, "locales") / language / "LC_MESSAGES"
         for source in sorted(_po_files(folder), key=lambda it: it.name):
             translations.add_fallback(_compiled(source, language))
     return translations
@@ -51,8 +55,12 @@ def _po_files(folder: Traversable) -> list[Traversable]:
 
 
 def _compiled(source: Traversable, language: str) -> gettext.NullTranslations:
-    with source.open("rb") as opened:
-        words = read_po(opened, locale=language, domain=DOMAIN, abort_invalid=True)
+    try:
+        with source.open("rb") as opened:
+            words = read_po(opened, locale=language, domain=DOMAIN, abort_invalid=True)
+    except (PoFileError, ValueError) as error:
+        msg = f"{source}: {error}"
+        raise SettingsError(msg) from error
     compiled = io.BytesIO()
     write_mo(compiled, words)
     compiled.seek(0)

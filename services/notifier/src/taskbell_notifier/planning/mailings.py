@@ -5,12 +5,15 @@ If the event names the one user who gets the mail, the mailing's row and its one
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from taskbell.catalogue import message_of
 from taskbell.contracts import Contract, MailingDue, SendBatch, UserEvent
 from taskbell.database import Database, Transaction
+from taskbell.errors import Never
 from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import Envelope, Received
 from taskbell.outbox import Outbox, OutboxMessage
@@ -18,6 +21,9 @@ from taskbell_notifier.kinds.table import Kinds, expires_at
 from taskbell_notifier.lifecycle import IN_QUEUE
 from taskbell_notifier.repository import mailings
 from taskbell_notifier.repository.mailings import NewMailing
+
+LARGEST_EVENT = 10_000
+"""Bytes of what a package's contract adds to our fields: it is read again with every mail."""
 
 
 class Mailings:
@@ -79,6 +85,7 @@ class Mailings:
                 timezone=body.timezone,
                 user_ids=body.user_ids,
                 force=body.force,
+                props=props_of(body),
             ),
         )
         if inserted is not None:
@@ -97,7 +104,7 @@ class Mailings:
                 kind=kind.name,
                 digest=digest,
                 expiry=self._expiry.get(kind.name, kind.expiry),
-                props={"task_id": body.task_id, "key": body.key},
+                props=props_of(body),
                 direct=True,
             ),
         )
@@ -124,6 +131,23 @@ async def is_repeated(transaction: Transaction, message: Envelope, kind: str, di
     if not (message.anonymous and message.again):
         return False
     return await mailings.same_within_an_hour(transaction, kind, digest) is not None
+
+
+def props_of(body: MailingDue | UserEvent) -> dict[str, Any] | None:
+    """What is kept of an event for what its mails say; under `event`, the fields that a contract adds to ours.
+
+    Raises:
+        Never: those take more than LARGEST_EVENT.
+    """
+    ours = MailingDue if isinstance(body, MailingDue) else UserEvent
+    said = body.model_dump(mode="json", exclude=set(ours.model_fields))
+    size = len(json.dumps(said))
+    if size > LARGEST_EVENT:
+        msg = f"{', '.join(said)} take {size} bytes; what an event of a kind of mail adds may take {LARGEST_EVENT}"
+        raise Never(msg)
+    if isinstance(body, UserEvent):
+        return {"task_id": body.task_id, "key": body.key, "event": said}
+    return {"event": said} if said else None
 
 
 def digest_of(body: Contract) -> str:

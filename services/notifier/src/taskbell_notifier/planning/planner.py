@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from taskbell.database import Database
+from sqlalchemy.exc import DBAPIError
+
+from taskbell.database import Database, Transaction
 from taskbell.gate import Gate
+from taskbell.health import Health
 from taskbell.kinds import Kind
 from taskbell.logs import logger
 from taskbell.outbox import Outbox
@@ -20,8 +23,9 @@ from taskbell_notifier.domain import calendar_period
 from taskbell_notifier.kinds.table import Kinds, expires_at
 from taskbell_notifier.lifecycle import IN_QUEUE
 from taskbell_notifier.metrics import NotifierMetrics
+from taskbell_notifier.planning.refusals import Refusals
 from taskbell_notifier.repository import deliveries, planning
-from taskbell_notifier.repository.planning import Periods
+from taskbell_notifier.repository.planning import Periods, Planned
 
 POLL = 1.0
 """Seconds between searches for mailings that other processes inserted."""
@@ -54,6 +58,7 @@ class Planner:
         kinds: Kinds,
         *,
         gate: Gate,
+        health: Health,
         outbox: Outbox,
         metrics: NotifierMetrics,
         zone: str,
@@ -66,6 +71,7 @@ class Planner:
         self._database = database
         self._kinds = kinds
         self._gate = gate
+        self._refusals = Refusals(health)
         self._outbox = outbox
         self._metrics = metrics
         self._calendar = Calendar(zone)
@@ -84,42 +90,57 @@ class Planner:
         return 0.0 if await self.plan_page() else POLL
 
     async def plan_page(self) -> bool:
-        """Plans one page of one mailing, or finds that it is done; returns False if there is nothing to plan.
+        """Plans one page of one mailing, or finds that it is done; returns False if there is nothing to plan now.
+
+        A mailing whose own statement PostgreSQL refuses waits; `Refusals` says so.
 
         Raises:
             DatabaseUnavailable: nothing of the page took effect.
         """
-        app = self._database.app
-        async with self._database.transaction() as transaction:
-            mailing = await planning.next_mailing(transaction, page=PAGE)
-            if mailing is None:
-                return False
-            if mailing.kind not in self._kinds:
-                await planning.finish(transaction, mailing, note=f"kind {mailing.kind} is not installed")
-                transaction.after_commit(self._on_planned)
-                self._log.error("mailing.unknown_kind", mailing_id=mailing.id, kind=mailing.kind)
-                return True
-            kind = self._kinds[mailing.kind]
-            size = PAGE if mailing.cursor else FIRST_PAGE
-            last = await planning.window(transaction, app, mailing, page=size)
-            if last is None:
-                await planning.finish(transaction, mailing)
-                transaction.after_commit(self._on_planned)
-                self._log.info("mailing.planned", mailing_id=mailing.id, kind=kind.name)
-                return True
-            rows = await planning.plan(
-                transaction,
-                app,
-                kind,
-                mailing,
-                last,
-                self._calendar.periods(kind, mailing.at),
-                expires_at=expires_at(kind, mailing.at, self._expiry),
-                wait=IN_QUEUE,
-            )
-            self._outbox.wake_after(transaction)
-        self._metrics.planned.labels(kind.name).inc(rows)
+        kind: Kind | None = None
+        try:
+            async with self._database.transaction() as transaction:
+                mailing = await planning.next_mailing(transaction, page=PAGE, but=self._refusals.kinds())
+                if mailing is None:
+                    self._refusals.nothing_left()
+                    return False
+                if mailing.kind not in self._kinds:
+                    await self._finish(transaction, mailing, f"kind {mailing.kind} is not installed")
+                    self._log.error("mailing.unknown_kind", mailing_id=mailing.id, kind=mailing.kind)
+                    return True
+                kind = self._kinds[mailing.kind]
+                await self._plan_page(transaction, kind, mailing)
+        except DBAPIError as error:
+            if kind is None:
+                raise
+            self._refusals.add(kind, error)
+        else:
+            self._refusals.over(kind.name)
         return True
+
+    async def _plan_page(self, transaction: Transaction, kind: Kind, mailing: Planned) -> None:
+        app, size = self._database.app, PAGE if mailing.cursor else FIRST_PAGE
+        last = await planning.window(transaction, app, mailing, page=size)
+        if last is None:
+            await self._finish(transaction, mailing)
+            self._log.info("mailing.planned", mailing_id=mailing.id, kind=kind.name)
+            return
+        rows = await planning.plan(
+            transaction,
+            app,
+            kind,
+            mailing,
+            last,
+            self._calendar.periods(kind, mailing.at),
+            expires_at=expires_at(kind, mailing.at, self._expiry),
+            wait=IN_QUEUE,
+        )
+        self._outbox.wake_after(transaction)
+        transaction.after_commit(lambda: self._metrics.planned.labels(kind.name).inc(rows))
+
+    async def _finish(self, transaction: Transaction, mailing: Planned, note: str | None = None) -> None:
+        await planning.finish(transaction, mailing, note=note)
+        transaction.after_commit(self._on_planned)
 
     async def _has_room(self) -> bool:
         """True if planning may go on: the messages that wait for the broker must not grow with the number of users."""

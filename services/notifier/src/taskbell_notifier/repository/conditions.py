@@ -3,7 +3,6 @@
 `domain.meets` is the same in Python; a property test checks that both agree.
 """
 
-import re
 from datetime import timedelta
 
 from taskbell.kinds import Completed, Condition, Due, Open, Statement
@@ -15,9 +14,16 @@ AT = "CAST(:at AS timestamptz)"
 STATUS = "CAST(t.status AS text)"
 OPEN = f"{STATUS} IN ('pending', 'in_progress')"
 
-_AT = re.compile(r"(?<!:):at\b")
-_CURSOR = re.compile(r"(?<!:):cursor\b")
-_LAST = re.compile(r"(?<!:):last\b")
+_TYPES = {
+    "at": "timestamptz",
+    "cursor": "bigint",
+    "last": "bigint",
+    "users": "bigint[]",
+    "keys": "text[]",
+    "event": "jsonb",
+    "events": "jsonb[]",
+}
+"""Of a package's parameters. Typed, each is known to the statement that it becomes a part of."""
 
 
 def predicate(condition: Condition, at: str = AT) -> str:
@@ -33,15 +39,9 @@ def predicate(condition: Condition, at: str = AT) -> str:
             return " AND ".join([f"{STATUS} = 'done'", *_within("t.completed_at", at, start, end)])
 
 
-def who_statement(statement: Statement, app: str) -> str:
-    """A package's `who` with its parameters cast to their types, as a part of the statement that binds them."""
-    sql = _AT.sub(AT, statement.sql.replace("{app}", app))
-    return _LAST.sub("CAST(:last AS bigint)", _CURSOR.sub("CAST(:cursor AS bigint)", sql))
-
-
-def what_statement(statement: Statement, app: str) -> str:
-    """A package's `what` with the web app's schema in place."""
-    return _AT.sub(AT, statement.sql.replace("{app}", app))
+def statement(of: Statement, app: str) -> str:
+    """A package's statement with the web app's schema in place and its parameters typed."""
+    return of.with_parameters(lambda name: f"CAST(:{name} AS {_TYPES[name]})", app)
 
 
 def _within(column: str, at: str, start: timedelta | None, end: timedelta | None) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Row
 
@@ -29,7 +29,25 @@ from taskbell.kinds import (
 from taskbell_notifier.domain import PENDING, URGENCY
 from taskbell_notifier.lifecycle import Claimed
 from taskbell_notifier.mail.figures import ReportFigures, read_report
-from taskbell_notifier.repository.conditions import OPEN, predicate, what_statement
+from taskbell_notifier.repository.conditions import OPEN, predicate
+from taskbell_notifier.repository.statements import Event, event_of, rows_of_events, rows_of_users
+
+
+class Wanted(Protocol):
+    """A mail whose content is to be read: a claimed row, or one that is only to be shown."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def user_id(self) -> int | None: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def props(self) -> Mapping[str, Any]:
+        """Of its mailing."""
+
 
 REPORT = "SELECT date, as_of, body::text AS body FROM taskbell.report WHERE date = :date"
 
@@ -92,13 +110,16 @@ async def people(transaction: Transaction, app: str, rows: Sequence[Claimed]) ->
 
 
 async def contents(
-    transaction: Transaction, app: str, kinds: Mapping[str, Kind], rows: Sequence[Claimed]
+    transaction: Transaction, app: str, kinds: Mapping[str, Kind], rows: Sequence[Wanted]
 ) -> Mapping[int, object]:
-    """The contents of the mails of claimed rows, by delivery id; a row that is missing has nothing to say.
+    """The contents of these mails, by delivery id; a mail that is missing has nothing to say.
 
-    Rows of a kind that is not installed are left out.
+    Mails of a kind that is not installed are left out.
+
+    Raises:
+        StatementError: a package's statement does not select what it has to.
     """
-    by_kind: dict[str, list[Claimed]] = {}
+    by_kind: dict[str, list[Wanted]] = {}
     for row in rows:
         if row.kind in kinds:
             by_kind.setdefault(row.kind, []).append(row)
@@ -108,7 +129,7 @@ async def contents(
     return content
 
 
-async def _of_kind(transaction: Transaction, app: str, kind: Kind, rows: Sequence[Claimed]) -> Mapping[int, object]:
+async def _of_kind(transaction: Transaction, app: str, kind: Kind, rows: Sequence[Wanted]) -> Mapping[int, object]:
     match kind.what:
         case NamedTask():
             return await _named_tasks(transaction, app, rows)
@@ -117,35 +138,32 @@ async def _of_kind(transaction: Transaction, app: str, kind: Kind, rows: Sequenc
             reports = {day: found for day in days if (found := await report(transaction, day)) is not None}
             return {row.id: reports[day] for row in rows if (day := report_date(row)) in reports}
         case Statement() if kind.is_instant:
-            by_key = await _keyed_rows(transaction, app, kind.what, rows)
-            return {it.id: by_key[key] for it in rows if (key := (it.user_id, it.props.get("key"))) in by_key}
+            return await rows_of_events(transaction, app, kind, rows)
         case AssignedTasks() | Statement():
             return await _of_mailings(transaction, app, kind, rows)
         case _:
             return {row.id: None for row in rows}
 
 
-async def _of_mailings(transaction: Transaction, app: str, kind: Kind, rows: Sequence[Claimed]) -> Mapping[int, object]:
+async def _of_mailings(transaction: Transaction, app: str, kind: Kind, rows: Sequence[Wanted]) -> Mapping[int, object]:
+    mailings: dict[tuple[datetime, str], list[Wanted]] = {}
+    for row in rows:
+        mailings.setdefault((row.at, json.dumps(event_of(row.props))), []).append(row)
     content: dict[int, object] = {}
-    for at in {row.at for row in rows}:
-        theirs = [(row.id, row.user_id) for row in rows if row.at == at and row.user_id is not None]
-        found = await of_users(transaction, app, kind, at, list({user for _, user in theirs}))
-        content |= {row_id: found[user] for row_id, user in theirs if user in found}
+    for (at, _), theirs in mailings.items():
+        users = {row.id: row.user_id for row in theirs if row.user_id is not None}
+        found = await of_users(transaction, app, kind, at, list({*users.values()}), event_of(theirs[0].props))
+        content |= {number: found[user] for number, user in users.items() if user in found}
     return content
 
 
 async def of_users(
-    transaction: Transaction, app: str, kind: Kind, at: datetime, users: Sequence[int]
+    transaction: Transaction, app: str, kind: Kind, at: datetime, users: Sequence[int], event: Event | None = None
 ) -> Mapping[int, Found | Rows]:
     """The contents of a planned kind's mails at T, by user id; a user who is missing would get no mail."""
     if isinstance(kind.what, AssignedTasks):
         return await _assigned(transaction, app, kind.what, at, users)
-    assert isinstance(kind.what, Statement), f"{kind.name} mails are not planned"
-    rows: dict[int, list[Mapping[str, Any]]] = {}
-    parameters = {"users": list(users), "at": at}
-    for row in await transaction.mappings(what_statement(kind.what, app), parameters):
-        rows.setdefault(row["user_id"], []).append(dict(row))
-    return {user: tuple(theirs) for user, theirs in rows.items()}
+    return await rows_of_users(transaction, app, kind, at, users, event or {})
 
 
 async def report(transaction: Transaction, day: date) -> ReportFigures | None:
@@ -154,12 +172,12 @@ async def report(transaction: Transaction, day: date) -> ReportFigures | None:
     return None if row is None else read_report(row.date, row.as_of, json.loads(row.body))
 
 
-def report_date(row: Claimed) -> date:
+def report_date(row: Wanted) -> date:
     """The date of the report that a row stands for."""
     return date.fromisoformat(row.props["date"])
 
 
-async def _named_tasks(transaction: Transaction, app: str, rows: Sequence[Claimed]) -> Mapping[int, Task]:
+async def _named_tasks(transaction: Transaction, app: str, rows: Sequence[Wanted]) -> Mapping[int, Task]:
     found = await transaction.rows(
         NAMED.format(app=app),
         {
@@ -169,16 +187,6 @@ async def _named_tasks(transaction: Transaction, app: str, rows: Sequence[Claime
         },
     )
     return {row.delivery_id: _task(row) for row in found}
-
-
-async def _keyed_rows(
-    transaction: Transaction, app: str, what: Statement, rows: Sequence[Claimed]
-) -> Mapping[tuple[int | None, Any], Rows]:
-    found: dict[tuple[int | None, Any], list[Mapping[str, Any]]] = {}
-    parameters = {"users": [row.user_id for row in rows], "keys": [row.props.get("key") for row in rows]}
-    for row in await transaction.mappings(what_statement(what, app), parameters):
-        found.setdefault((row["user_id"], row["key"]), []).append(dict(row))
-    return {key: tuple(theirs) for key, theirs in found.items()}
 
 
 async def _assigned(

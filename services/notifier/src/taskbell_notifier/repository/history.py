@@ -1,6 +1,5 @@
 """Reads what happened to a recipient's mails, for operators."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -9,7 +8,7 @@ from sqlalchemy import Row, RowMapping
 
 from taskbell.database import Transaction
 from taskbell.kinds import Kind, Statement
-from taskbell_notifier.repository.conditions import OPEN, predicate, who_statement
+from taskbell_notifier.repository.conditions import OPEN, predicate, statement
 
 RECIPIENTS = """
     SELECT 'user:' || id FROM {app}.users WHERE lower(btrim(email)) = lower(btrim(:address))
@@ -98,10 +97,8 @@ async def user_status(
 async def is_found(transaction: Transaction, app: str, user: int, kind: Kind, at: datetime) -> bool:
     """True if the statement of a package's kind selects this user at that moment."""
     assert isinstance(kind.who, Statement), f"who gets {kind.name} is not a statement"
-    sql = f"SELECT CAST(:user AS bigint) IN ({who_statement(kind.who, app)})"
-    parameters = {"user": user, "at": at, "cursor": user - 1, "last": user}
-    named = {name: value for name, value in parameters.items() if re.search(rf"(?<!:):{name}\b", sql)}
-    return bool(await transaction.value(sql, named))
+    sql = f"WITH named AS (\n{statement(kind.who, app)}\n) SELECT CAST(:user AS bigint) IN (SELECT * FROM named)"
+    return bool(await transaction.value(sql, {"user": user, "at": at, "cursor": user - 1, "last": user}))
 
 
 def _found(kind: Kind) -> str:

@@ -3,7 +3,7 @@
 The file of a kind says who gets it, as conditions or as a statement; `conditions.py` makes SQL of that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -13,7 +13,7 @@ from sqlalchemy import Row
 
 from taskbell.database import Transaction
 from taskbell.kinds import Kind, Statement
-from taskbell_notifier.repository.conditions import predicate, who_statement
+from taskbell_notifier.repository.conditions import predicate, statement
 
 BATCH = 100
 """Deliveries in one message."""
@@ -25,9 +25,10 @@ PLANS = "SET LOCAL plan_cache_mode = 'force_custom_plan'"
 # comes first, so that a small mailing does not wait for a large one.
 NEXT = """
     SELECT id, kind, at, timezone, force, cursor, user_ids IS NOT NULL AS listed,
+        coalesce(props->'event', '{}')::text AS event,
         ARRAY(SELECT i FROM unnest(user_ids) AS i WHERE i > cursor ORDER BY i LIMIT :page) AS next_ids
     FROM taskbell.mailing
-    WHERE completed_at IS NULL AND state = 'planning'
+    WHERE completed_at IS NULL AND state = 'planning' AND kind <> ALL(CAST(:but AS text[]))
     ORDER BY planned, id
     LIMIT 1
     FOR UPDATE SKIP LOCKED
@@ -60,6 +61,8 @@ class Planned:
     listed: bool
     """True: it goes to `next_ids` alone; else to all users."""
     next_ids: Sequence[int]
+    event: str
+    """JSON of the fields that a package's contract adds to ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,13 @@ WINDOW = """
 """
 
 
-async def next_mailing(transaction: Transaction, *, page: int) -> Planned | None:
-    """A mailing that is not planned to its end, locked; None: there is none, or other planners have it."""
-    row = await transaction.row(NEXT, {"page": page})
+async def next_mailing(transaction: Transaction, *, page: int, but: Collection[str] = ()) -> Planned | None:
+    """A mailing that is not planned to its end, locked; None: there is none, or other planners have it.
+
+    Args:
+        but: kinds whose mailings are left out.
+    """
+    row = await transaction.row(NEXT, {"page": page, "but": list(but)})
     return None if row is None else _planned(row)
 
 
@@ -129,6 +136,7 @@ async def plan(
             "expires_at": expires_at,
             "wait": wait.total_seconds(),
             "batch": BATCH,
+            "event": mailing.event,
         },
     )
     return int(rows)
@@ -142,13 +150,14 @@ async def finish(transaction: Transaction, mailing: Planned, note: str | None = 
 @lru_cache(maxsize=256)
 def page_statement(app: str, kind: Kind, *, listed: bool, force: bool) -> str:
     """The statement that plans a page; `listed`: the mailing names its users."""
+    run = NEXT_RUN if force else FIRST_RUN
     if isinstance(kind.who, Statement):
-        due = f"u.id IN ({who_statement(kind.who, app)})"
-    else:
-        assert isinstance(kind.who, tuple), f"{kind.name} mails are not planned"
-        conditions = [predicate(condition) for condition in kind.who]
-        due = (_due_among_listed if listed else _due_among_all)(app, conditions)
-    return _page(app, due, NEXT_RUN if force else FIRST_RUN)
+        # An expression of its own: a column that its tables do not have would else be our users' column, and everybody
+        # would be mailed.
+        return _page(app, "u.id IN (SELECT * FROM named)", run, f"named AS (\n{statement(kind.who, app)}\n), ")
+    assert isinstance(kind.who, tuple), f"{kind.name} mails are not planned"
+    conditions = [predicate(condition) for condition in kind.who]
+    return _page(app, (_due_among_listed if listed else _due_among_all)(app, conditions), run)
 
 
 def _due_among_all(app: str, conditions: Sequence[str]) -> str:
@@ -164,9 +173,9 @@ def _due_among_listed(app: str, conditions: Sequence[str]) -> str:
     return f"({' OR '.join(found)})"
 
 
-def _page(app: str, due: str, run: str) -> str:
+def _page(app: str, due: str, run: str, before: str = "") -> str:
     return f"""
-        WITH matching AS (
+        WITH {before}matching AS (
             SELECT u.id, coalesce(z.period, CAST(:default_period AS text)) AS period
             FROM {app}.users AS u
             LEFT JOIN unnest(CAST(:zones AS text[]), CAST(:periods AS text[])) AS z (name, period)
@@ -213,4 +222,5 @@ def _planned(row: Row[Any]) -> Planned:
         cursor=row.cursor,
         listed=row.listed,
         next_ids=row.next_ids,
+        event=row.event,
     )

@@ -1,0 +1,94 @@
+"""What the mails of a package's kind say, as its own statement selects it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy.exc import DBAPIError
+
+from taskbell.catalogue import package_of, row_of
+from taskbell.database import INSUFFICIENT_PRIVILEGE, Transaction, sqlstate
+from taskbell.errors import TaskbellError
+from taskbell.kinds import Kind, Rows, Statement
+from taskbell_notifier.repository.conditions import statement
+
+Event = Mapping[str, Any]
+"""What an event says besides our fields, as JSON has it."""
+
+
+class StatementError(TaskbellError):
+    """A package's statement does not select what it has to."""
+
+
+def refusal(kind: Kind, error: DBAPIError) -> str:
+    """What PostgreSQL said against a statement of that kind, and what to do about it."""
+    said = str(error.orig).partition("\n")[0][:300]
+    if sqlstate(error) != INSUFFICIENT_PRIVILEGE:
+        return said
+    package = package_of(row_of(kind.event).routing_key)
+    return f"{said}; `taskbell setup --grant {package}` grants what package {package} asks for"
+
+
+class Announced(Protocol):
+    """A mail for which an event named the user."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def user_id(self) -> int | None: ...
+    @property
+    def props(self) -> Mapping[str, Any]:
+        """What the event said: task_id, key, and under `event` what else."""
+
+
+async def rows_of_users(
+    transaction: Transaction, app: str, kind: Kind, at: datetime, users: Sequence[int], event: Event
+) -> Mapping[int, Rows]:
+    """What a planned kind has to say to each of these users at T; a user who is missing has nothing to be told.
+
+    Raises:
+        StatementError: the statement selects no user_id.
+    """
+    parameters = {"users": list(users), "at": at, "event": json.dumps(event)}
+    found: dict[int, list[Mapping[str, Any]]] = {}
+    for row in await _rows(transaction, app, kind, parameters, "user_id"):
+        found.setdefault(row["user_id"], []).append(row)
+    return {user: tuple(rows) for user, rows in found.items()}
+
+
+async def rows_of_events(
+    transaction: Transaction, app: str, kind: Kind, announced: Sequence[Announced]
+) -> Mapping[int, Rows]:
+    """What a kind whose events name their users has to say, by the ids of the mails.
+
+    Raises:
+        StatementError: the statement selects no user_id or no key.
+    """
+    parameters = {
+        "users": [it.user_id for it in announced],
+        "keys": [it.props.get("key") for it in announced],
+        "events": [json.dumps({"task_id": it.props.get("task_id"), **event_of(it.props)}) for it in announced],
+    }
+    found: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
+    for row in await _rows(transaction, app, kind, parameters, "user_id", "key"):
+        found.setdefault((row["user_id"], row["key"]), []).append(row)
+    keys = {it.id: (it.user_id, it.props.get("key")) for it in announced}
+    return {number: tuple(found[key]) for number, key in keys.items() if key in found}
+
+
+def event_of(props: Mapping[str, Any]) -> Event:
+    """What the event of a mailing says besides our fields."""
+    event: Event = props.get("event") or {}
+    return event
+
+
+async def _rows(
+    transaction: Transaction, app: str, kind: Kind, parameters: Mapping[str, Any], *needed: str
+) -> Sequence[Mapping[str, Any]]:
+    assert isinstance(kind.what, Statement), f"what {kind.name} mails say is not a statement"
+    rows = [dict(row) for row in await transaction.mappings(statement(kind.what, app), parameters)]
+    if rows and (missing := [name for name in needed if name not in rows[0]]):
+        msg = f"the statement of what {kind.name} mails say does not select {' and '.join(missing)}"
+        raise StatementError(msg)
+    return rows
