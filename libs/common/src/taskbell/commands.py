@@ -10,20 +10,16 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from taskbell.contracts import REPLY_TYPE
 from taskbell.database import Database, Transaction
 from taskbell.errors import BrokerUnavailable, Retry, Unroutable
 from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import Body, Envelope, Received
+from taskbell.messaging.consuming.replies import reply_to
 from taskbell.messaging.publishing.outgoing import Outgoing
 from taskbell.messaging.publishing.publisher import Publisher
-from taskbell.messaging.wire.properties import text_of
 from taskbell.outcomes import Outcome
 
 __all__ = ["CommandLog", "Outcome", "Replies"]
-
-REPLY_QUEUES = ("amq.rabbitmq.reply-to.", "amq.gen-", "reply.")
-"""Replies go only to queues whose names begin so: nobody can make us write to a queue of a service."""
 
 MAX_REPLIES = 1000
 """Replies under way at once. Further ones are dropped with a log line: no command depends on its reply."""
@@ -172,10 +168,11 @@ class Replies:
         """Starts sending; returns at once."""
         if envelope.reply_to is None:
             return
-        if not envelope.reply_to.startswith(REPLY_QUEUES) or len(self._sending) >= MAX_REPLIES:
+        reply = reply_to(envelope, outcome)
+        if reply is None or len(self._sending) >= MAX_REPLIES:
             self._log.warning("reply.refused", message_id=envelope.message_id, under_way=len(self._sending))
             return
-        task = asyncio.create_task(self._send(envelope.reply_to, envelope, outcome))
+        task = asyncio.create_task(self._send(reply, envelope.message_id))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
@@ -185,20 +182,11 @@ class Replies:
             await asyncio.wait(self._sending, timeout=5)
         await self._publisher.close()
 
-    async def _send(self, queue: str, envelope: Envelope, outcome: Outcome) -> None:
-        outgoing = Outgoing(
-            exchange="",
-            routing_key=queue,
-            body=outcome.as_reply(envelope.message_id).to_bytes(),
-            message_id=text_of(f"{envelope.message_id}.outcome") or envelope.message_id,
-            type=REPLY_TYPE,
-            correlation_id=envelope.correlation_id or envelope.message_id,
-            persistent=False,
-        )
+    async def _send(self, reply: Outgoing, message_id: str) -> None:
         try:
-            await self._publisher.publish(outgoing)
+            await self._publisher.publish(reply)
         except (BrokerUnavailable, Unroutable, ValueError) as error:
-            self._log.warning("reply.failed", message_id=envelope.message_id, reason=str(error))
+            self._log.warning("reply.failed", message_id=message_id, reason=str(error))
 
 
 def _columns(ended: Sequence[tuple[Envelope, str | None, Outcome]]) -> dict[str, Any]:

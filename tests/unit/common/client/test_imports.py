@@ -69,6 +69,11 @@ def test_the_client_and_the_contracts_need_nothing_of_the_extras() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "imported\n", "")
 
 
+def test_an_app_on_faststream_needs_nothing_of_the_services() -> None:
+    done = run(modules_of("service"), "import taskbell.faststream; print('imported')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "imported\n", "")
+
+
 def test_the_services_need_nothing_of_faststream() -> None:
     services = "taskbell_scheduler.app, taskbell_notifier.app, taskbell_maintenance.app, taskbell.setup.broker"
     done = run(modules_of("faststream"), f"import {services}; print('imported')")
