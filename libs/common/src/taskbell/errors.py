@@ -30,6 +30,7 @@ Unavailable
 └── MailServerUnavailable    taskbell_notifier.delivery.mail_server: sending is paused
 TaskbellError
 ├── UnknownKind              taskbell_notifier.kinds.table: no kind of mail has that name or event; also a KeyError
+├── StatementError           taskbell_notifier.repository.statements: a package's statement cannot be used
 ├── SplitGroup               taskbell_notifier.delivery.group_commit: one of several items is at fault
 ├── Refused                  taskbell_maintenance.repository.statuses: the app's table refuses a change
 ├── Obstructed               taskbell_maintenance.repository.archive: a task of a page cannot be taken
