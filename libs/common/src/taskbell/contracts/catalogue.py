@@ -1,4 +1,4 @@
-"""The table of all messages, from which topology, publishing, documentation and the command line are made."""
+"""The table of Taskbell's own messages; `taskbell.catalogue` has those of installed packages as well."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,10 +9,10 @@ from taskbell.contracts.message import COMMANDS, EVENTS, Message
 
 _MESSAGES = (*events.MESSAGES, *commands.MESSAGES)
 
-__all__ = ["CATALOGUE", "COMMANDS", "EVENTS", "Message"]
+__all__ = ["CATALOGUE", "COMMANDS", "EVENTS", "OUR_ROWS", "Message"]
 
 CATALOGUE: Mapping[str, Message] = MappingProxyType({message.routing_key: message for message in _MESSAGES})
-"""Every message by its routing key."""
+"""Every message of ours by its routing key."""
 
 OUR_ROWS: Mapping[type[Contract], Message] = MappingProxyType({message.contract: message for message in _MESSAGES})
-"""Every message by its contract."""
+"""Every message of ours by its contract."""

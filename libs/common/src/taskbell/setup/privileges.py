@@ -98,6 +98,11 @@ def grants_of(role: str, granted: Sequence[Installed]) -> tuple[Grant, ...]:
     return tuple(grant for package in granted for grant in package.extension.grants if grant.role == role)
 
 
+def messages_with(granted: Sequence[Installed]) -> tuple[Message, ...]:
+    """Our messages, and those of packages that are granted."""
+    return (*CATALOGUE.values(), *(message for package in granted for message in package.extension.messages))
+
+
 def roles(granted: Sequence[Installed]) -> tuple[str, ...]:
     """Our roles, and those of the services of packages that are granted."""
     return (*ROLES, *(service for package in granted for service in package.services))
@@ -132,7 +137,7 @@ def access_of(role: str, granted: Sequence[Installed]) -> Access:
     A service reads the queues of every package that is installed beside it, granted or not: RabbitMQ would refuse it
     the others as well.
     """
-    messages = (*CATALOGUE.values(), *(message for package in granted for message in package.extension.messages))
+    messages = messages_with(granted)
     by_anyone = [message for message in messages if message.by_anyone]
     published = [message for message in messages if role in message.published_by]
     if role == "scheduler":

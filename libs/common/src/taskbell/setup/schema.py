@@ -11,11 +11,12 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from taskbell.contracts import CATALOGUE, MAX_BODY_BYTES
+from taskbell.contracts import MAX_BODY_BYTES
 from taskbell.database import Database, check_writable, quoted
 from taskbell.errors import DatabaseUnavailable
 from taskbell.extensions import Installed
 from taskbell.models import APP, OWN, AppModel
+from taskbell.setup.privileges import messages_with
 
 # Several setups at once take turns. The lock ends with the transaction, also behind PgBouncer.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell setup', 0))"
@@ -84,8 +85,7 @@ async def create_app_tables(connection: AsyncConnection, app_schema: str) -> lis
 
 
 def _enqueue_function(granted: Sequence[Installed]) -> str:
-    messages = (*CATALOGUE.values(), *(message for package in granted for message in package.extension.messages))
-    known = ", ".join(f"'{message.routing_key}'" for message in messages if message.by_anyone)
+    known = ", ".join(f"'{message.routing_key}'" for message in messages_with(granted) if message.by_anyone)
     return f"""
         CREATE OR REPLACE FUNCTION {OWN}.enqueue(
             routing_key text, body jsonb DEFAULT '{{}}', message_id text DEFAULT gen_random_uuid()::text
