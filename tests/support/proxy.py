@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from typing import Self
 from urllib.parse import urlsplit
@@ -51,7 +52,11 @@ class Proxy:
         self._cut_next = True
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        return await self.listen()
+
+    async def listen(self, context: ssl.SSLContext | None = None) -> Self:
+        """Takes connections from now on, over TLS if there is a context for it."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=context)
         self._port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, cast
 
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq import SSLContextProvider, TransportFactory
 from yarl import URL
 
 from taskbell.messaging.wire.frames import FrameReader
@@ -17,8 +17,9 @@ class Transport(TransportFactory):
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connects; called by aiormq."""
-        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
-        reader, writer = await factory.create(url, **kwargs)
+        provider: SSLContextProvider = kwargs.pop("ssl_context_provider")
+        context = await provider.get_context() if url.scheme == "amqps" else None
+        reader, writer = await asyncio.open_connection(url.host, url.port, ssl=context, **kwargs)
         self._transport = writer.transport
         return cast(asyncio.StreamReader, FrameReader(reader)), cast(asyncio.StreamWriter, JoiningWriter(writer))
 
