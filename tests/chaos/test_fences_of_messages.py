@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import Row
 
-from taskbell.database import Database, Transaction
+from taskbell.database import Database
 from taskbell.errors import Retry
 from taskbell.settings import DatabaseAccess, load
 from tests.chaos.support import fences
@@ -100,14 +101,14 @@ class Barrier:
 
     def __init__(self, maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.opened = asyncio.Event(), asyncio.Event()
-        lock_statuses = maintenance.statuses._tasks.lock_statuses
+        rows = maintenance.statuses._locks.rows
 
-        async def held(transaction: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
+        async def held(*given: Any) -> Sequence[Row[Any]]:
             self.reached.set()
             await self.opened.wait()
-            return await lock_statuses(transaction, ids)
+            return await rows(*given)
 
-        monkeypatch.setattr(maintenance.statuses._tasks, "lock_statuses", held)
+        monkeypatch.setattr(maintenance.statuses._locks, "rows", held)
 
 
 async def deliver_twice_at_once(

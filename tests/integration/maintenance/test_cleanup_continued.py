@@ -16,7 +16,7 @@ from taskbell.database import Transaction
 from taskbell.errors import Returned
 from taskbell_maintenance import cleanup
 from taskbell_maintenance.domain import Progress, Survey
-from taskbell_maintenance.repository import batches
+from taskbell_maintenance.repository import archive, batches
 from taskbell_maintenance.repository.batches import Batch
 
 
@@ -141,16 +141,16 @@ async def test_a_delivery_that_finds_too_many_meanwhile_does_not_reject_what_ano
     async with open_maintenance(database_url) as slow, open_maintenance(database_url) as first:
         await slow.many(40, "done", days=31)
         await slow.many(160)
-        survey = slow.cleanups._archive.survey
+        survey = archive.survey
 
-        async def slowly(transaction: Transaction, cutoff: datetime) -> Survey:
+        async def slowly(transaction: Transaction, app: str, cutoff: datetime) -> Survey:
             counted.set()
             await go_on.wait()
             await slow.execute("DELETE FROM tasks WHERE status = 'pending' AND id % 2 = 0")
             await slow.many(40, "done", days=31)
-            return await survey(transaction, cutoff)
+            return await survey(transaction, app, cutoff)
 
-        monkeypatch.setattr(slow.cleanups._archive, "survey", slowly)
+        monkeypatch.setattr(archive, "survey", slowly)
         task = asyncio.create_task(slow.clean_up("m1"))
         await asyncio.wait_for(counted.wait(), 30)
         async with first.database.transaction() as transaction:

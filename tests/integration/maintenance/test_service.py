@@ -14,7 +14,9 @@ from tests.support.waiting import eventually
 
 from taskbell.database import Transaction
 from taskbell_maintenance.domain import Page
-from taskbell_maintenance.repository.archive import Archive, PageRequest
+from taskbell_maintenance.repository import archive
+from taskbell_maintenance.repository.archive import PageRequest
+from taskbell_maintenance.repository.locks import TaskLocks
 
 COMMANDS = "taskbell.commands"
 UPDATE = "maintenance.update_task_status"
@@ -50,14 +52,14 @@ async def test_a_status_update_does_not_wait_behind_a_cleanup(
     task = await maintenance.task()
     await maintenance.done(31)
     held, go_on = asyncio.Event(), asyncio.Event()
-    take = Archive.take
+    take = archive.take
 
-    async def slow(self: Archive, transaction: Transaction, request: PageRequest) -> Page:
+    async def slow(transaction: Transaction, locks: TaskLocks, request: PageRequest) -> Page:
         held.set()
         await go_on.wait()
-        return await take(self, transaction, request)
+        return await take(transaction, locks, request)
 
-    monkeypatch.setattr(Archive, "take", slow)
+    monkeypatch.setattr(archive, "take", slow)
     async with running(database_url, broker_url):
         await management.publish(COMMANDS, "maintenance.cleanup_completed_tasks", {})
         await asyncio.wait_for(held.wait(), 30)

@@ -22,11 +22,7 @@ from taskbell.settings import load
 from taskbell_maintenance.cleanup import Cleanups
 from taskbell_maintenance.figures import DeadLetters
 from taskbell_maintenance.reports import DailyReports
-from taskbell_maintenance.repository.archive import Archive
 from taskbell_maintenance.repository.locks import TaskLocks
-from taskbell_maintenance.repository.reports import Reports
-from taskbell_maintenance.repository.restoring import Restoring
-from taskbell_maintenance.repository.statuses import Tasks
 from taskbell_maintenance.restore import Restore, Restored
 from taskbell_maintenance.settings import MaintenanceSettings
 from taskbell_maintenance.statuses import StatusUpdates
@@ -78,14 +74,11 @@ class Maintenance:
         self.database = database
         self.now = datetime.now(UTC)
         log = CommandLog(database, Replies(Publisher(NOWHERE, name="no replies")))
-        locks, outbox = TaskLocks(database), Outbox("maintenance")
+        locks, outbox = TaskLocks(database.app), Outbox("maintenance")
         self.dead_letters = FixedDeadLetters()
-        self.statuses = StatusUpdates(log, Tasks(database, locks), outbox)
-        self.cleanups = Cleanups(
-            database, log, Archive(database, locks), outbox, retention_days=30, max_share=Decimal("0.20")
-        )
-        reports = Reports(database)
-        self.reports = DailyReports(log, reports, self.dead_letters, outbox, zone=ZoneInfo(zone))  # type: ignore[arg-type]
+        self.statuses = StatusUpdates(log, locks, outbox)
+        self.cleanups = Cleanups(database, log, locks, outbox, retention_days=30, max_share=Decimal("0.20"))
+        self.reports = DailyReports(log, self.dead_letters, outbox, app=database.app, zone=ZoneInfo(zone))  # type: ignore[arg-type]
 
     # --- the tables
 
@@ -155,7 +148,7 @@ class Maintenance:
 
     async def restore(self, batch_id: int, task: int | None = None) -> Restored:
         """Restores a batch, or one task of it."""
-        return await Restore(self.database, Restoring(self.database)).restore(batch_id, task)
+        return await Restore(self.database).restore(batch_id, task)
 
     # --- results
 

@@ -20,7 +20,7 @@ from taskbell.pruning import Pruner
 from taskbell_scheduler.app import ended_rows
 from taskbell_scheduler.domain import LISTED
 from taskbell_scheduler.reconcile import Changes
-from taskbell_scheduler.repository import SchedulerRepository
+from taskbell_scheduler.repository import scheduling
 
 REPORT = entry("report", "0 7 * * *", "maintenance.generate_task_report", catch_up="12h")
 REMINDERS = entry("reminders", "0 8 * * *", timezone="recipient")
@@ -68,11 +68,10 @@ async def test_a_row_that_a_person_holds_stops_only_itself(harness: SchedulerHar
 async def test_a_change_that_another_scheduler_made_first_is_not_made_again(harness: SchedulerHarness) -> None:
     await harness.at("2026-11-20T08:00")
     pair, cron = ("tick", "UTC"), "* * * * *"
-    repository = SchedulerRepository(harness.database)
 
     async def start(cron: str, generation: int) -> list[tuple[str, datetime]]:
         async with harness.database.transaction() as transaction:
-            await repository.apply(transaction, Changes(start=[(pair, cron)]), generation)
+            await scheduling.apply(transaction, Changes(start=[(pair, cron)]), generation)
         return [tuple(row) for row in await harness.sql("SELECT cron, position FROM taskbell.schedule_state")]
 
     first = await start(cron, 1)
@@ -274,16 +273,16 @@ async def test_a_scheduler_that_dies_before_its_commit_leaves_all_to_the_next(
     dying, living = harness.scheduler(MINUTELY), harness.scheduler(MINUTELY)
     await harness.turn(dying, living)
     await harness.at("2026-11-20T08:01:00")
-    record = SchedulerRepository.record
+    record = scheduling.record
 
     async def die_after(*given: object) -> None:
         await record(*given)  # type: ignore[arg-type] - passed on as it came
         raise ConnectionAbortedError
 
-    monkeypatch.setattr(SchedulerRepository, "record", die_after)
+    monkeypatch.setattr(scheduling, "record", die_after)
     with pytest.raises(ConnectionAbortedError):
         await harness.turn(dying)
-    monkeypatch.setattr(SchedulerRepository, "record", record)
+    monkeypatch.setattr(scheduling, "record", record)
     assert await harness.occurrences() == []
     await harness.turn(living)
     assert await harness.statuses() == {"2026-11-20T08:01:00Z": "published"}
@@ -297,16 +296,16 @@ async def test_a_scheduler_that_stands_still_in_its_transaction_loses_it_to_anot
     stalled, living = harness.scheduler(MINUTELY), harness.scheduler(MINUTELY)
     await harness.turn(stalled, living)
     await harness.at("2026-11-20T08:01:00", runs=True)
-    record, entered, woken = SchedulerRepository.record, asyncio.Event(), asyncio.Event()
+    record, entered, woken = scheduling.record, asyncio.Event(), asyncio.Event()
 
     async def stand_still(*given: object) -> object:
         recorded = await record(*given)  # type: ignore[arg-type] - passed on as it came
-        monkeypatch.setattr(SchedulerRepository, "record", record)
+        monkeypatch.setattr(scheduling, "record", record)
         entered.set()
         await woken.wait()
         return recorded
 
-    monkeypatch.setattr(SchedulerRepository, "record", stand_still)
+    monkeypatch.setattr(scheduling, "record", stand_still)
     asleep = asyncio.create_task(harness.turn(stalled))
     await entered.wait()
 

@@ -19,7 +19,7 @@ from taskbell.metrics import Metrics
 from taskbell.outbox import Outbox
 from taskbell.settings import DatabaseAccess, load
 from taskbell_scheduler.metrics import SchedulerMetrics
-from taskbell_scheduler.repository import SchedulerRepository
+from taskbell_scheduler.repository import scheduling
 from taskbell_scheduler.scheduler import Scheduler
 from taskbell_scheduler.schedules import parse_schedules
 
@@ -61,13 +61,13 @@ async def test_it_wakes_at_the_moment_by_the_databases_clock(harness: SchedulerH
 async def test_where_its_first_look_failed_it_looks_again_before_anything_else(
     harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fingerprint = SchedulerRepository.fingerprint
+    fingerprint = scheduling.fingerprint
 
     async def refused(*_: object) -> object:
-        monkeypatch.setattr(SchedulerRepository, "fingerprint", fingerprint)
+        monkeypatch.setattr(scheduling, "fingerprint", fingerprint)
         raise DatabaseUnavailable("sorry, too many clients already")
 
-    monkeypatch.setattr(SchedulerRepository, "fingerprint", refused)
+    monkeypatch.setattr(scheduling, "fingerprint", refused)
     await harness.at("2026-11-20T07:59:58.500", runs=True)
     async with running(harness.database):  # and for an hour the next look is not due
         await eventually(harness.statuses)

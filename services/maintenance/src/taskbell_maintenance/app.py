@@ -19,10 +19,7 @@ from taskbell_maintenance.dead_letters import DeadLetterQueues
 from taskbell_maintenance.handlers import subscriptions
 from taskbell_maintenance.packages import PackageHandler
 from taskbell_maintenance.reports import DailyReports
-from taskbell_maintenance.repository.archive import Archive
 from taskbell_maintenance.repository.locks import TaskLocks
-from taskbell_maintenance.repository.reports import Reports
-from taskbell_maintenance.repository.statuses import Tasks
 from taskbell_maintenance.settings import MaintenanceSettings
 from taskbell_maintenance.statuses import StatusUpdates
 
@@ -37,19 +34,19 @@ def build(settings: MaintenanceSettings, process: Process) -> Application:
     replies = Replies(Publisher(url, name="taskbell maintenance replies"))
     commands = CommandLog(database, replies)
     outbox = Outbox("maintenance")
-    locks = TaskLocks(database)
+    locks = TaskLocks(database.app)
 
-    statuses = StatusUpdates(commands, Tasks(database, locks), outbox)
+    statuses = StatusUpdates(commands, locks, outbox)
     cleanups = Cleanups(
         database,
         commands,
-        Archive(database, locks),
+        locks,
         outbox,
         retention_days=settings.retention_days,
         max_share=settings.cleanup_max_share,
     )
     reports = DailyReports(
-        commands, Reports(database), DeadLetterQueues(url), outbox, zone=zone_named(settings.timezone)
+        commands, DeadLetterQueues(url), outbox, app=database.app, zone=zone_named(settings.timezone)
     )
     packages = [
         PackageHandler(handler, database, commands, outbox)

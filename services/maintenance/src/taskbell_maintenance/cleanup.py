@@ -21,9 +21,10 @@ from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_maintenance.domain import FIRST_PAGE, Mode, Page, Progress, Survey, cutoff, next_size, refusal
-from taskbell_maintenance.repository import batches
-from taskbell_maintenance.repository.archive import Archive, Obstructed, PageRequest
+from taskbell_maintenance.repository import archive, batches
+from taskbell_maintenance.repository.archive import Obstructed, PageRequest
 from taskbell_maintenance.repository.batches import Batch
+from taskbell_maintenance.repository.locks import TaskLocks
 
 CleanupCommand = Received[CleanupCompletedTasks]
 
@@ -40,7 +41,7 @@ class Cleanups:
         self,
         database: Database,
         commands: CommandLog,
-        archive: Archive,
+        locks: TaskLocks,
         outbox: Outbox,
         *,
         retention_days: int,
@@ -49,7 +50,7 @@ class Cleanups:
         self.name = "cleanup"
         self._database = database
         self._commands = commands
-        self._archive = archive
+        self._locks = locks
         self._outbox = outbox
         self._retention_days = retention_days
         self._max_share = max_share
@@ -86,7 +87,7 @@ class Cleanups:
         old = cutoff(at, self._retention_days if body.older_than_days is None else body.older_than_days)
         # Counting takes longest, so it has its own transaction, in which nothing is written or locked.
         async with self._database.transaction() as transaction:
-            survey = await self._archive.survey(transaction, old)
+            survey = await archive.survey(transaction, self._locks.app, old)
         reason = None if body.force else refusal(survey, self._max_share)
         if body.dry_run:
             return DryRun(body.mode, old, survey, reason)
@@ -117,7 +118,7 @@ class Cleanups:
                     if finished:
                         return
                     request = PageRequest(batch.cutoff, progress.cursor, pace.size, batch, pace.carefully)
-                    page = await self._archive.take(transaction, request)
+                    page = await archive.take(transaction, self._locks, request)
                     await batches.record(transaction, batch, progress.after(page))
                 pace.done(page)
 
@@ -129,7 +130,7 @@ class Cleanups:
             with pace.page():
                 async with self._database.transaction() as transaction:
                     request = PageRequest(dry_run.cutoff, progress.cursor, pace.size, None, pace.carefully)
-                    page = await self._archive.take(transaction, request)
+                    page = await archive.take(transaction, self._locks, request)
                     await transaction.connection.rollback()
                 progress = progress.after(page)
                 pace.done(page)

@@ -77,7 +77,7 @@ def restore(batch_id: BatchId, task: OneTask = None, as_json: AsJson = False) ->
             batch = await restoring.batch(transaction, batch_id)
             named = await restoring.archived(transaction, batch_id, task, 1)
         _check(batch_id, batch, task, named)
-        return await Restore(connected, restoring.Restoring(connected)).restore(batch_id, task)
+        return await Restore(connected).restore(batch_id, task)
 
     result = _queried(bring_back)
     if as_json:

@@ -14,7 +14,7 @@ from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_maintenance.dead_letters import DeadLetterQueues
 from taskbell_maintenance.domain import report_date
 from taskbell_maintenance.figures import Counted, DeadLetters, other_priorities_exist, report_body
-from taskbell_maintenance.repository.reports import Reports
+from taskbell_maintenance.repository import reports
 
 ReportCommand = Received[GenerateTaskReport]
 
@@ -23,16 +23,17 @@ class DailyReports:
     """The use case of `maintenance.generate_task_report`.
 
     Args:
+        app: the quoted schema of the web app's tables.
         zone: the zone of TIMEZONE, in which a report's day begins and ends.
     """
 
     def __init__(
-        self, commands: CommandLog, reports: Reports, dead_letters: DeadLetterQueues, outbox: Outbox, *, zone: ZoneInfo
+        self, commands: CommandLog, dead_letters: DeadLetterQueues, outbox: Outbox, *, app: str, zone: ZoneInfo
     ) -> None:
         self._commands = commands
-        self._reports = reports
         self._dead_letters = dead_letters
         self._outbox = outbox
+        self._app = app
         self._zone = zone
         self._log = logger("reports")
 
@@ -53,7 +54,7 @@ class DailyReports:
             today = now.astimezone(self._zone).date()
             return Outcome.rejected(f"the report's date has not come yet: today is {today} in {self._zone.key}")
         body = report_body(at, await self._count(transaction, at, dead_letters))
-        await self._reports.store(transaction, day, at, body, command.message_id)
+        await reports.store(transaction, day, at, body, command.message_id)
         correlation_id = command.envelope.correlation_id or command.message_id
         event = ReportGenerated(date=day, as_of=at)
         await self._outbox.add(transaction, [OutboxMessage(event, correlation_id=correlation_id)])
@@ -61,11 +62,12 @@ class DailyReports:
         return Outcome.done(date=day.isoformat(), as_of=at.isoformat(), tasks=body["tasks"], overdue=body["overdue"])
 
     async def _count(self, transaction: Transaction, at: datetime, dead_letters: DeadLetters) -> Counted:
-        counts = await self._reports.counts(transaction, at)
-        others = await self._reports.other_priorities(transaction) if other_priorities_exist(counts.statuses) else ()
-        oldest = await self._reports.oldest_overdue(transaction, at)
+        counts = await reports.counts(transaction, self._app, at)
+        has_others = other_priorities_exist(counts.statuses)
+        others = await reports.other_priorities(transaction, self._app) if has_others else ()
+        oldest = await reports.oldest_overdue(transaction, self._app, at)
         projects = {row["project_id"] for row in counts.projects} | {task.project_id for task in oldest}
-        names = await self._reports.project_names(transaction, sorted(projects - {None}))
+        names = await reports.project_names(transaction, self._app, sorted(projects - {None}))
         return Counted(
             tasks=counts.tasks,
             created=counts.created,
@@ -75,6 +77,6 @@ class DailyReports:
             projects_in_all=counts.projects_in_all,
             names=names,
             oldest=oldest,
-            mails=await self._reports.mails(transaction, at),
+            mails=await reports.mails(transaction, at),
             dead_letters=dead_letters,
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from taskbell.database import Database, Transaction
-from taskbell_maintenance.repository.restoring import Restoring
+from taskbell_maintenance.repository import restoring
 
 NAMED = 20
 """How many of the tasks that stay in the archive are named at most; all are counted."""
@@ -30,9 +30,8 @@ class Restored:
 class Restore:
     """Brings back a batch, or one task of it. Tasks that cannot come back stay in the archive and are reported."""
 
-    def __init__(self, database: Database, restoring: Restoring) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._restoring = restoring
 
     async def restore(self, batch_id: int, task: int | None) -> Restored:
         """Brings back the tasks that are not restored yet, in transactions of bounded size.
@@ -51,11 +50,11 @@ class Restore:
         result, after = Restored(), -(2**63)
         while True:
             async with self._database.transaction() as transaction:
-                rows = await self._restoring.lock_waiting(transaction, batch_id, task, after)
+                rows = await restoring.lock_waiting(transaction, batch_id, task, after)
                 if not rows:
                     return result
                 after = rows[-1].task_id
-                columns = await self._restoring.columns(transaction)
+                columns = await restoring.columns(transaction, self._database.app)
                 # Rows of one batch have the same keys, unless somebody altered the app's table during the cleanup.
                 for keys, some in groupby(rows, key=lambda row: list(row.columns)):
                     await self._some(transaction, batch_id, [row.task_id for row in some], keys, columns, result)
@@ -69,11 +68,12 @@ class Restore:
         columns: Mapping[str, bool],
         result: Restored,
     ) -> None:
+        app = self._database.app
         result.unknown_columns.update(set(keys).difference(columns))
-        existing = await self._restoring.existing(transaction, ids)
+        existing = await restoring.existing(transaction, app, ids)
         missing = [task for task in ids if task not in existing]
         shared = [column for column, writable in columns.items() if writable and column in keys]
-        back, refused = await self._restoring.put_back(transaction, batch_id, missing, shared) if missing else ((), {})
+        back, refused = await restoring.put_back(transaction, app, batch_id, missing, shared) if missing else ((), {})
         result.tasks += len(back)
         _leave(result, {**dict.fromkeys(sorted(existing), EXISTS), **refused})
 

@@ -9,7 +9,9 @@ from taskbell.database import Transaction
 from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_maintenance.domain import Decision, StatusChange, Unchanged, decide, rounds, settled
-from taskbell_maintenance.repository.statuses import Refused, Tasks
+from taskbell_maintenance.repository import statuses
+from taskbell_maintenance.repository.locks import TaskLocks
+from taskbell_maintenance.repository.statuses import Refused
 
 UpdateCommand = Received[UpdateTaskStatus]
 
@@ -20,9 +22,9 @@ LONGEST_STATUS = 1_000
 class StatusUpdates:
     """The use case of `maintenance.update_task_status`."""
 
-    def __init__(self, commands: CommandLog, tasks: Tasks, outbox: Outbox) -> None:
+    def __init__(self, commands: CommandLog, locks: TaskLocks, outbox: Outbox) -> None:
         self._commands = commands
-        self._tasks = tasks
+        self._locks = locks
         self._outbox = outbox
 
     async def update(self, commands: Sequence[UpdateCommand]) -> None:
@@ -52,15 +54,16 @@ class StatusUpdates:
         self, transaction: Transaction, commands: Sequence[UpdateCommand], *, apart: bool
     ) -> Sequence[tuple[UpdateCommand, Outcome]]:
         """Applies commands of which no two are for the same task."""
-        statuses = await self._tasks.lock_statuses(transaction, [command.body.task_id for command in commands])
-        decisions = [(command, decide(command.body, statuses)) for command in commands]
+        ids = [command.body.task_id for command in commands]
+        known = await statuses.lock_statuses(transaction, self._locks, ids)
+        decisions = [(command, decide(command.body, known)) for command in commands]
         changes = [decision for _, decision in decisions if isinstance(decision, StatusChange)]
         written: Mapping[int, str | None] = {}
         reasons: Mapping[int, str] = {}
         if changes and apart:
-            written, reasons = await self._tasks.change_statuses_apart(transaction, changes)
+            written, reasons = await statuses.change_statuses_apart(transaction, self._locks.app, changes)
         elif changes:
-            written = await self._tasks.change_statuses(transaction, changes)
+            written = await statuses.change_statuses(transaction, self._locks.app, changes)
         return [(command, _outcome(settled(decision, written, reasons))) for command, decision in decisions]
 
 

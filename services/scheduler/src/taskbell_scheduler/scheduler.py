@@ -32,14 +32,8 @@ from taskbell_scheduler.domain import (
 )
 from taskbell_scheduler.metrics import SchedulerMetrics
 from taskbell_scheduler.reconcile import Changes, Reconciliation, reconcile
-from taskbell_scheduler.repository import (
-    DEADLOCK,
-    LOCK_NOT_AVAILABLE,
-    Fingerprint,
-    OccurrenceKey,
-    SchedulerRepository,
-    Snapshot,
-)
+from taskbell_scheduler.repository import scheduling
+from taskbell_scheduler.repository.scheduling import DEADLOCK, LOCK_NOT_AVAILABLE, Fingerprint, OccurrenceKey, Snapshot
 from taskbell_scheduler.schedules import Schedule
 
 LOOK = 5.0
@@ -86,7 +80,6 @@ class Scheduler:
         self._schedules = schedules
         self._default_zone = default_zone
         self._database = database
-        self._repository = SchedulerRepository(database)
         self._outbox = outbox
         self._gate = gate
         self._health = health
@@ -137,7 +130,7 @@ class Scheduler:
             await self._look_at_zones()
             self._next_zones_look = self._time() + ZONES_LOOK
         async with self._database.transaction() as transaction:
-            now, fingerprint = await self._repository.fingerprint(transaction)
+            now, fingerprint = await scheduling.fingerprint(transaction)
         self._synchronise(now)
         if self._seen == (fingerprint, self._zones):
             return
@@ -168,20 +161,20 @@ class Scheduler:
     async def _reconcile(self) -> Reconciliation:
         async with self._database.transaction() as transaction:
             if self._generation is None:
-                self._generation = await self._repository.next_generation(transaction)
-            _, fingerprint = await self._repository.fingerprint(transaction)
-            snapshot = await self._repository.snapshot(transaction)
+                self._generation = await scheduling.next_generation(transaction)
+            _, fingerprint = await scheduling.fingerprint(transaction)
+            snapshot = await scheduling.snapshot(transaction)
             found = reconcile(self._schedules, self._zones, snapshot.states, self._generation)
             self._take_over(found.entries, snapshot)
             self._seen = None if found.changes else (fingerprint, self._zones)
             if found.changes:
-                await self._repository.apply(transaction, found.changes, self._generation, self._zones_seen_at)
+                await scheduling.apply(transaction, found.changes, self._generation, self._zones_seen_at)
         return found
 
     async def _look_at_zones(self) -> None:
         try:
             async with self._database.transaction() as transaction:
-                seen_at, found = await self._repository.zones_of_active_users(transaction)
+                seen_at, found = await scheduling.zones_of_active_users(transaction, self._database.app)
         except DBAPIError as error:
             # The web app's table is missing, not as promised, closed to us, or locked. Other schedules go on.
             self._health.set("recipients", "waiting", f"cannot read the zones of users ({sqlstate(error)})")
@@ -211,7 +204,7 @@ class Scheduler:
         held: set[Pair] = set()
         stale: set[Pair] = set()
         async with self._database.transaction() as transaction:
-            snapshot = await self._repository.lock(transaction, pairs)
+            snapshot = await scheduling.lock(transaction, pairs)
             for pair in pairs:
                 state, entry = snapshot.states.get(pair), self._entries[pair]
                 if state is None:
@@ -224,7 +217,7 @@ class Scheduler:
                 if decision.records or decision.pause_ends:
                     decisions.append(decision)
             if decisions:
-                recorded = await self._repository.record(transaction, decisions)
+                recorded = await scheduling.record(transaction, decisions)
                 self._outbox.wake_after(transaction)
         if stale:
             self._next_look, self._seen = 0.0, None  # somebody changed these rows meanwhile: read the table again

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from taskbell.database import Database, Transaction
+from taskbell.database import Transaction
+from taskbell_maintenance.repository.names import of_app
 
 DAY = timedelta(hours=24)
 
@@ -53,101 +54,102 @@ _STORE = """
     SET as_of = excluded.as_of, body = excluded.body, message_id = excluded.message_id, generated_at = now()
 """
 
+# One pass over the table. Every worker of a parallel scan can hold all groups, which would be too many if they were
+# also by priority. Rows are grouped by the column's own type, and only the groups are cast to text.
+_COUNTS = f"""
+    WITH cells AS MATERIALIZED (
+        SELECT t.project_id, t.status, count(*) AS tasks,
+            count(*) FILTER (WHERE t.due_date < CAST(:at AS timestamptz)) AS past,
+            count(*) FILTER (WHERE t.created_at >= CAST(:since AS timestamptz)
+                AND t.created_at < CAST(:at AS timestamptz)) AS created,
+            count(*) FILTER (WHERE t.completed_at >= CAST(:since AS timestamptz)
+                AND t.completed_at < CAST(:at AS timestamptz)) AS completed,
+            count(*) FILTER (WHERE CAST(t.priority AS text) = 'low') AS low,
+            count(*) FILTER (WHERE CAST(t.priority AS text) = 'medium') AS medium,
+            count(*) FILTER (WHERE CAST(t.priority AS text) = 'high') AS high,
+            count(*) FILTER (WHERE CAST(t.priority AS text) = 'urgent') AS urgent
+        FROM {{app}}.tasks AS t
+        GROUP BY t.project_id, t.status
+    ), by_status AS (
+        SELECT CAST(status AS text) AS status, sum(tasks) AS tasks, sum(past) AS past,
+            sum(completed) AS completed, sum(low) AS low, sum(medium) AS medium, sum(high) AS high,
+            sum(urgent) AS urgent
+        FROM cells GROUP BY 1
+        ORDER BY coalesce(CAST(status AS text), '') IN ('pending', 'in_progress', 'done', 'cancelled') DESC,
+            2 DESC
+        LIMIT {VALUES}
+    ), by_project AS (
+        SELECT project_id, sum(tasks) AS tasks, coalesce(sum(tasks) FILTER (WHERE open), 0) AS open,
+            coalesce(sum(past) FILTER (WHERE open), 0) AS overdue
+        FROM (SELECT *, CAST(status AS text) IN ('pending', 'in_progress') AS open FROM cells) AS cells
+        GROUP BY 1
+    )
+    SELECT
+        (SELECT json_agg(s) FROM by_status AS s) AS statuses,
+        (SELECT json_agg(p) FROM (
+            SELECT * FROM by_project ORDER BY open DESC, project_id LIMIT {PROJECTS}
+        ) AS p) AS projects,
+        (SELECT count(*) FROM by_project) AS projects_in_all,
+        (SELECT coalesce(sum(tasks), 0) FROM cells) AS tasks,
+        (SELECT coalesce(sum(created), 0) FROM cells) AS created
+"""
 
-class Reports:
-    """Computes figures from the app's tables and our own, and stores reports."""
+_OTHER_PRIORITIES = f"""
+    SELECT CAST(t.priority AS text) AS priority, count(*) AS tasks FROM {{app}}.tasks AS t
+    WHERE coalesce(CAST(t.priority AS text), '') NOT IN ('low', 'medium', 'high', 'urgent')
+    GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {VALUES}
+"""
 
-    def __init__(self, database: Database) -> None:
-        tasks, projects = f"{database.app}.tasks", f"{database.app}.projects"
-        # One pass over the table. Every worker of a parallel scan can hold all groups, which would be too many if they
-        # were also by priority. Rows are grouped by the column's own type, and only the groups are cast to text.
-        self._counts = f"""
-            WITH cells AS MATERIALIZED (
-                SELECT t.project_id, t.status, count(*) AS tasks,
-                    count(*) FILTER (WHERE t.due_date < CAST(:at AS timestamptz)) AS past,
-                    count(*) FILTER (WHERE t.created_at >= CAST(:since AS timestamptz)
-                        AND t.created_at < CAST(:at AS timestamptz)) AS created,
-                    count(*) FILTER (WHERE t.completed_at >= CAST(:since AS timestamptz)
-                        AND t.completed_at < CAST(:at AS timestamptz)) AS completed,
-                    count(*) FILTER (WHERE CAST(t.priority AS text) = 'low') AS low,
-                    count(*) FILTER (WHERE CAST(t.priority AS text) = 'medium') AS medium,
-                    count(*) FILTER (WHERE CAST(t.priority AS text) = 'high') AS high,
-                    count(*) FILTER (WHERE CAST(t.priority AS text) = 'urgent') AS urgent
-                FROM {tasks} AS t
-                GROUP BY t.project_id, t.status
-            ), by_status AS (
-                SELECT CAST(status AS text) AS status, sum(tasks) AS tasks, sum(past) AS past,
-                    sum(completed) AS completed, sum(low) AS low, sum(medium) AS medium, sum(high) AS high,
-                    sum(urgent) AS urgent
-                FROM cells GROUP BY 1
-                ORDER BY coalesce(CAST(status AS text), '') IN ('pending', 'in_progress', 'done', 'cancelled') DESC,
-                    2 DESC
-                LIMIT {VALUES}
-            ), by_project AS (
-                SELECT project_id, sum(tasks) AS tasks, coalesce(sum(tasks) FILTER (WHERE open), 0) AS open,
-                    coalesce(sum(past) FILTER (WHERE open), 0) AS overdue
-                FROM (SELECT *, CAST(status AS text) IN ('pending', 'in_progress') AS open FROM cells) AS cells
-                GROUP BY 1
-            )
-            SELECT
-                (SELECT json_agg(s) FROM by_status AS s) AS statuses,
-                (SELECT json_agg(p) FROM (
-                    SELECT * FROM by_project ORDER BY open DESC, project_id LIMIT {PROJECTS}
-                ) AS p) AS projects,
-                (SELECT count(*) FROM by_project) AS projects_in_all,
-                (SELECT coalesce(sum(tasks), 0) FROM cells) AS tasks,
-                (SELECT coalesce(sum(created), 0) FROM cells) AS created
-        """
-        self._other_priorities = f"""
-            SELECT CAST(t.priority AS text) AS priority, count(*) AS tasks FROM {tasks} AS t
-            WHERE coalesce(CAST(t.priority AS text), '') NOT IN ('low', 'medium', 'high', 'urgent')
-            GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {VALUES}
-        """
-        self._names = (
-            f"SELECT p.id, left(p.name, {TEXT}) AS name FROM {projects} AS p WHERE p.id = ANY(CAST(:ids AS bigint[]))"
-        )
-        # greatest(): Python has no datetime for times before the year 1, and one such row would fail the statement.
-        self._oldest = f"""
-            SELECT t.id, left(t.title, {TEXT}) AS title, CAST(t.status AS text) AS status,
-                CAST(t.priority AS text) AS priority, t.project_id,
-                greatest(t.due_date, CAST('0001-01-02Z' AS timestamptz)) AS due_date
-            FROM {tasks} AS t
-            WHERE CAST(t.status AS text) IN ('pending', 'in_progress') AND t.due_date < CAST(:at AS timestamptz)
-            ORDER BY t.due_date, t.id LIMIT {OLDEST}
-        """
+_NAMES = (
+    f"SELECT p.id, left(p.name, {TEXT}) AS name FROM {{app}}.projects AS p WHERE p.id = ANY(CAST(:ids AS bigint[]))"
+)
 
-    async def counts(self, transaction: Transaction, at: datetime) -> Counts:
-        """Counts all tasks in one pass."""
-        row = await transaction.row(self._counts, {"at": at, "since": at - DAY})
-        assert row is not None  # a SELECT of aggregates always has its row
-        return Counts(_list(row.statuses), _list(row.projects), row.projects_in_all, int(row.tasks), int(row.created))
+# greatest(): Python has no datetime for times before the year 1, and one such row would fail the statement.
+_OLDEST = f"""
+    SELECT t.id, left(t.title, {TEXT}) AS title, CAST(t.status AS text) AS status,
+        CAST(t.priority AS text) AS priority, t.project_id,
+        greatest(t.due_date, CAST('0001-01-02Z' AS timestamptz)) AS due_date
+    FROM {{app}}.tasks AS t
+    WHERE CAST(t.status AS text) IN ('pending', 'in_progress') AND t.due_date < CAST(:at AS timestamptz)
+    ORDER BY t.due_date, t.id LIMIT {OLDEST}
+"""
 
-    async def other_priorities(self, transaction: Transaction) -> Sequence[Row[Any]]:
-        """Counts tasks whose priority we do not know: priority, tasks."""
-        return await transaction.rows(self._other_priorities)
 
-    async def project_names(self, transaction: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
-        """The names of these projects."""
-        rows = await transaction.rows(self._names, {"ids": ids})
-        return {row.id: row.name for row in rows}
+async def counts(transaction: Transaction, app: str, at: datetime) -> Counts:
+    """Counts all tasks in one pass."""
+    row = await transaction.row(of_app(_COUNTS, app), {"at": at, "since": at - DAY})
+    assert row is not None  # a SELECT of aggregates always has its row
+    return Counts(_list(row.statuses), _list(row.projects), row.projects_in_all, int(row.tasks), int(row.created))
 
-    async def oldest_overdue(self, transaction: Transaction, at: datetime) -> Sequence[Row[Any]]:
-        """The open tasks that were due first, before `at`: id, title, status, priority, due_date, project_id."""
-        return await transaction.rows(self._oldest, {"at": at})
 
-    async def mails(self, transaction: Transaction, at: datetime) -> dict[str, dict[str, int]]:
-        """Mails that ended in the 24 h before `at`, by kind and outcome."""
-        mails: dict[str, dict[str, int]] = {}
-        for row in await transaction.rows(_MAILS, {"at": at, "since": at - DAY}):
-            mails.setdefault(row.kind, {})[row.state] = row.mails
-        return mails
+async def other_priorities(transaction: Transaction, app: str) -> Sequence[Row[Any]]:
+    """Counts tasks whose priority we do not know: priority, tasks."""
+    return await transaction.rows(of_app(_OTHER_PRIORITIES, app))
 
-    async def store(
-        self, transaction: Transaction, day: date, as_of: datetime, body: dict[str, Any], message_id: str
-    ) -> None:
-        """Stores a day's report, and replaces an existing one."""
-        text = json.dumps(body, ensure_ascii=False)
-        await transaction.execute(_STORE, {"date": day, "as_of": as_of, "body": text, "message_id": message_id})
+
+async def project_names(transaction: Transaction, app: str, ids: Sequence[int]) -> dict[int, str | None]:
+    """The names of these projects."""
+    rows = await transaction.rows(of_app(_NAMES, app), {"ids": ids})
+    return {row.id: row.name for row in rows}
+
+
+async def oldest_overdue(transaction: Transaction, app: str, at: datetime) -> Sequence[Row[Any]]:
+    """The open tasks that were due first, before `at`: id, title, status, priority, due_date, project_id."""
+    return await transaction.rows(of_app(_OLDEST, app), {"at": at})
+
+
+async def mails(transaction: Transaction, at: datetime) -> dict[str, dict[str, int]]:
+    """Mails that ended in the 24 h before `at`, by kind and outcome."""
+    mails: dict[str, dict[str, int]] = {}
+    for row in await transaction.rows(_MAILS, {"at": at, "since": at - DAY}):
+        mails.setdefault(row.kind, {})[row.state] = row.mails
+    return mails
+
+
+async def store(transaction: Transaction, day: date, as_of: datetime, body: dict[str, Any], message_id: str) -> None:
+    """Stores a day's report, and replaces an existing one."""
+    text = json.dumps(body, ensure_ascii=False)
+    await transaction.execute(_STORE, {"date": day, "as_of": as_of, "body": text, "message_id": message_id})
 
 
 def _list(aggregate: Any) -> list[dict[str, Any]]:

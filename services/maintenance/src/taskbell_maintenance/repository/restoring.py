@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import Row, RowMapping
 from sqlalchemy.exc import DBAPIError
 
-from taskbell.database import Database, Transaction
-from taskbell_maintenance.repository.names import column
+from taskbell.database import Transaction
+from taskbell_maintenance.repository.names import column, of_app
 from taskbell_maintenance.repository.refusals import refused
 
 PAGE = 1_000
@@ -47,6 +47,8 @@ _COLUMNS = """
     ORDER BY attnum
 """
 
+_EXISTING = "SELECT t.id FROM {app}.tasks AS t WHERE t.id = ANY(CAST(:ids AS bigint[]))"
+
 _RESTORED = """
     UPDATE taskbell.archived_task SET restored_at = now()
     WHERE batch_id = :batch_id AND task_id = ANY(CAST(:ids AS bigint[]))
@@ -70,66 +72,62 @@ async def archived(transaction: Transaction, batch_id: int, task: int | None, li
     return await transaction.mappings(_ARCHIVED, {"batch_id": batch_id, "task": task, "limit": limit})
 
 
-class Restoring:
-    """Archived rows on their way back into the app's table."""
+async def columns(transaction: Transaction, app: str) -> Mapping[str, bool]:
+    """The columns of the app's table, and whether each can be written: generated columns cannot."""
+    return {row.attname: row.writable for row in await transaction.rows(_COLUMNS, {"tasks": f"{app}.tasks"})}
 
-    def __init__(self, database: Database) -> None:
-        self._tasks = f"{database.app}.tasks"
-        self._existing = f"SELECT t.id FROM {self._tasks} AS t WHERE t.id = ANY(CAST(:ids AS bigint[]))"
 
-    async def columns(self, transaction: Transaction) -> Mapping[str, bool]:
-        """The columns of the app's table, and whether each can be written: generated columns cannot."""
-        return {row.attname: row.writable for row in await transaction.rows(_COLUMNS, {"tasks": self._tasks})}
+async def lock_waiting(transaction: Transaction, batch_id: int, task: int | None, after: int) -> Sequence[Row[Any]]:
+    """Locks at most PAGE archived tasks that are not restored, with ids above `after`: task_id, columns."""
+    known = {"batch_id": batch_id, "task": task, "after": after, "limit": PAGE}
+    return await transaction.rows(_WAITING, known)
 
-    async def lock_waiting(
-        self, transaction: Transaction, batch_id: int, task: int | None, after: int
-    ) -> Sequence[Row[Any]]:
-        """Locks at most PAGE archived tasks that are not restored, with ids above `after`: task_id, columns."""
-        known = {"batch_id": batch_id, "task": task, "after": after, "limit": PAGE}
-        return await transaction.rows(_WAITING, known)
 
-    async def existing(self, transaction: Transaction, ids: Sequence[int]) -> set[int]:
-        """Those of the ids that exist in the app's table."""
-        return {row.id for row in await transaction.rows(self._existing, {"ids": ids})}
+async def existing(transaction: Transaction, app: str, ids: Sequence[int]) -> set[int]:
+    """Those of the ids that exist in the app's table."""
+    found = await transaction.rows(of_app(_EXISTING, app), {"ids": ids})
+    return {row.id for row in found}
 
-    async def put_back(
-        self, transaction: Transaction, batch_id: int, ids: Sequence[int], columns: Sequence[str]
-    ) -> tuple[Sequence[int], Mapping[int, str]]:
-        """Inserts these columns of archived rows into the app's table, and marks the rows restored.
 
-        Returns:
-            The tasks that are back, and the reasons why others are not.
-        """
-        try:
-            async with transaction.connection.begin_nested():
-                rows = await transaction.rows(self._insert(columns), {"batch_id": batch_id, "ids": ids})
-        except DBAPIError as error:
-            if (reason := refused(error)) is None:
-                raise
-        else:
-            back = [row.id for row in rows]
-            await transaction.execute(_RESTORED, {"batch_id": batch_id, "ids": back})
-            await transaction.execute(_COUNTED, {"batch_id": batch_id, "restored": len(back)})
-            return back, dict.fromkeys(set(ids).difference(back), "a trigger or a rule of the table discarded it")
-        if len(ids) == 1:
-            return (), {ids[0]: reason}
-        restored: list[int] = []
-        reasons: dict[int, str] = {}
-        for task in ids:
-            alone, why = await self.put_back(transaction, batch_id, [task], columns)
-            restored += alone
-            reasons |= why
-        return restored, reasons
+async def put_back(
+    transaction: Transaction, app: str, batch_id: int, ids: Sequence[int], columns: Sequence[str]
+) -> tuple[Sequence[int], Mapping[int, str]]:
+    """Inserts these columns of archived rows into the app's table, and marks the rows restored.
 
-    def _insert(self, columns: Sequence[str]) -> str:
-        names = [column(name) for name in columns]
-        # OVERRIDING: tasks get their archived ids back, even if the column is GENERATED ALWAYS AS IDENTITY.
-        return f"""
-            INSERT INTO {self._tasks} AS t ({", ".join(names)}) OVERRIDING SYSTEM VALUE
-            SELECT {", ".join(f"r.{name}" for name in names)}
-            FROM taskbell.archived_task AS a,
-                LATERAL jsonb_populate_record(CAST(NULL AS {self._tasks}), a.row) AS r
-            WHERE a.batch_id = :batch_id AND a.task_id = ANY(CAST(:ids AS bigint[]))
-            ORDER BY a.task_id
-            RETURNING t.id
-        """
+    Returns:
+        The tasks that are back, and the reasons why others are not.
+    """
+    try:
+        async with transaction.connection.begin_nested():
+            rows = await transaction.rows(_insert(app, columns), {"batch_id": batch_id, "ids": ids})
+    except DBAPIError as error:
+        if (reason := refused(error)) is None:
+            raise
+    else:
+        back = [row.id for row in rows]
+        await transaction.execute(_RESTORED, {"batch_id": batch_id, "ids": back})
+        await transaction.execute(_COUNTED, {"batch_id": batch_id, "restored": len(back)})
+        return back, dict.fromkeys(set(ids).difference(back), "a trigger or a rule of the table discarded it")
+    if len(ids) == 1:
+        return (), {ids[0]: reason}
+    restored: list[int] = []
+    reasons: dict[int, str] = {}
+    for task in ids:
+        alone, why = await put_back(transaction, app, batch_id, [task], columns)
+        restored += alone
+        reasons |= why
+    return restored, reasons
+
+
+def _insert(app: str, columns: Sequence[str]) -> str:
+    names = [column(name) for name in columns]
+    # OVERRIDING: tasks get their archived ids back, even if the column is GENERATED ALWAYS AS IDENTITY.
+    return f"""
+        INSERT INTO {app}.tasks AS t ({", ".join(names)}) OVERRIDING SYSTEM VALUE
+        SELECT {", ".join(f"r.{name}" for name in names)}
+        FROM taskbell.archived_task AS a,
+            LATERAL jsonb_populate_record(CAST(NULL AS {app}.tasks), a.row) AS r
+        WHERE a.batch_id = :batch_id AND a.task_id = ANY(CAST(:ids AS bigint[]))
+        ORDER BY a.task_id
+        RETURNING t.id
+    """

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from taskbell.database import Database, Transaction
+from taskbell.database import Transaction
 from taskbell.pruning import EndedRows
 from taskbell_scheduler.domain import EVERY_ZONE, Decision, Pair, PairState, message_id
 from taskbell_scheduler.reconcile import ANY, GONE, Changes
@@ -142,127 +142,132 @@ OccurrenceKey = tuple[str, str, str]
 """Schedule, zone and key of an occurrence."""
 
 
-class SchedulerRepository:
-    """The scheduler's tables, and the zones of the web app's users."""
+async def next_generation(transaction: Transaction) -> int:
+    """A number that is higher than that of every scheduler that has written so far."""
+    found = await transaction.value("SELECT coalesce(max(generation), 0) + 1 FROM taskbell.schedule_state")
+    return int(found)
 
-    def __init__(self, database: Database) -> None:
-        # There are about 600 zones: if the column has more than 10,000 values, it holds something else.
-        self._zones = f"SELECT DISTINCT timezone FROM {database.app}.users WHERE is_active LIMIT 10000"
 
-    async def next_generation(self, transaction: Transaction) -> int:
-        """A number that is higher than that of every scheduler that has written so far."""
-        found = await transaction.value("SELECT coalesce(max(generation), 0) + 1 FROM taskbell.schedule_state")
-        return int(found)
+async def fingerprint(transaction: Transaction) -> tuple[datetime, Fingerprint]:
+    """The time, and a value that changes whenever the table changes."""
+    row = await transaction.row(_FINGERPRINT)
+    assert row is not None  # an aggregate always has its row
+    return row.now, (int(row.rows), int(row.versions))
 
-    async def fingerprint(self, transaction: Transaction) -> tuple[datetime, Fingerprint]:
-        """The time, and a value that changes whenever the table changes."""
-        row = await transaction.row(_FINGERPRINT)
-        assert row is not None  # an aggregate always has its row
-        return row.now, (int(row.rows), int(row.versions))
 
-    async def snapshot(self, transaction: Transaction) -> Snapshot:
-        """All rows, and the time."""
-        states = _states(await transaction.mappings(_STATES))
-        return Snapshot(await self._now(transaction), states)
+async def snapshot(transaction: Transaction) -> Snapshot:
+    """All rows, and the time."""
+    states = _states(await transaction.mappings(_STATES))
+    return Snapshot(await _now(transaction), states)
 
-    async def zones_of_active_users(self, transaction: Transaction) -> tuple[datetime, list[str | None]]:
-        """The time just before reading, and the zones of users, unknown names and null included.
 
-        Raises:
-            DBAPIError: the web app's table is not as promised, or somebody locks it for longer than LOCK_TIMEOUT.
-        """
-        await self._limit(transaction, "lock_timeout", LOCK_TIMEOUT)
-        seen_at = await self._now(transaction)
-        return seen_at, [row[0] for row in await transaction.rows(self._zones)]
+async def zones_of_active_users(transaction: Transaction, app: str) -> tuple[datetime, list[str | None]]:
+    """The time just before reading, and the zones of users, unknown names and null included.
 
-    async def apply(
-        self, transaction: Transaction, changes: Changes, generation: int, zones_seen_at: datetime | None = None
-    ) -> None:
-        """Writes the changes, except those that another scheduler made first.
+    Args:
+        app: the quoted schema of the web app's tables.
 
-        Args:
-            zones_seen_at: when the zones of users were read; rows that were changed later are not retired.
+    Raises:
+        DBAPIError: the web app's table is not as promised, or somebody locks it for longer than LOCK_TIMEOUT.
+    """
+    await _limit(transaction, "lock_timeout", LOCK_TIMEOUT)
+    seen_at = await _now(transaction)
+    # There are about 600 zones: if the column has more than 10,000 values, it holds something else.
+    zones = f"SELECT DISTINCT timezone FROM {app}.users WHERE is_active LIMIT 10000"
+    return seen_at, [row[0] for row in await transaction.rows(zones)]
 
-        Raises:
-            DBAPIError: with LOCK_NOT_AVAILABLE, somebody held a row for longer than LOCK_TIMEOUT.
-        """
-        await self._limit(transaction, "lock_timeout", LOCK_TIMEOUT)
-        await self._limit(transaction, "idle_in_transaction_session_timeout", STALLED)
-        await transaction.execute(_LOCK_ALL)
-        for statement, expressions in ((_START, changes.start), (_ADOPT, changes.adopt)):
-            if expressions:
-                parameters = _pairs([pair for pair, _ in expressions])
-                parameters |= {"crons": [cron for _, cron in expressions], "generation": generation, "any": ANY}
-                await transaction.execute(statement, parameters)
-        if changes.retire:
-            await transaction.execute(_RETIRE, _pairs(changes.retire) | {"seen_at": zones_seen_at})
-        if changes.remove:
-            await transaction.execute(_REMOVE, _pairs(changes.remove) | {"generation": generation, "gone": GONE})
-        if changes.stamp:
-            await transaction.execute(_STAMP)
-        if changes.forget:
-            await transaction.execute(_FORGET, {"schedules": list(changes.forget)})
 
-    async def lock(self, transaction: Transaction, pairs: Collection[Pair]) -> Snapshot:
-        """Locks, until the transaction ends, those of the rows that nobody else holds; also reads their pauses."""
-        await self._limit(transaction, "idle_in_transaction_session_timeout", STALLED)
-        states = _states(await transaction.mappings(_LOCKED, _pairs(pairs)))
-        whole = await transaction.mappings(_WHOLE_SCHEDULES, {"schedules": sorted({pair[0] for pair in pairs})})
-        return Snapshot(await self._now(transaction), states | _states(whole))
+async def apply(
+    transaction: Transaction, changes: Changes, generation: int, zones_seen_at: datetime | None = None
+) -> None:
+    """Writes the changes, except those that another scheduler made first.
 
-    async def record(self, transaction: Transaction, decisions: Sequence[Decision]) -> Collection[OccurrenceKey]:
-        """Writes occurrences, the messages of those that are published, and the new positions.
+    Args:
+        zones_seen_at: when the zones of users were read; rows that were changed later are not retired.
 
-        Returns:
-            the occurrences that were not recorded before; only messages of these were written.
-        """
-        rows = [(decision, record) for decision in decisions for record in decision.records]
-        recorded: dict[OccurrenceKey, str | None] = {}
-        if rows:
-            parameters = _pairs([decision.entry.pair for decision, _ in rows]) | {
-                "keys": [record.key for _, record in rows],
-                "ats": [record.at for _, record in rows],
-                "statuses": [record.status for _, record in rows],
-                "counts": [record.count for _, record in rows],
-                "reasons": [record.reason for _, record in rows],
-                "message_ids": [
-                    message_id(decision.entry, record.key) if record is decision.published else None
-                    for decision, record in rows
-                ],
-            }
-            written = await transaction.rows(_RECORD, parameters)
-            recorded = {(row.schedule, row.zone, row.key): row.message_id for row in written}
-            await self._publish(transaction, decisions, recorded)
-        parameters = _pairs([decision.entry.pair for decision in decisions]) | {
-            "positions": [decision.position for decision in decisions],
-            "pause_ends": [decision.pause_ends for decision in decisions],
+    Raises:
+        DBAPIError: with LOCK_NOT_AVAILABLE, somebody held a row for longer than LOCK_TIMEOUT.
+    """
+    await _limit(transaction, "lock_timeout", LOCK_TIMEOUT)
+    await _limit(transaction, "idle_in_transaction_session_timeout", STALLED)
+    await transaction.execute(_LOCK_ALL)
+    for statement, expressions in ((_START, changes.start), (_ADOPT, changes.adopt)):
+        if expressions:
+            parameters = _pairs([pair for pair, _ in expressions])
+            parameters |= {"crons": [cron for _, cron in expressions], "generation": generation, "any": ANY}
+            await transaction.execute(statement, parameters)
+    if changes.retire:
+        await transaction.execute(_RETIRE, _pairs(changes.retire) | {"seen_at": zones_seen_at})
+    if changes.remove:
+        await transaction.execute(_REMOVE, _pairs(changes.remove) | {"generation": generation, "gone": GONE})
+    if changes.stamp:
+        await transaction.execute(_STAMP)
+    if changes.forget:
+        await transaction.execute(_FORGET, {"schedules": list(changes.forget)})
+
+
+async def lock(transaction: Transaction, pairs: Collection[Pair]) -> Snapshot:
+    """Locks, until the transaction ends, those of the rows that nobody else holds; also reads their pauses."""
+    await _limit(transaction, "idle_in_transaction_session_timeout", STALLED)
+    states = _states(await transaction.mappings(_LOCKED, _pairs(pairs)))
+    whole = await transaction.mappings(_WHOLE_SCHEDULES, {"schedules": sorted({pair[0] for pair in pairs})})
+    return Snapshot(await _now(transaction), states | _states(whole))
+
+
+async def record(transaction: Transaction, decisions: Sequence[Decision]) -> Collection[OccurrenceKey]:
+    """Writes occurrences, the messages of those that are published, and the new positions.
+
+    Returns:
+        the occurrences that were not recorded before; only messages of these were written.
+    """
+    rows = [(decision, record) for decision in decisions for record in decision.records]
+    recorded: dict[OccurrenceKey, str | None] = {}
+    if rows:
+        parameters = _pairs([decision.entry.pair for decision, _ in rows]) | {
+            "keys": [record.key for _, record in rows],
+            "ats": [record.at for _, record in rows],
+            "statuses": [record.status for _, record in rows],
+            "counts": [record.count for _, record in rows],
+            "reasons": [record.reason for _, record in rows],
+            "message_ids": [
+                message_id(decision.entry, record.key) if record is decision.published else None
+                for decision, record in rows
+            ],
         }
-        await transaction.execute(_MOVE_ON, parameters)
-        return recorded.keys()
+        written = await transaction.rows(_RECORD, parameters)
+        recorded = {(row.schedule, row.zone, row.key): row.message_id for row in written}
+        await _publish(transaction, decisions, recorded)
+    parameters = _pairs([decision.entry.pair for decision in decisions]) | {
+        "positions": [decision.position for decision in decisions],
+        "pause_ends": [decision.pause_ends for decision in decisions],
+    }
+    await transaction.execute(_MOVE_ON, parameters)
+    return recorded.keys()
 
-    async def _publish(
-        self, transaction: Transaction, decisions: Sequence[Decision], recorded: Mapping[OccurrenceKey, str | None]
-    ) -> None:
-        messages: dict[str, list[Any]] = {"routing_keys": [], "bodies": [], "message_ids": []}
-        for decision in decisions:
-            published, (schedule, zone) = decision.published, decision.entry.pair
-            identity = recorded.get((schedule, zone, published.key)) if published else None
-            if published and identity:
-                messages["routing_keys"].append(decision.entry.schedule.publish)
-                messages["bodies"].append(json.dumps(decision.entry.schedule.body(published.at, zone)))
-                messages["message_ids"].append(identity)
-        if messages["bodies"]:
-            await transaction.execute(_PUBLISH, messages)
 
-    async def _limit(self, transaction: Transaction, setting: str, limit: timedelta) -> None:
-        milliseconds = f"{int(limit.total_seconds() * 1000)}ms"
-        await transaction.execute(
-            "SELECT set_config(:setting, :limit, true)", {"setting": setting, "limit": milliseconds}
-        )
+async def _publish(
+    transaction: Transaction, decisions: Sequence[Decision], recorded: Mapping[OccurrenceKey, str | None]
+) -> None:
+    messages: dict[str, list[Any]] = {"routing_keys": [], "bodies": [], "message_ids": []}
+    for decision in decisions:
+        published, (schedule, zone) = decision.published, decision.entry.pair
+        identity = recorded.get((schedule, zone, published.key)) if published else None
+        if published and identity:
+            messages["routing_keys"].append(decision.entry.schedule.publish)
+            messages["bodies"].append(json.dumps(decision.entry.schedule.body(published.at, zone)))
+            messages["message_ids"].append(identity)
+    if messages["bodies"]:
+        await transaction.execute(_PUBLISH, messages)
 
-    async def _now(self, transaction: Transaction) -> datetime:
-        now: datetime = await transaction.value("SELECT clock_timestamp()")
-        return now
+
+async def _limit(transaction: Transaction, setting: str, limit: timedelta) -> None:
+    milliseconds = f"{int(limit.total_seconds() * 1000)}ms"
+    await transaction.execute("SELECT set_config(:setting, :limit, true)", {"setting": setting, "limit": milliseconds})
+
+
+async def _now(transaction: Transaction) -> datetime:
+    now: datetime = await transaction.value("SELECT clock_timestamp()")
+    return now
 
 
 def _pairs(pairs: Collection[Pair]) -> dict[str, Any]:
