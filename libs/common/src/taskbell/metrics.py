@@ -13,7 +13,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.messages = Counter(
             "taskbell_messages",
-            "Messages handled, by queue and fate",
+            "Messages handled, by queue and by how that ended",
             ["queue", "fate"],  # done, retried, dead, returned
             registry=self.registry,
         )
