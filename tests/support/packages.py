@@ -2,7 +2,9 @@
 
 import contextlib
 import importlib
+import shutil
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -65,7 +67,17 @@ class Packages:
         for path, content in {f"{module}.py": source, **(files or {})}.items():
             (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / path).write_text(content)
-        about = self.folder / f"{module}-{version}.dist-info"
+        self._describe(name, version, offered)
+
+    def install_project(self, project: Path) -> None:
+        """Installs the only package in a folder with a pyproject.toml, such as one of the examples."""
+        about = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+        module = about["name"].replace("-", "_")
+        shutil.copytree(project / module, self.folder / module, ignore=shutil.ignore_patterns("__pycache__"))
+        self._describe(about["name"], about["version"], about["entry-points"])
+
+    def _describe(self, name: str, version: str, offered: Mapping[str, Mapping[str, str]]) -> None:
+        about = self.folder / f"{name.replace('-', '_')}-{version}.dist-info"
         about.mkdir(parents=True)
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         (about / "entry_points.txt").write_text(
