@@ -41,12 +41,14 @@ class ReceivedMail:
 
 
 class Inbox:
-    """Accepts everything, on a free port of the loopback address; `mails` in the order of their arrival."""
+    """Accepts all but `refusals`, on a free port of the loopback address; `mails` are in the order of their arrival."""
 
     host = "127.0.0.1"
 
     def __init__(self) -> None:
         self.mails: list[ReceivedMail] = []
+        self.refusals: dict[str, list[str]] = {}
+        """By address, replies in place of 250, each given once."""
         self._sessions: list[SMTP] = []
         self._server: asyncio.Server | None = None
 
@@ -81,6 +83,15 @@ class Inbox:
         """The mails, as soon as there are at least `count`."""
         await eventually(lambda: len(self.mails) >= count, limit=limit, what=f"{count} mails in the inbox")
         return list(self.mails)
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Called by aiosmtpd."""
+        if self.refusals.get(address):
+            return self.refusals[address].pop(0)
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """Called by aiosmtpd."""

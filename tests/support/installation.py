@@ -1,6 +1,7 @@
 """Taskbell as it is run: its services as processes, on a database and a virtual host for one test."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,6 +99,11 @@ class Installation:
     def has_said(self, service: str, event: str) -> bool:
         """Whether the service has ever logged that event."""
         return f'"event": "{event}"' in self._log(service).read_text(encoding="utf-8", errors="replace")
+
+    def logged(self, service: str) -> list[dict[str, Any]]:
+        """All that the service has logged, entry by entry."""
+        lines = self._log(service).read_text(encoding="utf-8", errors="replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
     def _log(self, service: str) -> Path:
         return self._stack.directory / "log" / f"{self._name(service)}.log"

@@ -3,8 +3,10 @@
 import contextlib
 import importlib
 import shutil
+import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -88,6 +90,20 @@ class Packages:
         )
         forget()
 
+    def unpack(self, wheel: Path) -> None:
+        """Installs a wheel."""
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extractall(self.folder)
+        forget()
+
+    def remove(self, name: str) -> None:
+        """Removes an installed wheel, as pip does: the files that its RECORD lists."""
+        (about,) = self.folder.glob(f"{name.replace('-', '_')}-*.dist-info")
+        for line in (about / "RECORD").read_text().splitlines():
+            (self.folder / line.split(",")[0]).unlink()
+        about.rmdir()
+        forget()
+
     @property
     def path(self) -> str:
         """PYTHONPATH of a process in which they are installed."""
@@ -116,3 +132,13 @@ def forget() -> None:
     importlib.invalidate_caches()
     for remembered in (extensions.installed, catalogue.catalogue, catalogue._by_contract, catalogue._packages):
         remembered.cache_clear()
+
+
+def build_wheel(source: Path, into: Path) -> Path:
+    """Builds the wheel of a package, by the backend that the package names; nothing is downloaded."""
+    before = set(into.glob("*.whl"))
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(into)]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = set(into.glob("*.whl")) - before
+    return wheel

@@ -39,7 +39,7 @@ class Roles:
         """The virtual host, as that role."""
         return as_user(self.vhost.url, f"taskbell_{role}", PASSWORD)
 
-    async def set_up(self) -> str:
+    async def set_up(self, *arguments: str, **settings: str) -> str:
         """Runs `taskbell setup` with a password for each role on both servers; returns what it said."""
         passwords = {
             f"{name.upper()}_{server}_PASSWORD": PASSWORD for name in NAMES for server in ("DATABASE", "BROKER")
@@ -47,11 +47,13 @@ class Roles:
         done = await taskbell(
             "setup",
             "--with-app-tables",
+            *arguments,
             DATABASE_URL=self.admin_url,
             BROKER_URL=self.vhost.url,
             BROKER_MANAGEMENT_URL=self.vhost.management.url,
             APP_SCHEMA=self.app_schema,
             **passwords,
+            **settings,
         )
         assert done.status == 0, done.err
         return done.out

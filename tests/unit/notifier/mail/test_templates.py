@@ -95,6 +95,16 @@ def test_values_are_escaped_as_jinja_itself_does_it(value: object):
     assert ESCAPING.render(mail=value) == f"<p title='{escape(value)}'>{escape(value)}</p>"
 
 
+def test_no_value_becomes_markup_which_would_cost_a_tenth_of_a_mail():
+    assert {type(piece) for piece in ESCAPING.generate(mail="a<b")} == {str}
+
+
+def test_templates_have_none_of_jinjas_global_functions():
+    for template in (Compiler("en", ENGLISH).html("{{ range(3) }}"), Compiler("en", ENGLISH).text("{{ range(3) }}")):
+        with pytest.raises(UndefinedError):
+            template.render()
+
+
 def test_words_become_constants_and_are_escaped():
     class Loud(gettext.NullTranslations):
         def gettext(self, message: str) -> str:

@@ -1,17 +1,16 @@
 """Renders mails. Construct one `Renderer` in a process: construction inlines, translates and compiles all templates."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
 from jinja2 import Template
-from jinja2.runtime import Context
 
 from taskbell.kinds import Kind, Recipient
 from taskbell_notifier.mail import clean, tasks
 from taskbell_notifier.mail.context import Installation, WritingContext
-from taskbell_notifier.mail.frame import LINE_LENGTH, Frame, frame
+from taskbell_notifier.mail.frame import LINE_LENGTH, frame
 from taskbell_notifier.mail.links import Links
 from taskbell_notifier.mail.sources import Compiler, html_source, text_source
 from taskbell_notifier.mail.words import Languages
@@ -88,15 +87,9 @@ class Renderer:
         plain, html = self._templates[localizer.language, kind.name]
         return Rendered(
             text.subject,
-            folded("".join(_pieces(plain, framed, text.props)), self._wrapped),
-            tuple(_pieces(html, framed, text.props)),
+            folded(plain.render(frame=framed, mail=text.props), self._wrapped),
+            tuple(html.generate(frame=framed, mail=text.props)),
         )
-
-
-def _pieces(template: Template, framed: Frame, props: object) -> Iterator[str]:
-    # As Template.generate does, but without Jinja's global functions, which our templates do not call.
-    known = {"frame": framed, "mail": props}
-    return template.root_render_func(Context(template.environment, known, template.name, template.blocks))
 
 
 def folded(text: str, wrapped: Callable[[str], str]) -> str:

@@ -9,7 +9,7 @@ from taskbell.health import Health
 from taskbell.kinds import Kind, Statement
 from taskbell_notifier.repository.statements import refusal
 
-PAUSE = 30.0
+PAUSE = 10.0
 """Seconds until such a statement is tried again: an operator has to fix the cause."""
 
 
