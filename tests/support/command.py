@@ -24,12 +24,12 @@ class Done:
         return json.loads(self.out)
 
 
-async def taskbell(*arguments: str, stdin: str = "", **settings: str) -> Done:
-    """Run it in a folder of its own, with these settings and no others; names in capitals, as in the environment."""
+async def taskbell(*arguments: str, stdin: str = "", python: str = sys.executable, **settings: str) -> Done:
+    """Runs it in a folder of its own, with these settings and no others; names in capitals, as in the environment."""
     environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     with tempfile.TemporaryDirectory() as folder:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            python,
             "-c",
             "from taskbell.cli import main; main()",
             *arguments,

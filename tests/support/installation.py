@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,14 +32,23 @@ class Installation:
     """Services on one database and one virtual host, with mail going to one inbox.
 
     The run has their processes on record and ends them, even if the test fails. With roles, each service logs in as its
-    own role; without, all log in as the servers' administrator.
+    own role; without, all log in as the servers' administrator. They run on the packages of `python`.
     """
 
-    def __init__(self, database_url: str, vhost: Vhost, inbox: Inbox, roles: Roles | None = None) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        vhost: Vhost,
+        inbox: Inbox,
+        roles: Roles | None = None,
+        *,
+        python: str = sys.executable,
+    ) -> None:
         self.database_url = database_url
         self.vhost = vhost
         self.inbox = inbox
         self.management = vhost.management
+        self.python = python
         self._roles = roles
         self._suffix = uuid.uuid4().hex[:8]
         self._stack = Stack(Run.current().folder / STACK, servers=())
@@ -159,4 +169,5 @@ class Installation:
                 "APP_SCHEMA": self._roles.app_schema,
             }
         environment |= settings
-        return ServiceProgram(self._name(name), f"taskbell_{name}", environment, public=name == "notifier")
+        public = name == "notifier"
+        return ServiceProgram(self._name(name), f"taskbell_{name}", environment, public=public, python=self.python)

@@ -5,6 +5,7 @@ passwords, holds them for itself meanwhile.
 """
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
@@ -39,7 +40,7 @@ class Roles:
         """The virtual host, as that role."""
         return as_user(self.vhost.url, f"taskbell_{role}", PASSWORD)
 
-    async def set_up(self, *arguments: str, **settings: str) -> str:
+    async def set_up(self, *arguments: str, python: str = sys.executable, **settings: str) -> str:
         """Runs `taskbell setup` with a password for each role on both servers; returns what it said."""
         passwords = {
             f"{name.upper()}_{server}_PASSWORD": PASSWORD for name in NAMES for server in ("DATABASE", "BROKER")
@@ -48,6 +49,7 @@ class Roles:
             "setup",
             "--with-app-tables",
             *arguments,
+            python=python,
             DATABASE_URL=self.admin_url,
             BROKER_URL=self.vhost.url,
             BROKER_MANAGEMENT_URL=self.vhost.management.url,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.integration.examples.installed import EXAMPLES, Examples
-from tests.support.packages import build_wheel
+from tests.support.packages import Packages, build_wheel
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +14,15 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """The wheel of each example, by its folder's name."""
     into = tmp_path_factory.mktemp("wheels")
     return {name: build_wheel(EXAMPLES / name, into) for name in ("unassigned", "assigned")}
+
+
+@pytest.fixture(scope="module")
+def site(wheels: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    """A folder in which all examples are installed; its path makes them so for a process."""
+    site = Packages(tmp_path_factory.mktemp("site"))
+    for wheel in wheels.values():
+        site.unpack(wheel)
+    return site
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ from typing import Any
 
 import httpx
 from tests.support.command import Done, taskbell
+from tests.support.databases import fresh_database
 from tests.support.inbox import Inbox, ReceivedMail
 from tests.support.installation import APP_URL, Installation
-from tests.support.packages import Packages
-from tests.support.roles import Roles, all_roles, connected
+from tests.support.roles import Roles, sole_use_of_logins
 from tests.support.servers import ServerUrls
+from tests.support.vhosts import fresh_vhost
 from tests.support.waiting import eventually
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -26,26 +28,27 @@ MEMBERS = "CREATE TABLE public.team_members (user_id bigint NOT NULL, team text 
 
 @dataclass
 class Examples:
-    """An installation, the packages in it, and people and tasks of the web app."""
+    """An installation, with people and tasks of the web app."""
 
     installation: Installation
     roles: Roles
-    packages: Packages
-    services: tuple[str, ...] = ()
+    path: str
+    """PYTHONPATH of services and commands."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def set_up(self, *arguments: str) -> str:
         """Runs `taskbell setup` with what is installed now."""
-        return await self.roles.set_up(*arguments, PYTHONPATH=self.packages.path)
+        return await self.roles.set_up(*arguments, python=self.installation.python, PYTHONPATH=self.path)
 
     async def start(self, *services: str, **settings: str) -> None:
         """Starts services with what is installed now."""
-        await self.installation.start(*services, PYTHONPATH=self.packages.path, **settings)
+        await self.installation.start(*services, PYTHONPATH=self.path, **settings)
 
     async def taskbell(self, *arguments: str) -> Done:
         """A command of the operator's."""
         urls = {"DATABASE_URL": self.roles.database_url("operator"), "BROKER_URL": self.roles.broker_url("operator")}
-        return await taskbell(*arguments, PYTHONPATH=self.packages.path, APP_URL=APP_URL, **urls)
+        python = self.installation.python
+        return await taskbell(*arguments, python=python, PYTHONPATH=self.path, APP_URL=APP_URL, **urls)
 
     async def said(self, *arguments: str) -> str:
         """What a command of the operator's prints; it must succeed."""
@@ -132,19 +135,28 @@ class Examples:
 
 
 @asynccontextmanager
-async def examples_installed(servers: ServerUrls, folder: Path, *wheels: Path) -> AsyncIterator[Examples]:
-    """These wheels beside Taskbell, the roles, and the table of teams; nothing is granted, and no service runs."""
+async def examples_installed(
+    servers: ServerUrls, path: str = "", *, python: str = sys.executable
+) -> AsyncIterator[Examples]:
+    """Taskbell with the packages that are installed there; nothing is granted to them, and no service runs.
+
+    Args:
+        path: PYTHONPATH of services and commands.
+        python: their interpreter.
+    """
     inbox = Inbox()
     await inbox.start()
-    async with all_roles(servers) as roles:
-        async with connected(roles.admin_url) as connection:
-            await connection.execute(MEMBERS)
-        installation = Installation(roles.admin_url, roles.vhost, inbox, roles)
-        packages = Packages(folder)
-        for wheel in wheels:
-            packages.unpack(wheel)
+    async with (
+        sole_use_of_logins(servers),
+        fresh_database(servers.database_url) as admin_url,
+        fresh_vhost(servers, topology=False) as vhost,
+    ):
+        roles = Roles(admin_url, vhost, "public")
+        installation = Installation(admin_url, vhost, inbox, roles, python=python)
+        examples = Examples(installation, roles, path)
         try:
-            yield Examples(installation, roles, packages)
+            await installation.rows(MEMBERS)
+            yield examples
         finally:
             await installation.stop()
             await inbox.stop()

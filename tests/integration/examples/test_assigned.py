@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -11,6 +10,7 @@ import pytest
 import pytest_asyncio
 from tests.integration.examples.installed import HOUR, Examples, examples_installed
 from tests.support.installation import APP_URL
+from tests.support.packages import Packages
 from tests.support.servers import ServerUrls
 from tests.support.waiting import eventually
 
@@ -18,11 +18,9 @@ KEY = "task.assigned"
 
 
 @pytest_asyncio.fixture(scope="module")
-async def installed(
-    servers: ServerUrls, wheels: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Examples]:
+async def installed(servers: ServerUrls, site: Packages) -> AsyncIterator[Examples]:
     """Notifier and maintenance run; maintenance relays what the web app enqueues."""
-    async with examples_installed(servers, tmp_path_factory.mktemp("site"), wheels["assigned"]) as examples:
+    async with examples_installed(servers, site.path) as examples:
         await examples.set_up("--grant", "taskbell-assigned")
         await examples.start("notifier", "maintenance")
         yield examples

@@ -3,22 +3,35 @@
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from tests.integration.examples.installed import HOUR, Examples, examples_installed
+from tests.support.packages import Packages
 from tests.support.servers import ServerUrls
 from tests.support.waiting import eventually
 
 TO_SUPPORT = {"team": "support"}
 
 
+@pytest.fixture
+def packages(wheels: Mapping[str, Path], tmp_path: Path) -> Packages:
+    """A folder in which all examples are installed."""
+    packages = Packages(tmp_path)
+    for wheel in wheels.values():
+        packages.unpack(wheel)
+    return packages
+
+
 @pytest_asyncio.fixture
-async def examples(servers: ServerUrls, wheels: Mapping[str, Path], tmp_path: Path) -> AsyncIterator[Examples]:
-    async with examples_installed(servers, tmp_path / "site", *wheels.values()) as examples:
+async def examples(servers: ServerUrls, packages: Packages) -> AsyncIterator[Examples]:
+    async with examples_installed(servers, packages.path) as examples:
         await examples.set_up("--grant", "taskbell-unassigned", "--grant", "taskbell-assigned")
         yield examples
 
 
-async def test_a_removed_package_leaves_no_error_but_the_one_that_names_its_kind(examples: Examples) -> None:
+async def test_a_removed_package_leaves_no_error_but_the_one_that_names_its_kind(
+    examples: Examples, packages: Packages
+) -> None:
     await examples.start("notifier", "scheduler", MAIL_EXPIRY_HOURS_UNASSIGNED="6")
     await examples.member(1)
     await examples.member(2)
@@ -40,8 +53,8 @@ async def test_a_removed_package_leaves_no_error_but_the_one_that_names_its_kind
         [{"message_id": "planning", "kind": "unassigned", "at": examples.now, "state": "planning", "body_digest": ""}],
     )
 
-    for package in ("taskbell-unassigned", "taskbell-assigned"):
-        examples.packages.remove(package)
+    for name in ("taskbell-unassigned", "taskbell-assigned"):
+        packages.remove(name)
     await examples.start("notifier", "scheduler", "maintenance", MAIL_EXPIRY_HOURS_UNASSIGNED="6")
     await examples.retry_now()
 
@@ -74,14 +87,14 @@ async def test_a_removed_package_leaves_no_error_but_the_one_that_names_its_kind
 
 
 async def test_installed_again_it_goes_on_with_what_waited_in_its_queue(
-    examples: Examples, wheels: Mapping[str, Path]
+    examples: Examples, packages: Packages, wheels: Mapping[str, Path]
 ) -> None:
     await examples.member(1)
     await examples.task(10, "Nobody's")
-    examples.packages.remove("taskbell-unassigned")
+    packages.remove("taskbell-unassigned")
     await examples.start("notifier")
     await examples.publish("unassigned.due", TO_SUPPORT, "waits")
     await examples.installation.stop("notifier")
-    examples.packages.unpack(wheels["unassigned"])
+    packages.unpack(wheels["unassigned"])
     await examples.start("notifier")
     assert await examples.completed("waits") == {"sent": 1}

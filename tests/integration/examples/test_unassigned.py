@@ -1,14 +1,14 @@
 """examples/unassigned: a mailing of a package's own, with the rights of its services and no more."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pytest_asyncio
 from tests.integration.examples.installed import HOUR, Examples, examples_installed
 from tests.support.installation import APP_URL
+from tests.support.packages import Packages
 from tests.support.servers import ServerUrls
 from tests.support.waiting import eventually
 
@@ -29,12 +29,9 @@ description = "The support team is told of tasks that nobody is assigned to"
 
 
 @pytest_asyncio.fixture(scope="module")
-async def installed(
-    servers: ServerUrls, wheels: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Examples]:
+async def installed(servers: ServerUrls, site: Packages) -> AsyncIterator[Examples]:
     """The notifier runs; setup has declared the package's queue, and granted nothing."""
-    folder = tmp_path_factory.mktemp("site")
-    async with examples_installed(servers, folder, wheels["unassigned"]) as examples:
+    async with examples_installed(servers, site.path) as examples:
         assert "left out: package taskbell-unassigned 0.1.0" in await examples.set_up()
         await examples.start("notifier")
         yield examples

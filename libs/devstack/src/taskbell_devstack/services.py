@@ -23,6 +23,8 @@ class ServiceProgram:
     public: bool = False
     """Whether its own URL is its PUBLIC_URL, for links that lead back to it."""
     start_limit: float = 60.0
+    python: str = sys.executable
+    """The interpreter whose packages it runs on."""
 
 
 class RunningService:
@@ -50,7 +52,7 @@ class RunningService:
             address["PUBLIC_URL"] = f"http://{LOOPBACK}:{self._port}"
         return Launch(
             name=self.name,
-            argv=[sys.executable, "-m", self._service.module],
+            argv=[self._service.python, "-m", self._service.module],
             environment=own | self._service.environment | address,
             # Not the checkout: the service must not read a `.env` that somebody keeps there for other servers.
             directory=self._directory,
