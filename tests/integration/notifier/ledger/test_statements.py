@@ -1,131 +1,27 @@
 """Kinds of packages that say by statements who gets them and what: parameters, and what is wrong with one alone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
+from tests.integration.notifier.ledger.digests import DENIED, FILES, Digests, digests_in
 from tests.integration.notifier.ledger.notifier_parts import NotifierParts
-from tests.integration.notifier.ledger.support import DAY, NotifierTables
-from tests.support.packages import Packages, packages_in
+from tests.integration.notifier.ledger.support import NotifierTables
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
-from typer.testing import CliRunner
 
 from taskbell.contracts import OverdueDue
-from taskbell.database import Database
-from taskbell_notifier.cli import app
-from taskbell_notifier.kinds.table import installed_kinds
-from taskbell_notifier.mail.links import Links
-from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.planning import planner as planner_module
 from taskbell_notifier.planning import refusals
 
-Mail = Callable[..., Awaitable[str]]
-
-SOURCE = '''
-from datetime import timedelta
-from taskbell.extend import *
-
-class DigestDue(MailingDue):
-    team: Text = "red"
-
-WHO = Statement("""
-    SELECT m.user_id FROM {app}.members AS m
-    WHERE m.team = :event ->> 'team' AND m.since < :at::timestamptz - interval '1 day'
-        AND m.user_id > :cursor AND m.user_id <= :last -- so that it reads no more than a page
-""")
-WHAT = Statement("""
-    SELECT m.user_id, m.team, 10 / m.score AS share FROM {app}.members AS m
-    WHERE m.user_id = ANY(:users) AND m.user_id IN (SELECT unnest(:users)) AND m.since < :at
-        AND m.team = :event ->> 'team' AND '\\\\:no' <> 'parameter';
-""")
-
-def words(_):
-    return KindWords(_("Digests"), _("You are in a team."), _("Unsubscribe from digests"), _("No more digests."))
-
-def compose(context, rows):
-    if context.recipient.user_id == 13:
-        raise LookupError("nobody has taught me about 13")
-    row = rows[0]
-    return MailText(f"Team {row['team']}", "Digest", context.plural("%(n)s point", "%(n)s points", row["share"]))
-
-KIND = Kind(
-    "digest", DigestDue, WHO, WHAT, Period.DAY, timedelta(hours=12), words, compose,
-    lambda now: ({"team": "blue", "share": 1},), "digest", "acme_digest_mail",
-)
-extension = Extension(
-    messages=(Message("digest.due", "event", DigestDue, "anyone", "digests", "notifier", by_anyone=True),),
-    kinds=(KIND,),
-)
-'''
-FILES = {
-    "acme_digest_mail/templates/digest.html.j2": '<p class="lead">{{ frame.lead }}</p>\n',
-    "acme_digest_mail/templates/digest.txt.j2": "{{ frame.lead }}\n",
-}
-DENIED = """
-    CREATE FUNCTION public.denied() RETURNS boolean LANGUAGE plpgsql AS $$
-    BEGIN RAISE insufficient_privilege USING MESSAGE = 'permission denied for table members'; END $$
-"""
-
-
-@pytest.fixture
-def packages(tmp_path: Path) -> Iterator[Packages]:
-    with packages_in(tmp_path / "site") as packages:
-        yield packages
-    installed_kinds.cache_clear()
-
-
-class Digests:
-    """The package, with what a test changes in its source, and a notifier's parts that know it."""
-
-    def __init__(self, packages: Packages, database: Database, tables: NotifierTables) -> None:
-        self._packages = packages
-        self._database = database
-        self._tables = tables
-
-    def install(self, *changes: tuple[str, str]) -> NotifierParts:
-        source = SOURCE
-        for old, new in changes:
-            assert old in source
-            source = source.replace(old, new)
-        self._packages.install("acme-digest", source, files=FILES)
-        installed_kinds.cache_clear()
-        kinds = installed_kinds()
-        self.due = kinds["digest"].event
-        self.parts = NotifierParts(self._database, Renderer(kinds, Links()), kinds=kinds)
-        return self.parts
-
-    async def members(self, *numbers: int, team: str = "red", **columns: Any) -> None:
-        for number in numbers:
-            await self._tables.user(number)
-            await self._tables.execute(
-                "INSERT INTO public.members (user_id, team, since, score) VALUES (:user, :team, :since, :score)",
-                **{"user": number, "team": team, "since": self._tables.now - 2 * DAY, "score": 5} | columns,
-            )
-
 
 @pytest_asyncio.fixture
-async def digests(packages: Packages, database: Database, tables: NotifierTables) -> AsyncIterator[Digests]:
-    await tables.execute("CREATE TABLE public.members (user_id int, team text, since timestamptz, score int)")
-    digests = Digests(packages, database, tables)
-    yield digests
-    await digests.parts.close()
-
-
-@pytest.fixture
-def mail(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Mail:
-    """Runs `taskbell mail`; the answer is what it prints, or what it says is wrong."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
-
-    async def call(*arguments: str) -> str:
-        result = await asyncio.to_thread(CliRunner().invoke, app, list(arguments))  # it has an event loop of its own
-        return str(result.exception) if result.exception else result.stdout
-
-    return call
+async def digests(tables: NotifierTables, tmp_path: Path) -> AsyncIterator[Digests]:
+    async with digests_in(tmp_path / "site", tables) as digests:
+        yield digests
 
 
 async def run_planner(parts: NotifierParts) -> tuple[asyncio.Event, "asyncio.Task[None]"]:
@@ -309,46 +205,6 @@ async def test_a_template_that_fails_fails_its_own_mail(
     await eventually(lambda: _are(tables, {1: "retry", 2: "retry", 3: "sent", 4: "sent"}))
     assert {it["kind"] for it in logged if it["event"] == "mail.broken"} == {"digest"}
     assert (await tables.deliveries())["user:1"]["reason"] == "error: UndefinedError"
-
-
-async def test_a_preview_for_a_user_is_what_their_mail_would_say(digests: Digests, mail: Mail) -> None:
-    digests.install()
-    await digests.members(1)
-    await digests.members(2, team="blue")
-    assert (await mail("preview", "digest")).startswith("Subject: Team blue\n")
-    assert (await mail("preview", "digest", "--user", "1")).startswith("Subject: Team red\n")
-    of_the_blue = ("preview", "digest", "--event", '{"team": "blue"}')
-    assert (await mail(*of_the_blue, "--user", "2")).startswith("Subject: Team blue\n")
-    assert await mail("preview", "digest", "--user", "2") == (
-        "user 2 would get no digest mail now, because it would be empty"
-    )
-    assert await mail(*of_the_blue) == "--event needs --user: a sample is the same for every event"
-    said = await mail("preview", "digest", "--user", "2", "--event", '{"teams": "blue"}')
-    assert said == "digest.due has no field 'teams'; did you mean 'team'? (--event gives the body as JSON)"
-
-
-async def test_a_preview_that_is_denied_says_what_to_do(tables: NotifierTables, digests: Digests, mail: Mail) -> None:
-    await tables.execute(DENIED)
-    digests.install(("AND m.since < :at\n", "AND {app}.denied()\n"))
-    await digests.members(1)
-    assert await mail("preview", "digest", "--user", "1") == (
-        "PostgreSQL: permission denied for table members; `taskbell setup --grant acme-digest` grants what package "
-        "acme-digest asks for"
-    )
-
-
-async def test_why_says_whether_a_statement_would_find_somebody(digests: Digests, mail: Mail) -> None:
-    digests.install(("m.team = :event ->> 'team' AND m.since <", "m.team = 'red' AND m.since <"))
-    await digests.members(1)
-    await digests.members(2, team="blue")
-    assert "A digest mailing would find them now." in await mail("why", "--user", "1")
-    assert "A digest mailing would not find them now." in await mail("why", "--user", "2")
-
-
-async def test_why_says_that_it_depends_on_the_event_whom_a_statement_would_find(digests: Digests, mail: Mail) -> None:
-    digests.install()
-    await digests.members(1)
-    assert "It depends on its event if a digest mailing would find them" in await mail("why", "--user", "1")
 
 
 async def _are(tables: NotifierTables, states: dict[int, str]) -> bool:
