@@ -16,6 +16,7 @@ from taskbell.kinds import Statement, Task
         ("SELECT unnest(:users::bigint[]), x::text", {"users"}),
         (r"SELECT '\:users', '12:30', a[1:2]", set()),
         ("SELECT '{app}:users'", {"users"}),
+        ("SELECT a[1 :2], ':30', ':ü'", {"2", "30", "ü"}),
     ],
 )
 def test_a_statement_knows_the_parameters_that_postgresql_would_be_given(sql: str, names: set[str]) -> None:

@@ -55,8 +55,9 @@ WHAT_PARAMETERS = frozenset({"at", "users", "event"})
 INSTANT_PARAMETERS = frozenset({"users", "keys", "events"})
 """What a Statement may use: as `who`, as `what`, and as `what` of a kind whose event names its user."""
 
-# As SQLAlchemy finds them, and before `::`, where it finds none: `:users::bigint[]`.
-_PARAMETER = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)")
+# As SQLAlchemy finds them, digits and letters of any language included, as in `tags[1 :2]`; and before `::`, where it
+# finds none: `:users::bigint[]`. What it takes for a parameter must be seen when a package is checked.
+_PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,10 @@ class Planner:
                 if mailing is None:
                     self._refusals.nothing_left()
                     return False
-                if mailing.kind not in self._kinds:
-                    await self._finish(transaction, mailing, f"kind {mailing.kind} is not installed")
+                if mailing.kind not in self._kinds or not self._kinds[mailing.kind].is_planned:
+                    known = mailing.kind in self._kinds
+                    note = f"kind {mailing.kind} is not {'planned any more' if known else 'installed'}"
+                    await self._finish(transaction, mailing, note)
                     self._log.error("mailing.unknown_kind", mailing_id=mailing.id, kind=mailing.kind)
                     return True
                 kind = self._kinds[mailing.kind]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 from sqlalchemy import Row
 
@@ -20,6 +20,7 @@ from taskbell.kinds import (
     Kind,
     Listed,
     NamedTask,
+    NoContent,
     Open,
     Rows,
     Statement,
@@ -81,13 +82,14 @@ PEOPLE = """
     LEFT JOIN taskbell.suppression AS s ON s.address = lower(btrim(a.address))
 """
 
-# Python's datetime begins with year 1, and one row with an earlier date would fail the whole statement.
+# Python's datetime begins with year 1, and one row with an earlier date would fail the whole statement. It ends with
+# year 9999, which matters where no condition sets a limit.
 DUE_DATE = "greatest(t.due_date, CAST('0001-01-02Z' AS timestamptz))"
 
 NAMED = f"""
     SELECT c.delivery_id, t.id, left(t.title, 10000) AS title, CAST(t.status AS text) AS status,
         CAST(t.priority AS text) AS priority, p.name AS project,
-        CASE WHEN t.due_date IS NOT NULL THEN {DUE_DATE} END AS due_date
+        CASE WHEN t.due_date IS NOT NULL THEN least({DUE_DATE}, CAST('9999-12-30Z' AS timestamptz)) END AS due_date
     FROM unnest(CAST(:deliveries AS bigint[]), CAST(:users AS bigint[]), CAST(:tasks AS bigint[]))
         AS c (delivery_id, user_id, task_id)
     JOIN {{app}}.tasks AS t ON t.id = c.task_id AND t.assignee_id = c.user_id AND {OPEN}
@@ -141,8 +143,10 @@ async def _of_kind(transaction: Transaction, app: str, kind: Kind, rows: Sequenc
             return await rows_of_events(transaction, app, kind, rows)
         case AssignedTasks() | Statement():
             return await _of_mailings(transaction, app, kind, rows)
-        case _:
+        case NoContent():
             return {row.id: None for row in rows}
+        case _:
+            assert_never(kind.what)
 
 
 async def _of_mailings(transaction: Transaction, app: str, kind: Kind, rows: Sequence[Wanted]) -> Mapping[int, object]:
