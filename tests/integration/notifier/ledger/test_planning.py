@@ -397,11 +397,14 @@ async def test_a_page_that_postgresql_refuses_is_told_of_and_planned_once_it_can
     await parts.open_gate()
     stop = asyncio.Event()
     running = asyncio.create_task(parts.planner.run(stop))
-    conditions = parts.health._conditions
-    await eventually(lambda: "planner" in conditions and conditions["planner"].state == "waiting")
-    assert 'relation "public.tasks" does not exist' in conditions["planner"].detail
+
+    def said() -> dict[str, str]:
+        return dict(parts.health.report()["parts"].get("planner", {}))
+
+    await eventually(lambda: said().get("state") == "waiting")
+    assert 'relation "public.tasks" does not exist' in said()["detail"]
     await tables.execute("ALTER TABLE public.tasks_elsewhere RENAME TO tasks")
-    await eventually(lambda: conditions["planner"].state == "ready")
+    await eventually(lambda: said()["state"] == "ready")
 
     async def planned() -> bool:
         return await tables.states() == {"user:1": "planned"}

@@ -70,4 +70,4 @@ async def test_why_says_whether_a_statement_would_find_somebody(digests: Digests
 async def test_why_says_that_it_depends_on_the_event_whom_a_statement_would_find(digests: Digests, mail: Mail) -> None:
     digests.install()
     await digests.members(1)
-    assert "It depends on its event if a digest mailing would find them" in await mail("why", "--user", "1")
+    assert "Who gets digest mails depends on the event" in await mail("why", "--user", "1")

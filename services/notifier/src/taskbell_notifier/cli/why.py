@@ -109,10 +109,8 @@ async def _print_statements(user: int) -> None:
         if not isinstance(kind.who, Statement):
             continue
         if "event" in kind.who.parameters:
-            print(
-                f"It depends on its event if a {kind.name} mailing would find them: "
-                f"`taskbell mail preview {kind.name} --user {user} --event JSON` shows it."
-            )
+            preview = f"taskbell mail preview {kind.name} --user {user} --event JSON"
+            print(f"Who gets {kind.name} mails depends on the event: `{preview}` shows if they would.")
             continue
         async with database() as connected, connected.transaction() as transaction:
             try:

@@ -97,6 +97,8 @@ class Planner:
         Raises:
             DatabaseUnavailable: nothing of the page took effect.
         """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         kind: Kind | None = None
         try:
             async with self._database.transaction() as transaction:
@@ -115,7 +117,7 @@ class Planner:
         except DBAPIError as error:
             if kind is None:
                 raise
-            self._refusals.add(kind, error)
+            self._refusals.add(kind, error, took=loop.time() - began)
         else:
             self._refusals.over(kind.name)
         return True

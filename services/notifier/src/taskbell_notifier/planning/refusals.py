@@ -12,6 +12,9 @@ from taskbell_notifier.repository.statements import refusal
 PAUSE = 10.0
 """Seconds until such a statement is tried again: an operator has to fix the cause."""
 
+SHARE = 5
+"""A statement that took long, perhaps until it was cancelled, also waits for so many times as long."""
+
 
 class Refusals:
     """The kinds whose statement was refused. Readiness shows each as a part that is degraded, with the reason."""
@@ -26,13 +29,17 @@ class Refusals:
         now = asyncio.get_running_loop().time()
         return [kind for kind, until in self._until.items() if until > now]
 
-    def add(self, kind: Kind, error: DBAPIError) -> None:
-        """The statement of that kind was refused; the error is raised again if the kind has none of its own."""
+    def add(self, kind: Kind, error: DBAPIError, *, took: float) -> None:
+        """The statement of that kind was refused after so many seconds.
+
+        Raises:
+            DBAPIError: the same, if the kind has no statement of its own.
+        """
         if not isinstance(kind.who, Statement):
             raise error
         detail = f"PostgreSQL refuses the statement that says who gets {kind.name} mails: {refusal(kind, error)}"
         self._health.set(_part(kind.name), "degraded", detail)
-        self._until[kind.name] = asyncio.get_running_loop().time() + PAUSE
+        self._until[kind.name] = asyncio.get_running_loop().time() + PAUSE + SHARE * took
 
     def over(self, kind: str) -> None:
         """A page of that kind was planned, or no mailing of it is left to plan."""
