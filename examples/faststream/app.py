@@ -34,8 +34,8 @@ def timesheets(engine: AsyncEngine) -> TaskbellRouter:
 
 
 async def main() -> None:
-    broker = RabbitBroker(os.environ["BROKER_URL"])
-    engine = create_async_engine(os.environ["DATABASE_URL"])
+    broker = RabbitBroker(os.environ["BROKER_URL"])  # amqp://…
+    engine = create_async_engine(os.environ["DATABASE_URL"])  # postgresql+asyncpg://…
     broker.include_router(timesheets(engine))
     await FastStream(broker).run()
 

@@ -1,1 +1,1 @@
-"""The connection: frames, properties, and what ends it."""
+"""The connection: how it is opened, its frames and properties, and the errors of a lost one."""

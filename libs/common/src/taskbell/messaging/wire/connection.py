@@ -89,7 +89,7 @@ class Connection:
         return False
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Says goodbye and closes; after the time limit it closes without an answer. A lost connection is no error."""
+        """Says goodbye and closes, after the time limit without an answer. That it was lost is not an error."""
         try:
             if not self._underlying.is_closed:
                 with suppress(*CONNECTION_ERRORS), connection_errors_named():
