@@ -18,7 +18,7 @@ from taskbell.contracts import CATALOGUE
 from taskbell.errors import InvalidMessage
 from taskbell.messaging.consuming.delivery import Envelope, envelope_of
 from taskbell.messaging.consuming.failures import REASON_LIMIT, dead, reason_of, retry
-from taskbell.messaging.publishing import publisher
+from taskbell.messaging.publishing import outgoing
 from taskbell.messaging.wire import frames
 from tests.chaos.support.fuzzing import fuzz
 from tests.chaos.support.plan import Plan
@@ -95,9 +95,9 @@ def envelope(**changes: Any) -> Envelope:
     return Envelope(**(fields | named | {"anonymous": False, "redelivered": False, "attempt": 0} | changes))
 
 
-def fits(message: publisher.Outgoing) -> None:
+def fits(message: outgoing.Outgoing) -> None:
     """Its properties can be sent: in one frame."""
-    header = ContentHeader(body_size=len(message.body), properties=publisher._properties(message))
+    header = ContentHeader(body_size=len(message.body), properties=outgoing._properties(message))
     assert len(header.marshal()) < FRAME
 
 

@@ -10,6 +10,7 @@ terminated. It exits with status 1 if an outcome is not `done`, or takes longer 
 """
 
 import asyncio
+import json
 import sys
 import time
 import uuid
@@ -83,7 +84,7 @@ async def ask(url: str, task: int) -> None:
         )
         answer = await asyncio.wait_for(answers.get(), LIMIT)
         took = time.monotonic() - asked
-        if b'"state": "done"' not in answer.body:
+        if json.loads(answer.body)["state"] != "done":
             sys.exit(f"the outcome of a good message: {answer.body!r}")
         print(asked, took, flush=True)
 
