@@ -3,6 +3,7 @@
 import contextlib
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -31,6 +32,15 @@ def database_url(admin_url: str, name: str) -> str:
 def database_name(url: str) -> str:
     """The name of the database that the URL leads to."""
     return urlsplit(url).path.removeprefix("/")
+
+
+async def fetch(url: str, query: str, *values: Any) -> list[dict[str, Any]]:
+    """The rows that a query finds, over a connection of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        return [dict(row) for row in await connection.fetch(query, *values)]
+    finally:
+        await connection.close()
 
 
 async def _execute(url: str, statement: str) -> None:

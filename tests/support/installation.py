@@ -14,6 +14,7 @@ import httpx
 from taskbell_devstack.processes import tail
 from taskbell_devstack.services import ServiceProgram
 from taskbell_devstack.stack import Stack
+from tests.support.databases import fetch
 from tests.support.inbox import Inbox
 from tests.support.roles import Roles
 from tests.support.servers import STACK, Run
@@ -125,11 +126,7 @@ class Installation:
 
     async def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """The rows that a query finds."""
-        connection = await asyncpg.connect(self.database_url)
-        try:
-            return [dict(row) for row in await connection.fetch(query, *values)]
-        finally:
-            await connection.close()
+        return await fetch(self.database_url, query, *values)
 
     async def value(self, query: str, *values: Any) -> Any:
         """The first column of the only row that a query finds, or None if it finds no row."""

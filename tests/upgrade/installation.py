@@ -7,11 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
-
 from tests.chaos.support.processes import Processes, ServiceProcess
 from tests.support.command import Done
-from tests.support.databases import fresh_database
+from tests.support.databases import fetch, fresh_database
 from tests.support.management import Management
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.servers import ServerUrls
@@ -45,11 +43,7 @@ class SharedInstallation:
 
     async def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """What a query finds in the database."""
-        connection = await asyncpg.connect(self.database_url)
-        try:
-            return [dict(row) for row in await connection.fetch(query, *values)]
-        finally:
-            await connection.close()
+        return await fetch(self.database_url, query, *values)
 
     async def value(self, query: str, *values: Any) -> Any:
         """The only value that a query finds."""

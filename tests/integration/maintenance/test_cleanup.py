@@ -4,7 +4,8 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from tests.integration.maintenance.use_cases import DAY, Maintenance, connect, received
+from tests.integration.maintenance.use_cases import DAY, Maintenance, connect
+from tests.support.received import received
 from tests.support.waiting import eventually
 
 from taskbell.contracts import CleanupCompletedTasks

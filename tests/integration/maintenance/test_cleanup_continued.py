@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from tests.integration.maintenance.use_cases import DAY, Maintenance, open_maintenance, received
+from tests.integration.maintenance.use_cases import DAY, Maintenance, open_maintenance
 from tests.support.inbox import Inbox
 from tests.support.installation import Installation
+from tests.support.received import received
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 

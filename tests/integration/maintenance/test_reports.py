@@ -4,7 +4,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.integration.maintenance.use_cases import DAY, Maintenance, open_maintenance, received
+from tests.integration.maintenance.use_cases import DAY, Maintenance, open_maintenance
+from tests.support.received import received
 
 from taskbell.contracts import GenerateTaskReport
 from taskbell_maintenance.figures import DeadLetters

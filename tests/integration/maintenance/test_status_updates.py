@@ -1,7 +1,8 @@
 """Status updates: what changes, what is refused, and what is told of it."""
 
 import pytest
-from tests.integration.maintenance.use_cases import DAY, Maintenance, received, states, status_update
+from tests.integration.maintenance.use_cases import DAY, Maintenance, states, status_update
+from tests.support.received import received
 
 from taskbell.contracts import UpdateTaskStatus
 

@@ -6,16 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import asyncpg
+from tests.support.received import received
 
-from taskbell.catalogue import message_of
 from taskbell.commands import CommandLog, Replies
-from taskbell.contracts import CleanupCompletedTasks, Contract, GenerateTaskReport, UpdateTaskStatus
+from taskbell.contracts import CleanupCompletedTasks, GenerateTaskReport, UpdateTaskStatus
 from taskbell.database import Database
-from taskbell.messaging.consuming.delivery import Envelope, Received
+from taskbell.messaging.consuming.delivery import Received
 from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.outbox import Outbox
 from taskbell.settings import load
@@ -34,26 +33,6 @@ DAY = timedelta(days=1)
 def settings_for(database_url: str, broker_url: str = NOWHERE, **given: Any) -> MaintenanceSettings:
     """Settings with the servers' URLs; all others are the defaults."""
     return load(MaintenanceSettings, database_url=database_url, broker_url=broker_url, **given)
-
-
-def received(body: Contract, message_id: str | None = None, **envelope: Any) -> Received[Any]:
-    """A message with that body, as a handler gets it; a message_id is made if none is given."""
-    message = message_of(body)
-    known: dict[str, Any] = {
-        "queue": message.queue,
-        "exchange": message.exchange,
-        "routing_key": message.routing_key,
-        "message_id": message_id or str(uuid4()),
-        "anonymous": False,
-        "redelivered": False,
-        "attempt": 0,
-        "correlation_id": None,
-        "reply_to": None,
-        "type": None,
-        "content_type": None,
-        "headers": {},
-    }
-    return Received(body, Envelope(**(known | envelope)))
 
 
 class FixedDeadLetters:

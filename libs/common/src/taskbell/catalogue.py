@@ -41,7 +41,11 @@ def message_of(body: Contract) -> Message:
 
 
 def package_of(routing_key: str) -> str:
-    """The package that a message belongs to; OURS for our own. Raises KeyError if there is no such message."""
+    """The name of the package that brings a message; OURS if Taskbell does.
+
+    Raises:
+        KeyError: no message has that routing key.
+    """
     return _packages()[routing_key]
 
 

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from aiormq.abc import DeliveredMessage
 from tests.integration.common.messaging.harness import QUEUE, ConsumingHarness
+from tests.support import received as support
 from tests.support.management import Management
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
@@ -28,21 +29,7 @@ Command = Received[UpdateTaskStatus]
 
 
 def envelope(message_id: str, **changes: Any) -> Envelope:
-    values: dict[str, Any] = {
-        "queue": QUEUE,
-        "exchange": "taskbell.commands",
-        "routing_key": QUEUE,
-        "message_id": message_id,
-        "anonymous": False,
-        "redelivered": False,
-        "attempt": 0,
-        "correlation_id": None,
-        "reply_to": None,
-        "type": None,
-        "content_type": None,
-        "headers": {},
-    }
-    return Envelope(**(values | changes))
+    return support.envelope(QUEUE, "taskbell.commands", QUEUE, message_id, **changes)
 
 
 def command(number: int, message_id: str | None = None, **changes: Any) -> Command:

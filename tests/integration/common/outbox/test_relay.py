@@ -1,18 +1,13 @@
 """The outbox and its relay: what is committed is published, at least once, and what is not committed never."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from tests.integration.common.messaging.harness import QUEUE
-from tests.support.management import Message
-from tests.support.probes import ping
+from tests.integration.common.outbox.relay_harness import WEEKLY, RelayHarness, command, ids, ready_in, rows
 from tests.support.proxy import Proxy
-from tests.support.roles import as_user
 from tests.support.vhosts import Vhost
 from tests.support.waiting import eventually
 
@@ -20,109 +15,20 @@ from taskbell import outbox as module
 from taskbell.contracts import ReportGenerated, TaskStatus, UpdateTaskStatus, WeeklyDue
 from taskbell.database import Database, Transaction
 from taskbell.errors import DatabaseUnavailable, PublishTimeout
-from taskbell.gate import Gate
-from taskbell.health import Health
 from taskbell.messaging.publishing.outgoing import Outgoing
 from taskbell.messaging.publishing.publisher import Publisher
-from taskbell.metrics import Metrics
-from taskbell.outbox import Outbox, OutboxMessage, Owner, Relay
-from taskbell.setup.broker import declare
-
-WEEKLY = "notifier.weekly_due"
-_INSERT = "INSERT INTO taskbell.outbox (owner, routing_key, body, message_id) VALUES ('maintenance', :k, '{}', :m)"
+from taskbell.outbox import Outbox, OutboxMessage
 
 
-class RelayHarness:
-    """One service's outbox and relay.
-
-    Args:
-        timeout: seconds for a confirm; long, because what is late is published again, which tests count.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        url: str,
-        owner: Owner = "maintenance",
-        also: Sequence[Owner] = (),
-        *,
-        timeout: float = 30.0,
-    ) -> None:
-        self.database = database
-        self.health = Health()
-        self.metrics = Metrics()
-        self.outbox = Outbox(owner)
-        self.gate = Gate("postgresql", partial(ping, database), self.health)
-        self.publisher = Publisher(url, name=f"{owner} publish", timeout=timeout)
-        self.relay = Relay(
-            database,
-            self.publisher,
-            self.outbox,
-            gate=self.gate,
-            health=self.health,
-            metrics=self.metrics,
-            also=also,
-        )
-        self._stop = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self) -> None:
-        self._tasks = [asyncio.create_task(part.run(self._stop)) for part in (self.gate, self.relay)]
-
-    async def close(self) -> None:
-        self._stop.set()
-        await asyncio.gather(*self._tasks)
-        await self.publisher.close()
-
-    async def write(self, *numbers: int) -> None:
-        async with self.database.transaction() as transaction:
-            await self.outbox.add(transaction, [command(number) for number in numbers])
-
-    @property
-    def state(self) -> Any:
-        return self.health.report()["parts"]["outbox"]
-
-    async def waiting(self) -> int:
-        async with self.database.transaction() as transaction:
-            return int(await transaction.value("SELECT count(*) FROM taskbell.outbox WHERE published_at IS NULL"))
-
-    async def all_published(self) -> None:
-        async def none_waits() -> bool:
-            return await self.waiting() == 0
-
-        await eventually(none_waits)
+async def _write_and_fail(harness: RelayHarness) -> None:
+    async with harness.database.transaction() as transaction:
+        await harness.outbox.add(transaction, [command(1)])
+        raise ValueError("no")
 
 
-def command(number: int) -> OutboxMessage:
-    return OutboxMessage(UpdateTaskStatus(task_id=1 + number, new_status=TaskStatus.DONE), message_id=f"m-{number}")
-
-
-def ids(messages: Sequence[Message]) -> list[str]:
-    return [message.properties["message_id"] for message in messages]
-
-
-@pytest_asyncio.fixture
-async def open_harness(database: Database, broker_url: str) -> AsyncIterator[Callable[..., RelayHarness]]:
-    """Opens a harness, by default on the test's own virtual host, and closes it at the end."""
-    opened_harnesses: list[RelayHarness] = []
-
-    def open_(url: str = broker_url, owner: Owner = "maintenance", **more: Any) -> RelayHarness:
-        opened_harnesses.append(RelayHarness(database, url, owner, **more))
-        return opened_harnesses[-1]
-
-    yield open_
-    for harness in opened_harnesses:
-        await harness.close()
-
-
-@pytest.fixture
-def harness(open_harness: Callable[..., RelayHarness]) -> RelayHarness:
-    return open_harness()
-
-
-async def rows(database: Database, columns: str) -> list[Any]:
-    async with database.transaction() as transaction:
-        return list(await transaction.rows(f"SELECT {columns} FROM taskbell.outbox ORDER BY id"))
+async def _published(database: Database, expected: set[str]) -> bool:
+    found = {row.owner for row in await rows(database, "owner, published_at") if row.published_at is not None}
+    return found == expected
 
 
 async def test_what_is_committed_is_published_once_as_its_row_says(harness: RelayHarness, vhost: Vhost) -> None:
@@ -159,12 +65,6 @@ async def test_what_is_rolled_back_is_never_published(harness: RelayHarness, vho
     await harness.write(2)
     await harness.all_published()
     assert ids(await vhost.management.take(QUEUE)) == ["m-2"]
-
-
-async def _write_and_fail(harness: RelayHarness) -> None:
-    async with harness.database.transaction() as transaction:
-        await harness.outbox.add(transaction, [command(1)])
-        raise ValueError("no")
 
 
 async def test_an_id_that_is_there_already_is_the_same_message(harness: RelayHarness) -> None:
@@ -226,11 +126,6 @@ async def test_each_relay_publishes_the_rows_of_its_owners_only(
     assert sorted(ids(await vhost.management.take(WEEKLY))) == ["app", "maintenance", "notifier"]
 
 
-async def _published(database: Database, expected: set[str]) -> bool:
-    found = {row.owner for row in await rows(database, "owner, published_at") if row.published_at is not None}
-    return found == expected
-
-
 async def test_of_several_relays_each_row_is_published_by_one(
     open_harness: Callable[..., RelayHarness], vhost: Vhost
 ) -> None:
@@ -241,166 +136,6 @@ async def test_of_several_relays_each_row_is_published_by_one(
         await opened_harnesses[start // 100 % 3].write(*range(start, start + 100))
     await opened_harnesses[0].all_published()
     assert sorted(ids(await vhost.management.take(QUEUE, 2000))) == sorted(f"m-{number}" for number in range(1000))
-
-
-async def test_a_row_whose_message_no_queue_takes_stays_and_the_others_pass_it(
-    harness: RelayHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SLOWEST", 0.3)
-    monkeypatch.setattr(module, "COUNT_EVERY", 0.1)
-    await vhost.management.call("DELETE", f"/queues/{{vhost}}/{WEEKLY}")
-    async with harness.database.transaction() as transaction:
-        await harness.outbox.add(transaction, [OutboxMessage(WeeklyDue(), message_id="stuck"), command(1)])
-    harness.start()
-    await eventually(lambda: _count(vhost, QUEUE))
-    why = "no queue is bound for 'weekly.due' at exchange 'taskbell.events'"
-    await eventually(lambda: harness.state == {"state": "waiting", "detail": why})
-
-    async def tried_again() -> bool:
-        (stuck, _) = await rows(harness.database, "attempts, last_error, published_at")
-        assert stuck.published_at is None
-        return bool(stuck.attempts >= 3 and stuck.last_error == why)
-
-    await eventually(tried_again)
-    assert ids(await vhost.management.take(QUEUE)) == ["m-1"]
-    assert harness.state["state"] == "waiting", "as long as it is stuck"
-
-    await declare(vhost.url)
-    await harness.all_published()
-    await eventually(lambda: harness.state == {"state": "ready"})
-    assert ids(await vhost.management.take(WEEKLY)) == ["stuck"]
-    (stuck, _) = await rows(harness.database, "last_error, not_before")
-    assert (stuck.last_error, stuck.not_before) == (None, None)
-
-
-async def test_an_outcome_event_that_nobody_listens_to_is_published_all_the_same(harness: RelayHarness) -> None:
-    harness.start()
-    async with harness.database.transaction() as transaction:
-        await transaction.execute(
-            "INSERT INTO taskbell.outbox (owner, routing_key, body, message_id)"
-            " VALUES ('maintenance', 'tasks.archived', '{}', 'x')"
-        )
-    await harness.all_published()
-
-
-async def test_a_missing_exchange_stops_only_what_goes_there(
-    harness: RelayHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SLOWEST", 0.3)
-    await vhost.management.call("DELETE", "/exchanges/{vhost}/taskbell.events")
-    async with harness.database.transaction() as transaction:
-        for number in range(5):
-            await harness.outbox.add(
-                transaction, [OutboxMessage(WeeklyDue(), message_id=f"w-{number}"), command(number)]
-            )
-    harness.start()
-
-    async def commands_are_out() -> bool:
-        return (await vhost.management.depth(QUEUE)).ready >= 5
-
-    await eventually(commands_are_out)
-    await eventually(lambda: "run `taskbell setup`" in harness.state.get("detail", ""))
-    await declare(vhost.url)
-    await harness.all_published()
-    assert set(ids(await vhost.management.take(WEEKLY))) == {f"w-{number}" for number in range(5)}
-    assert set(ids(await vhost.management.take(QUEUE))) == {f"m-{number}" for number in range(5)}
-
-
-@pytest.mark.parametrize(
-    ("key", "message_id", "error", "state"),
-    [
-        ("tasks.burnt", "x", "'tasks.burnt' is not a message of this version or of an installed package", "degraded"),
-        ("weekly.due", "x" * 300, "a message that AMQP cannot carry", "waiting"),
-    ],
-)
-async def test_a_row_that_can_never_be_published_holds_up_nobody(
-    harness: RelayHarness, vhost: Vhost, key: str, message_id: str, error: str, state: str
-) -> None:
-    async with harness.database.transaction() as transaction:
-        await transaction.execute(_INSERT, {"k": key, "m": message_id})
-        await harness.outbox.add(transaction, [command(1)])
-    harness.start()
-    await eventually(lambda: _count(vhost, QUEUE))
-
-    async def told() -> bool:
-        (stuck, _) = await rows(harness.database, "last_error, published_at")
-        assert stuck.published_at is None
-        return str(stuck.last_error).startswith(error)
-
-    await eventually(told)
-    await eventually(lambda: harness.state["state"] == state)
-
-
-async def test_rows_of_a_package_that_was_removed_stay_and_are_told_of_in_one_sentence(
-    harness: RelayHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "COUNT_EVERY", 0.05)
-    monkeypatch.setattr(module, "UNKNOWN_PAUSE", 0.2)
-    async with harness.database.transaction() as transaction:
-        for number in range(3):
-            await transaction.execute(_INSERT, {"k": "timesheets.approve", "m": f"t-{number}"})
-    logged: list[str] = []
-    log_once = harness.relay._log_unknown
-
-    def log(routing_key: str, error: Exception) -> None:
-        logged.extend({routing_key} - harness.relay._logged_unknown)
-        log_once(routing_key, error)
-
-    monkeypatch.setattr(harness.relay, "_log_unknown", log)
-    harness.start()
-
-    async def tried_again() -> bool:
-        found = await rows(harness.database, "attempts, published_at")
-        return all(row.attempts >= 3 and row.published_at is None for row in found)
-
-    await eventually(tried_again)
-    assert logged == ["timesheets.approve"]
-    assert harness.state == {
-        "state": "degraded",
-        "detail": "3 messages in the outbox, such as timesheets.approve, cannot be published: the package is not "
-        "installed here. Install it, or delete the rows",
-    }
-    assert harness.health.ready, "everything else goes on"
-    await harness.write(1)
-    await eventually(lambda: _count(vhost, QUEUE))
-
-    async with harness.database.transaction() as transaction:
-        await transaction.execute("DELETE FROM taskbell.outbox WHERE routing_key = 'timesheets.approve'")
-    await eventually(lambda: harness.state == {"state": "ready"})
-
-
-async def test_a_message_that_the_user_may_not_publish_holds_up_nobody(
-    open_harness: Callable[..., RelayHarness], vhost: Vhost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SLOWEST", 0.5)
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    await vhost.management.call("PUT", f"/users/{name}", {"password": "secret", "tags": ""})
-    try:
-        permissions = {"configure": "^$", "write": ".*", "read": "^$"}
-        await vhost.management.call("PUT", f"/permissions/{{vhost}}/{name}", permissions)
-        topic = {"exchange": "taskbell.events", "write": r"^weekly\.due$", "read": "^$"}
-        await vhost.management.call("PUT", f"/topic-permissions/{{vhost}}/{name}", topic)
-        harness = open_harness(as_user(vhost.url, name, "secret"))
-        async with harness.database.transaction() as transaction:
-            await transaction.execute(_INSERT, {"k": "reminder.due", "m": "forbidden"})
-            for number in range(10):
-                await transaction.execute(_INSERT, {"k": "weekly.due", "m": f"w-{number}"})
-        harness.start()
-        await eventually(lambda: _waits_alone(harness.database, "forbidden"))
-    finally:
-        await vhost.management.call("DELETE", f"/users/{name}")
-    assert set(ids(await vhost.management.take(WEEKLY))) == {f"w-{number}" for number in range(10)}
-    (stuck, *_) = await rows(harness.database, "last_error")
-    assert "ACCESS_REFUSED" in stuck.last_error
-
-
-async def _waits_alone(database: Database, message_id: str) -> bool:
-    waiting = [row.message_id for row in await rows(database, "message_id, published_at") if row.published_at is None]
-    return waiting == [message_id]
-
-
-async def _count(vhost: Vhost, queue: str) -> int:
-    return (await vhost.management.depth(queue)).ready
 
 
 async def test_while_the_broker_is_away_rows_wait_and_then_all_go_out(
@@ -480,7 +215,7 @@ async def test_without_the_confirm_no_row_counts_as_published(
     monkeypatch.setattr(Publisher, "publish_all", unconfirmed)
     await harness.write(1, 2)
     harness.start()
-    await eventually(lambda: _count(vhost, QUEUE))
+    await eventually(lambda: ready_in(vhost, QUEUE))
     await eventually(lambda: harness.state == {"state": "waiting", "detail": "no confirm"})
     found = {row.message_id: row.published_at for row in await rows(harness.database, "message_id, published_at")}
     assert found["m-1"] is None

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.support import received as support
 from tests.support.waiting import eventually
 
-from taskbell.catalogue import message_of
 from taskbell.contracts import Contract
 from taskbell.database import Database
-from taskbell.messaging.consuming.delivery import Envelope, Received
+from taskbell.messaging.consuming.delivery import Received
 from taskbell.service import Application, Process
 from taskbell.settings import load
 from taskbell_notifier.app import build
@@ -176,21 +176,5 @@ async def running(settings: NotifierSettings) -> AsyncIterator[Running]:
 
 
 def received(body: Contract, message_id: str = "m1", **envelope: Any) -> Received[Any]:
-    """A message with that body, as a handler gets it."""
-    message = message_of(body)
-    assert message.queue is not None
-    fields = {
-        "queue": message.queue,
-        "exchange": message.exchange,
-        "routing_key": message.routing_key,
-        "message_id": message_id,
-        "anonymous": False,
-        "redelivered": False,
-        "attempt": 0,
-        "correlation_id": None,
-        "reply_to": None,
-        "type": None,
-        "content_type": None,
-        "headers": {},
-    } | envelope
-    return Received(body, Envelope(**fields))
+    """A message with that body, as a handler gets it; always the same unless it is given another message_id."""
+    return support.received(body, message_id, **envelope)

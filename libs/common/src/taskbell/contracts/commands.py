@@ -28,7 +28,7 @@ class GenerateTaskReport(Contract):
 
     occurrence: Moment | None = None
     date: dt.date | None = None
-    """Absent: the date, in TIMEZONE, of the occurrence, or of the command's arrival if there is no occurrence."""
+    """Absent: the local date, in TIMEZONE, of `occurrence`; without an occurrence, of the command's arrival."""
 
 
 class CleanupCompletedTasks(Contract):

@@ -4,23 +4,19 @@ If the event names the one user who gets the mail, the mailing's row and its one
 """
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from taskbell.catalogue import message_of
-from taskbell.contracts import Contract, MailingDue, SendBatch, UserEvent
+from taskbell.contracts import MailingDue, UserEvent
 from taskbell.database import Database, Transaction
 from taskbell.errors import Never
 from taskbell.logs import logger
-from taskbell.messaging.consuming.delivery import Envelope, Received
-from taskbell.outbox import Outbox, OutboxMessage
-from taskbell_notifier.kinds.table import Kinds, expires_at
-from taskbell_notifier.lifecycle import IN_QUEUE
-from taskbell_notifier.repository import mailings
-from taskbell_notifier.repository.mailings import NewMailing
+from taskbell.messaging.consuming.delivery import Received
+from taskbell.outbox import Outbox
+from taskbell_notifier.kinds.table import Kinds
+from taskbell_notifier.planning.inserting import insert_mailing, insert_recipients
 
 LARGEST_EVENT = 10_000
 """Bytes of what a package's contract adds to our fields: it is read again with every mail."""
@@ -70,23 +66,17 @@ class Mailings:
 
     async def _start(self, transaction: Transaction, event: Received[MailingDue]) -> None:
         body, kind = event.body, self._kinds.of_event(type(event.body))
-        digest = digest_of(body)
-        if await is_repeated(transaction, event.envelope, kind.name, digest):
-            return
-        inserted = await mailings.insert(
+        inserted = await insert_mailing(
             transaction,
-            NewMailing(
-                message_id=event.message_id,
-                kind=kind.name,
-                digest=digest,
-                expiry=self._expiry.get(kind.name, kind.expiry),
-                occurrence=body.occurrence,
-                at=body.occurrence,
-                timezone=body.timezone,
-                user_ids=body.user_ids,
-                force=body.force,
-                props=props_of(body),
-            ),
+            kind,
+            event,
+            self._expiry,
+            occurrence=body.occurrence,
+            at=body.occurrence,
+            timezone=body.timezone,
+            user_ids=body.user_ids,
+            force=body.force,
+            props=props_of(body),
         )
         if inserted is not None:
             note = self._log.warning if inserted.late else self._log.info
@@ -94,43 +84,12 @@ class Mailings:
 
     async def _announce(self, transaction: Transaction, event: Received[UserEvent]) -> None:
         body, kind = event.body, self._kinds.of_event(type(event.body))
-        digest = digest_of(body)
-        if await is_repeated(transaction, event.envelope, kind.name, digest):
-            return
-        mailing = await mailings.insert(
-            transaction,
-            NewMailing(
-                message_id=event.message_id,
-                kind=kind.name,
-                digest=digest,
-                expiry=self._expiry.get(kind.name, kind.expiry),
-                props=props_of(body),
-                direct=True,
-            ),
-        )
-        if mailing is None:
-            return
-        ids = await mailings.insert_direct(
-            transaction,
-            mailing,
-            kind.name,
-            users=[body.user_id],
-            period=f"key:{body.key}",
-            expires_at=expires_at(kind, mailing.at, self._expiry),
-            wait=IN_QUEUE,
-        )
-        if ids:
-            await self._outbox.add(transaction, [OutboxMessage(SendBatch(delivery_ids=tuple(ids)))])
-
-
-async def is_repeated(transaction: Transaction, message: Envelope, kind: str, digest: str) -> bool:
-    """True if this message has no id of its own, is delivered again, and its mailing has been inserted already.
-
-    Such a message gets a new id at each delivery, so it is recognised by the same routing key and body within an hour.
-    """
-    if not (message.anonymous and message.again):
-        return False
-    return await mailings.same_within_an_hour(transaction, kind, digest) is not None
+        mailing = await insert_mailing(transaction, kind, event, self._expiry, props=props_of(body), direct=True)
+        if mailing is not None:
+            period = f"key:{body.key}"
+            await insert_recipients(
+                transaction, self._outbox, kind, mailing, self._expiry, users=[body.user_id], period=period
+            )
 
 
 def props_of(body: MailingDue | UserEvent) -> dict[str, Any] | None:
@@ -148,8 +107,3 @@ def props_of(body: MailingDue | UserEvent) -> dict[str, Any] | None:
     if isinstance(body, UserEvent):
         return {"task_id": body.task_id, "key": body.key, "event": said}
     return {"event": said} if said else None
-
-
-def digest_of(body: Contract) -> str:
-    """SHA-256 of routing key and body, in hexadecimal."""
-    return hashlib.sha256(message_of(body).routing_key.encode() + b"\0" + body.to_bytes()).hexdigest()

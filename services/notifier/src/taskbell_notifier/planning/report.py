@@ -4,17 +4,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from taskbell.contracts import ReportGenerated, SendBatch
+from taskbell.contracts import ReportGenerated
 from taskbell.database import Database, Transaction
 from taskbell.messaging.consuming.delivery import Received
-from taskbell.outbox import Outbox, OutboxMessage
+from taskbell.outbox import Outbox
 from taskbell_notifier.kinds import report
-from taskbell_notifier.kinds.table import expires_at
-from taskbell_notifier.lifecycle import IN_QUEUE
-from taskbell_notifier.planning.mailings import digest_of, is_repeated
-from taskbell_notifier.repository import mailings
-from taskbell_notifier.repository.mailings import NewMailing
-from taskbell_notifier.repository.planning import BATCH
+from taskbell_notifier.planning.inserting import insert_mailing, insert_recipients
 
 
 class ReportMails:
@@ -47,31 +42,11 @@ class ReportMails:
             transaction.after_commit(self._completion.set)
 
     async def _announce(self, transaction: Transaction, event: Received[ReportGenerated]) -> None:
-        kind, digest, day = report.KIND, digest_of(event.body), event.body.date.isoformat()
-        if await is_repeated(transaction, event.envelope, kind.name, digest):
-            return
-        mailing = await mailings.insert(
-            transaction,
-            NewMailing(
-                message_id=event.message_id,
-                kind=kind.name,
-                digest=digest,
-                expiry=self._expiry.get(kind.name, kind.expiry),
-                at=event.body.as_of,
-                props={"date": day},
-                direct=True,
-            ),
+        kind, day = report.KIND, event.body.date.isoformat()
+        mailing = await insert_mailing(
+            transaction, kind, event, self._expiry, at=event.body.as_of, props={"date": day}, direct=True
         )
-        if mailing is None or mailing.late:
-            return
-        ids = await mailings.insert_direct(
-            transaction,
-            mailing,
-            kind.name,
-            addresses=self._recipients,
-            period=day,
-            expires_at=expires_at(kind, mailing.at, self._expiry),
-            wait=IN_QUEUE,
-        )
-        batches = [tuple(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH)]
-        await self._outbox.add(transaction, [OutboxMessage(SendBatch(delivery_ids=batch)) for batch in batches])
+        if mailing is not None and not mailing.late:
+            await insert_recipients(
+                transaction, self._outbox, kind, mailing, self._expiry, addresses=self._recipients, period=day
+            )

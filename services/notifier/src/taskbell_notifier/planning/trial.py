@@ -10,17 +10,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from taskbell.commands import CommandLog, Outcome
-from taskbell.contracts import SendBatch, SendTestMail
+from taskbell.contracts import SendTestMail
 from taskbell.database import Transaction
 from taskbell.messaging.consuming.delivery import Received
-from taskbell.outbox import Outbox, OutboxMessage
+from taskbell.outbox import Outbox
 from taskbell_notifier.kinds import trial
-from taskbell_notifier.kinds.table import expires_at
-from taskbell_notifier.lifecycle import IN_QUEUE
 from taskbell_notifier.mail.headers import valid_address
-from taskbell_notifier.planning.mailings import digest_of, is_repeated
-from taskbell_notifier.repository import mailings
-from taskbell_notifier.repository.mailings import NewMailing
+from taskbell_notifier.planning.inserting import insert_mailing, insert_recipients
 
 ALREADY = "a test mail to this address was asked for by the same message"
 
@@ -48,31 +44,13 @@ class TestMails:
         return [await self._plan(transaction, command) for command in commands]
 
     async def _plan(self, transaction: Transaction, command: Received[SendTestMail]) -> Outcome:
-        kind, digest, address = trial.KIND, digest_of(command.body), command.body.to.strip()
+        kind, address = trial.KIND, command.body.to.strip()
         if valid_address(address) is None:
             return Outcome.rejected("no valid address")
-        if await is_repeated(transaction, command.envelope, kind.name, digest):
-            return Outcome.unchanged(reason=ALREADY)
-        mailing = await mailings.insert(
-            transaction,
-            NewMailing(
-                message_id=command.message_id,
-                kind=kind.name,
-                digest=digest,
-                expiry=self._expiry.get(kind.name, kind.expiry),
-                direct=True,
-            ),
-        )
+        mailing = await insert_mailing(transaction, kind, command, self._expiry, direct=True)
         if mailing is None:
             return Outcome.unchanged(reason=ALREADY)
-        ids = await mailings.insert_direct(
-            transaction,
-            mailing,
-            kind.name,
-            addresses=[address],
-            period=command.message_id,
-            expires_at=expires_at(kind, mailing.at, self._expiry),
-            wait=IN_QUEUE,
+        (delivery_id,) = await insert_recipients(
+            transaction, self._outbox, kind, mailing, self._expiry, addresses=[address], period=command.message_id
         )
-        await self._outbox.add(transaction, [OutboxMessage(SendBatch(delivery_ids=tuple(ids)))])
-        return Outcome.done(mailing_id=mailing.id, delivery_id=ids[0])
+        return Outcome.done(mailing_id=mailing.id, delivery_id=delivery_id)

@@ -4,6 +4,7 @@
 """
 
 from datetime import timedelta
+from functools import lru_cache
 
 from taskbell.kinds import Completed, Condition, Due, Open, Statement
 
@@ -26,40 +27,41 @@ _TYPES = {
 """Of a package's parameters. Typed, each is known to the statement that it becomes a part of."""
 
 
-def predicate(condition: Condition, at: str = AT) -> str:
-    """The condition on a task `t`; `at` is the SQL expression for T."""
+def predicate(condition: Condition) -> str:
+    """The condition on a task `t` at T, the parameter :at."""
     match condition:
         case Open(None):
             return OPEN
         case Open(status):
             return f"{STATUS} = {_literal(status)}"
         case Due(start, end):
-            return " AND ".join([OPEN, *_within("t.due_date", at, start, end)])
+            return " AND ".join([OPEN, *_within("t.due_date", start, end)])
         case Completed(start, end):
-            return " AND ".join([f"{STATUS} = 'done'", *_within("t.completed_at", at, start, end)])
+            return " AND ".join([f"{STATUS} = 'done'", *_within("t.completed_at", start, end)])
 
 
+@lru_cache(maxsize=256)
 def statement(of: Statement, app: str) -> str:
     """A package's statement with the web app's schema in place and its parameters typed."""
     return of.with_parameters(lambda name: f"CAST(:{name} AS {_TYPES[name]})", app)
 
 
-def _within(column: str, at: str, start: timedelta | None, end: timedelta | None) -> list[str]:
+def _within(column: str, start: timedelta | None, end: timedelta | None) -> list[str]:
     limits = []
     if start is not None:
-        limits.append(f"{column} >= {_moment(at, start)}")
+        limits.append(f"{column} >= {_moment(start)}")
     if end is not None:
-        limits.append(f"{column} < {_moment(at, end)}")
+        limits.append(f"{column} < {_moment(end)}")
     return limits
 
 
-def _moment(at: str, offset: timedelta) -> str:
+def _moment(offset: timedelta) -> str:
     if not offset:
-        return at
+        return AT
     sign = "+" if offset > timedelta(0) else "-"
     seconds = abs(offset).total_seconds()
     length = f"{seconds / 3600:.0f} hours" if seconds % 3600 == 0 else f"{seconds:f} seconds"
-    return f"{at} {sign} interval '{length}'"
+    return f"{AT} {sign} interval '{length}'"
 
 
 def _literal(text: str | None) -> str:

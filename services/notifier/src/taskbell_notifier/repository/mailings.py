@@ -107,13 +107,13 @@ class NewMailing:
     kind: str
     digest: str
     expiry: timedelta
-    occurrence: datetime | None = None
-    at: datetime | None = None
-    timezone: str | None = None
-    user_ids: Sequence[int] | None = None
-    force: bool = False
-    props: Mapping[str, Any] | None = None
-    direct: bool = False
+    occurrence: datetime | None
+    at: datetime | None
+    timezone: str | None
+    user_ids: Sequence[int] | None
+    force: bool
+    props: Mapping[str, Any] | None
+    direct: bool
 
 
 @dataclass(frozen=True, slots=True)
