@@ -12,9 +12,12 @@ from tests.support.management import Management
 from tests.support.vhosts import Vhost
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Keeps logs quiet: without configuration, structlog prints each traceback with all local variables."""
+    """Keeps logs quiet: without configuration, structlog prints each traceback with all local variables.
+
+    For each test and not for the session: other tests of the same process look at what is logged.
+    """
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
     structlog.reset_defaults()
