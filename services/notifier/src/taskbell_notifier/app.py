@@ -25,7 +25,7 @@ from taskbell_notifier.delivery.mail_server import PoolCloser, PoolObserver, smt
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.delivery.sweeper import Sweeper
 from taskbell_notifier.handlers import UseCases, batches, events_and_commands
-from taskbell_notifier.kinds.table import Kinds, installed_kinds
+from taskbell_notifier.kinds.table import Absent, Kinds, installed_kinds
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.metrics import NotifierMetrics
@@ -52,6 +52,7 @@ class Shared:
     """The objects that all parts of the notifier share."""
 
     kinds: Kinds
+    absent: Absent
     expiry: Mapping[str, timedelta]
     settings: NotifierSettings
     process: Process
@@ -88,6 +89,7 @@ def build(settings: NotifierSettings, process: Process) -> Application:
     kinds = installed_kinds()
     shared = Shared(
         kinds,
+        Absent(),
         settings.expiry(kinds),
         settings,
         process,
@@ -141,6 +143,7 @@ def _planner(shared: Shared) -> Planner:
     return Planner(
         shared.database,
         shared.kinds,
+        shared.absent,
         gate=shared.gate,
         health=shared.process.health,
         outbox=shared.outbox,
@@ -174,7 +177,7 @@ def _sending(shared: Shared, renderer: Renderer, links: UnsubscribeLinks | None)
         database,
         shared.kinds,
         ledger,
-        Composer(shared.kinds, renderer, writer, links, zone_named(settings.timezone)),
+        Composer(shared.kinds, shared.absent, renderer, writer, links, zone_named(settings.timezone)),
         pool,
         shared.process.clock,
         rng,

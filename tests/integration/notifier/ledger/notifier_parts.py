@@ -24,7 +24,7 @@ from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.delivery.sweeper import Sweeper
-from taskbell_notifier.kinds.table import Kinds
+from taskbell_notifier.kinds.table import Absent, Kinds
 from taskbell_notifier.mail.headers import parse_sender
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
@@ -61,9 +61,11 @@ class NotifierParts:
             planning=self.wanted,
             completion=self.completion.wanted,
         )
+        self.absent = Absent()
         self.planner = Planner(
             database,
             kinds,
+            self.absent,
             gate=self.gate,
             health=self.health,
             outbox=self.outbox,
@@ -108,7 +110,7 @@ class NotifierParts:
             self.database,
             self.kinds,
             self.ledger,
-            Composer(self.kinds, self._renderer, MailWriter(parse_sender(SENDER)), None, ZoneInfo("UTC")),
+            Composer(self.kinds, self.absent, self._renderer, MailWriter(parse_sender(SENDER)), None, ZoneInfo("UTC")),
             self.pool,
             SystemClock(),
             Random(1),

@@ -18,7 +18,7 @@ async def ended(tables: NotifierTables, parts: NotifierParts) -> None:
     await parts.plan(OverdueDue(), "m1")
     await parts.plan(WeeklyDue(), "m2")
     await tables.execute(f"UPDATE taskbell.delivery SET state = 'sent', ended_at = {LONG_AGO}")
-    while await parts.completion.complete_one():
+    while await parts.completion.complete():
         pass
     await tables.execute(f"UPDATE taskbell.mailing SET completed_at = {LONG_AGO}")
     await parts.plan(OverdueDue(user_ids=(1,), force=True), "m3")

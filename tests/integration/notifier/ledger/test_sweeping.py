@@ -12,6 +12,7 @@ from tests.support.scripted_smtp import ScriptedSmtp
 
 from taskbell.contracts import OverdueDue, SendBatch, WeeklyDue
 from taskbell_notifier.delivery import sweeper as sweeper_module
+from taskbell_notifier.planning import completion as completion_module
 
 CLAIMED = (
     "UPDATE taskbell.delivery SET state = 'sending', phase = :phase, claim = gen_random_uuid(), attempts = 1,"
@@ -218,9 +219,9 @@ async def test_a_cancelled_mailings_rows_end_at_once_but_those_under_way(
     await tables.execute("UPDATE taskbell.mailing SET state = 'cancelled'")
     await sweep_all(parts)
     assert await tables.states() == {"user:1": "skipped", "user:2": "skipped", "user:3": "sending"}
-    assert not await parts.completion.complete_one()
+    assert not await parts.completion.complete()
     await tables.execute("UPDATE taskbell.delivery SET state = 'sent', ended_at = now() WHERE user_id = 3")
-    assert await parts.completion.complete_one()
+    assert await parts.completion.complete()
     assert await tables.value("SELECT state FROM taskbell.mailing") == "cancelled"
 
 
@@ -301,12 +302,12 @@ async def test_a_mailing_is_over_when_its_last_row_is_and_is_told_of_once(
     await several[0].start(OverdueDue())
     await several[0].planner.plan_page()
     await tables.execute("UPDATE taskbell.delivery SET state = 'sent', ended_at = now()")
-    assert not await several[0].completion.complete_one()  # planning has not ended
+    assert not await several[0].completion.complete()  # planning has not ended
     await several[0].planner.plan_page()
     await tables.execute("UPDATE taskbell.delivery SET state = 'retry', ended_at = NULL WHERE user_id = 2")
-    assert not await several[0].completion.complete_one()
+    assert not await several[0].completion.complete()
     await tables.execute("UPDATE taskbell.delivery SET state = 'failed', ended_at = now() WHERE user_id = 2")
-    assert sum(await asyncio.gather(*(parts.completion.complete_one() for parts in several))) == 1
+    assert sum(await asyncio.gather(*(parts.completion.complete() for parts in several))) == 1
     (told,) = await tables.outbox("mailing.completed")
     assert told["counts"] == {"sent": 2, "skipped": 0, "suppressed": 0, "expired": 0, "failed": 1, "already": 0}
     assert told["occurrence"] is None
@@ -322,7 +323,27 @@ async def test_counts_are_those_of_the_mailing_alone_when_several_are_planned_at
     while await parts.planner.plan_page():
         pass
     await tables.execute("UPDATE taskbell.delivery SET state = 'sent', ended_at = now()")
-    while await parts.completion.complete_one():
+    while await parts.completion.complete():
         pass
     told = await tables.outbox("mailing.completed")
     assert [(body["kind"], body["counts"]["sent"]) for body in told] == [("overdue", 5), ("weekly", 2), ("overdue", 1)]
+
+
+async def test_many_mailings_are_completed_in_sets_each_once_with_its_own_event(
+    tables: NotifierTables, parts: NotifierParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completion_module, "LIMIT", 2)
+    await tables.late_people(1, 2, 3)
+    for number in (1, 2, 3):
+        await parts.plan(OverdueDue(user_ids=(number,)), f"m{number}")
+    await tables.execute("UPDATE taskbell.delivery SET state = 'sent', ended_at = now() WHERE user_id <> 2")
+    await tables.execute("UPDATE taskbell.delivery SET state = 'failed', ended_at = now() WHERE user_id = 2")
+    assert [await parts.completion.complete() for _ in range(3)] == [2, 1, 0]
+    told = [(body["counts"]["sent"], body["counts"]["failed"]) for body in await tables.outbox("mailing.completed")]
+    assert told == [(1, 0), (0, 1), (1, 0)]
+    stored = await tables.rows("SELECT state, counts->>'sent' AS sent FROM taskbell.mailing ORDER BY id")
+    assert [(row["state"], row["sent"]) for row in stored] == [
+        ("completed", "1"),
+        ("completed", "0"),
+        ("completed", "1"),
+    ]

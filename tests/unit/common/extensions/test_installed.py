@@ -39,9 +39,10 @@ def words(_):
     return KindWords("Things", "Because.")
 
 def kind(
-    name, event=OneDue, who=(Due(None, NOW),), what=AssignedTasks(), period=Period.DAY, unsubscribe=None, words=words
+    name, event=OneDue, who=(Due(None, NOW),), what=AssignedTasks(), period=Period.DAY, unsubscribe=None, words=words,
+    expiry=timedelta(hours=1),
 ):
-    return Kind(name, event, who, what, period, timedelta(hours=1), words, None, None, unsubscribe, "a_package")
+    return Kind(name, event, who, what, period, expiry, words, None, None, unsubscribe, "a_package")
 """
 
 
@@ -170,6 +171,10 @@ def test_what_cannot_be_loaded_is_named(packages: Packages, source: str, sentenc
             "kind of mail 'digest': its event OneDue needs a message of that contract with con",
         ),
         ('kinds=(kind("digest", unsubscribe=7),)', "kind of mail 'digest': its unsubscribe code is its name, or None"),
+        (
+            'kinds=(kind("digest", expiry=timedelta(0)),)',
+            "kind of mail 'digest': its expiry is 0:00:00, so no mail of it would be sent",
+        ),
         ('kinds=(kind("digest", who=()),)', "kind of mail 'digest': it has no condition, so nobody would get it"),
         (
             'kinds=(kind("digest", who=Statement("SELECT id FROM {app}.users WHERE id > :cursor AND team = :team")),)',

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 
 from taskbell.contracts import CATALOGUE, Contract, MailingDue, MailKind, Message, UserEvent
 from taskbell.extensions.parts import OURS, PRIVILEGE, SERVICES, Extension, Grant, Handler, Installed, Listen
@@ -116,6 +117,8 @@ def _of_kind(kind: Kind, row: Message | None) -> Iterator[str]:
         yield f"{name}: a name is small letters, digits and _, 31 at most, and begins with a letter"
     if row is None or row.consumer != "notifier":
         yield f"{name}: its event {kind.event.__name__} needs a message of that contract with consumer notifier"
+    if kind.expiry <= timedelta(0):
+        yield f"{name}: its expiry is {kind.expiry}, so no mail of it would be sent"
     if kind.unsubscribe not in (None, kind.name):
         yield f"{name}: its unsubscribe code is its name, or None"
     if kind.is_instant:

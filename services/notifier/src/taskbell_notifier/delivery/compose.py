@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from taskbell.kinds import Kind, Recipient, StoredReport
 from taskbell.zones import resolve_zone
-from taskbell_notifier.kinds.table import Kinds
-from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState, ended
+from taskbell_notifier.kinds.table import Absent, Kinds
+from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState, ended, returned
 from taskbell_notifier.mail.headers import valid_address
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
@@ -36,10 +36,17 @@ class Composer:
     """Decides if a row gets a mail, renders it, and serialises it."""
 
     def __init__(
-        self, kinds: Kinds, renderer: Renderer, writer: MailWriter, links: UnsubscribeLinks | None, zone: ZoneInfo
+        self,
+        kinds: Kinds,
+        absent: Absent,
+        renderer: Renderer,
+        writer: MailWriter,
+        links: UnsubscribeLinks | None,
+        zone: ZoneInfo,
     ) -> None:
         """Makes a composer; `zone` is for operators, and for users without a valid zone."""
         self._kinds = kinds
+        self._absent = absent
         self._renderer = renderer
         self._writer = writer
         self._links = links
@@ -47,13 +54,15 @@ class Composer:
         self._sender = writer.sender.addr_spec
 
     def decide(self, row: Claimed, person: Person, contents: Mapping[int, object]) -> Draft | Change:
-        """A draft, or the change that ends the row because this person gets no mail.
+        """A draft, or the change to a row that gets no mail: it ends, or waits while its kind is not installed here.
 
         Args:
             contents: the contents of mails, by delivery id.
         """
         if row.kind not in self._kinds:
-            return ended(row, DeliveryState.SKIPPED, f"kind {row.kind} is not installed")
+            reason = f"kind {row.kind} is not installed"
+            wait = self._absent.left_alone(row.kind)
+            return returned(row, reason, wait) if wait else ended(row, DeliveryState.SKIPPED, reason)
         kind = self._kinds[row.kind]
         refusal = _unwanted(row, person)
         if refusal is not None:

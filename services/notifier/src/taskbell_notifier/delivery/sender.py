@@ -6,14 +6,15 @@ returned at once and left to the sweeper, so that the message is done as soon as
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from random import Random
 
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import DBAPIError
 
 from taskbell.clock import Clock
 from taskbell.contracts import SendBatch
-from taskbell.database import Database
+from taskbell.database import Database, is_passing, sqlstate
 from taskbell.errors import DatabaseUnavailable
 from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import Received
@@ -37,6 +38,15 @@ LOCKED_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 The sweeper may leave such rows as they are, so this message still has to send them. Rows that stay locked for all tries
 are left to the sweeper."""
+
+OF_STATEMENT = ("0A", "42")
+"""Classes of SQLSTATE: feature not supported, syntax error or access rule violation."""
+
+LONG = 1.0
+"""Seconds that reading what one kind's mails say takes at most, unless something is wrong with its statement."""
+
+SHARE = 5
+"""A kind whose mails could not be read, and took longer than that to find out, waits so many times as long again."""
 
 CLOSE = 1.0
 """Seconds that a stopping service gives to batches under way; every submission has its verdict by then."""
@@ -72,6 +82,8 @@ class Sender:
         self._rng = rng
         self._slots = asyncio.Semaphore(MAILS_AHEAD * sessions)
         self._suppress = suppress
+        self._held: dict[str, tuple[float, str]] = {}
+        """By kind, until when on the event loop's clock none of its mails is read, and why."""
         self._batches: set[asyncio.Task[None]] = set()
         self._closing = False
         self._last_ended: float | None = None
@@ -125,12 +137,22 @@ class Sender:
 
     async def _send_claimed(self, rows: Sequence[Claimed]) -> None:
         try:
-            loaded = await self._load(rows)
+            loaded = await self._load(self._without_held(rows))
         except DatabaseUnavailable as error:
             for row in rows:
                 self._ledger.record(returned(row, str(error)))
             raise
         await asyncio.gather(*(self._send_one(row, person, found) for row, person, found in loaded))
+
+    def _without_held(self, rows: Sequence[Claimed]) -> Sequence[Claimed]:
+        """Those of the rows that may be read now. The others are given back."""
+        now = asyncio.get_running_loop().time()
+        self._held = {kind: held for kind, held in self._held.items() if held[0] > now}
+        for row in rows:
+            if row.kind in self._held:
+                until, reason = self._held[row.kind]
+                self._ledger.record(returned(row, reason, timedelta(seconds=until - now)))
+        return [row for row in rows if row.kind not in self._held]
 
     async def _load(self, rows: Sequence[Claimed]) -> list[tuple[Claimed, Person, Mapping[int, object]]]:
         """Each row with its person and the contents by delivery id.
@@ -142,6 +164,8 @@ class Sender:
         """
         if not rows:
             return []
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             async with self._database.transaction() as transaction:
                 people = await contents.people(transaction, self._database.app, rows)
@@ -149,21 +173,28 @@ class Sender:
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - most likely the fault of one row or kind: the others go on
-            return [it for part in self._parts(rows, error) for it in await self._load(part)]
+            took = loop.time() - began
+            return [it for part in self._parts(rows, error, took) for it in await self._load(part)]
         return [(row, people[row.id], found) for row in rows]
 
-    def _parts(self, rows: Sequence[Claimed], error: Exception) -> Sequence[Sequence[Claimed]]:
-        """The parts in which to read rows that cannot be read together; none if they are to be tried again later."""
+    def _parts(self, rows: Sequence[Claimed], error: Exception, took: float) -> Sequence[Sequence[Claimed]]:
+        """The parts in which to read rows that cannot be read together; none if they are to be tried again later.
+
+        Args:
+            took: the seconds after which the error came.
+        """
         kinds = {row.kind for row in rows}
         if len(kinds) > 1:
             return [[row for row in rows if row.kind == kind] for kind in kinds]
-        # That tables or a statement are not as they should be is not the fault of a row.
-        of_kind = isinstance(error, ProgrammingError | StatementError)
+        of_kind = isinstance(error, StatementError) or _is_of_statement(error)
         if len(rows) > 1 and not of_kind:
             half = len(rows) // 2
             return [rows[:half], rows[half:]]
         ids = {"delivery_ids": [row.id for row in rows]} if of_kind else {"delivery_id": rows[0].id}
         self._log.error("mail.unreadable", kind=rows[0].kind, exc_info=error, **ids)
+        if of_kind and took > LONG:
+            until = asyncio.get_running_loop().time() + SHARE * took
+            self._held[rows[0].kind] = (until, f"error: {_words(error)}")
         for row in rows:
             self._ledger.record(self._broken(row, error))
         return []
@@ -199,8 +230,16 @@ class Sender:
         return Change(row.id, row.claim, state, reason, retry_delay(row.attempts, self._rng))
 
 
+def _is_of_statement(error: Exception) -> bool:
+    """Whether no row is at fault: tables or the statement are not as they should be, it takes long, or waits for locks.
+
+    Half of the rows would fail in the same way, and take as long again.
+    """
+    return isinstance(error, DBAPIError) and (is_passing(error) or (sqlstate(error) or "").startswith(OF_STATEMENT))
+
+
 def _words(error: Exception) -> str:
     """What people read of an error. It has no values, which may be anybody's."""
-    if isinstance(error, ProgrammingError):
-        return str(error.orig).partition("\n")[0]  # names tables and columns
+    if isinstance(error, DBAPIError) and _is_of_statement(error):
+        return str(error.orig).partition("\n")[0]  # names tables and columns, or what was waited for
     return str(error) if isinstance(error, StatementError) else type(error).__name__

@@ -13,6 +13,9 @@ from taskbell_notifier.repository import mailings
 POLL = 5.0
 """Seconds between searches for mailings whose last mail another process ended."""
 
+LIMIT = 500
+"""Mailings in one transaction: each search looks at all open mailings, and every instant mail is one of them."""
+
 SETTLE = 0.2
 """Shortest time between two searches in seconds, however many mails end in between."""
 
@@ -34,23 +37,21 @@ class Completion:
         await self._gate.rounds(self.name, partial(self._round, stop), stop, wake=self.wanted)
 
     async def _round(self, stop: asyncio.Event) -> float:
-        while await self.complete_one():
-            pass
+        completed = await self.complete()
         await first_of(stop.wait(), timeout=SETTLE)
-        return POLL
+        return 0.0 if completed == LIMIT else POLL
 
-    async def complete_one(self) -> bool:
-        """Completes one mailing that is over; returns False if there is none.
+    async def complete(self) -> int:
+        """Completes mailings that are over, LIMIT at most; returns how many.
 
         Raises:
             DatabaseUnavailable: nothing took effect.
         """
         async with self._database.transaction() as transaction:
-            over = await mailings.complete_one(transaction)
-            if over is None:
-                return False
+            events = await mailings.complete(transaction, limit=LIMIT)
             # The message_id is made of the mailing's id, so that even a second completion would publish nothing new.
-            message_id = f"mailing.completed.{over.mailing_id}"
-            await self._outbox.add(transaction, [OutboxMessage(over, message_id=message_id)])
-        self._log.info("mailing.completed", mailing_id=over.mailing_id, kind=over.kind, **over.counts)
-        return True
+            messages = [OutboxMessage(it, message_id=f"mailing.completed.{it.mailing_id}") for it in events]
+            await self._outbox.add(transaction, messages)
+        for it in events:
+            self._log.info("mailing.completed", mailing_id=it.mailing_id, kind=it.kind, **it.counts)
+        return len(events)

@@ -20,7 +20,7 @@ from taskbell.logs import logger
 from taskbell.outbox import Outbox
 from taskbell.zones import resolve_zone
 from taskbell_notifier.domain import calendar_period
-from taskbell_notifier.kinds.table import Kinds, expires_at
+from taskbell_notifier.kinds.table import Absent, Kinds, expires_at
 from taskbell_notifier.lifecycle import IN_QUEUE
 from taskbell_notifier.metrics import NotifierMetrics
 from taskbell_notifier.planning.refusals import Refusals
@@ -35,6 +35,9 @@ FIRST_PAGE = 500
 
 PAGE = 5_000
 """Users in each further transaction."""
+
+SLOW = 1.0
+"""Seconds: a kind of which a page takes longer waits until no mailing of another kind is left to plan."""
 
 BACKLOG = 500
 """While this many messages wait for the broker, planning waits."""
@@ -56,6 +59,7 @@ class Planner:
         self,
         database: Database,
         kinds: Kinds,
+        absent: Absent,
         *,
         gate: Gate,
         health: Health,
@@ -70,8 +74,11 @@ class Planner:
         """Set it when there is a mailing to plan."""
         self._database = database
         self._kinds = kinds
+        self._absent = absent
         self._gate = gate
         self._refusals = Refusals(health)
+        self._slow: set[str] = set()
+        """Kinds of which a page took long, since no other mailing was left to plan."""
         self._outbox = outbox
         self._metrics = metrics
         self._calendar = Calendar(zone)
@@ -102,15 +109,12 @@ class Planner:
         kind: Kind | None = None
         try:
             async with self._database.transaction() as transaction:
-                mailing = await planning.next_mailing(transaction, page=PAGE, but=self._refusals.kinds())
+                mailing = await self._next(transaction)
                 if mailing is None:
                     self._refusals.nothing_left()
                     return False
                 if mailing.kind not in self._kinds or not self._kinds[mailing.kind].is_planned:
-                    known = mailing.kind in self._kinds
-                    note = f"kind {mailing.kind} is not {'planned any more' if known else 'installed'}"
-                    await self._finish(transaction, mailing, note)
-                    self._log.error("mailing.unknown_kind", mailing_id=mailing.id, kind=mailing.kind)
+                    await self._give_up(transaction, mailing)
                     return True
                 kind = self._kinds[mailing.kind]
                 await self._plan_page(transaction, kind, mailing)
@@ -120,7 +124,26 @@ class Planner:
             self._refusals.add(kind, error, took=loop.time() - began)
         else:
             self._refusals.over(kind.name)
+            if loop.time() - began > SLOW:
+                self._slow.add(kind.name)
         return True
+
+    async def _next(self, transaction: Transaction) -> Planned | None:
+        """The mailing whose next page is planned now, locked; those of slow kinds wait until no other is left."""
+        but = [*self._refusals.kinds(), *self._absent.all_left_alone()]
+        mailing = await planning.next_mailing(transaction, page=PAGE, but=[*but, *self._slow])
+        if mailing is None and self._slow:
+            self._slow.clear()
+            mailing = await planning.next_mailing(transaction, page=PAGE, but=but)
+        return mailing
+
+    async def _give_up(self, transaction: Transaction, mailing: Planned) -> None:
+        """Ends a mailing that cannot be planned here, unless another notifier may know its kind."""
+        known = mailing.kind in self._kinds
+        if known or not self._absent.left_alone(mailing.kind):
+            note = f"kind {mailing.kind} is not {'planned any more' if known else 'installed'}"
+            await self._finish(transaction, mailing, note)
+            self._log.error("mailing.unknown_kind", mailing_id=mailing.id, kind=mailing.kind)
 
     async def _plan_page(self, transaction: Transaction, kind: Kind, mailing: Planned) -> None:
         app, size = self._database.app, PAGE if mailing.cursor else FIRST_PAGE

@@ -42,8 +42,12 @@ def predicate(condition: Condition) -> str:
 
 @lru_cache(maxsize=256)
 def statement(of: Statement, app: str) -> str:
-    """A package's statement with the web app's schema in place and its parameters typed."""
-    return of.with_parameters(lambda name: f"CAST(:{name} AS {_TYPES[name]})", app)
+    """A package's statement with the web app's schema in place and its parameters typed.
+
+    It is a subquery, in which PostgreSQL takes nothing that writes.
+    """
+    sql = of.with_parameters(lambda name: f"CAST(:{name} AS {_TYPES[name]})", app)
+    return f"SELECT * FROM (\n{sql}\n) AS selected"
 
 
 def _within(column: str, start: timedelta | None, end: timedelta | None) -> list[str]:

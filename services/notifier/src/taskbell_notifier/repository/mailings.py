@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import Row
+
 from taskbell.contracts import MailingCompleted
 from taskbell.database import Transaction
 from taskbell.pruning import EndedRows
@@ -61,21 +63,26 @@ FINISHED = """
         AND NOT EXISTS (
             SELECT FROM taskbell.delivery AS d WHERE d.mailing_id = m.id AND d.ended_at IS NULL)
     ORDER BY m.id
-    LIMIT 1
+    LIMIT :limit
     FOR UPDATE SKIP LOCKED
 """
 
 COUNTS = """
-    SELECT state, count(*) AS rows FROM taskbell.delivery
-    WHERE id BETWEEN :first AND :last AND mailing_id = :mailing
-    GROUP BY state
+    SELECT m.id, c.state, c.rows
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:firsts AS bigint[]), CAST(:lasts AS bigint[])) AS m (id, first, last)
+    CROSS JOIN LATERAL (
+        SELECT d.state, count(*) AS rows FROM taskbell.delivery AS d
+        WHERE d.id BETWEEN m.first AND m.last AND d.mailing_id = m.id
+        GROUP BY d.state
+    ) AS c
 """
 
 COMPLETE = """
-    UPDATE taskbell.mailing
-    SET state = CASE WHEN state = 'cancelled' THEN state ELSE 'completed' END,
-        completed_at = now(), counts = CAST(:counts AS jsonb)
-    WHERE id = :mailing
+    UPDATE taskbell.mailing AS m
+    SET state = CASE WHEN m.state = 'cancelled' THEN m.state ELSE 'completed' END,
+        completed_at = now(), counts = CAST(c.counts AS jsonb)
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:counts AS text[])) AS c (id, counts)
+    WHERE m.id = c.id
 """
 
 # A mailing goes once it has no deliveries left. Looked for by their ids, the first of them: as NOT EXISTS, PostgreSQL
@@ -182,19 +189,24 @@ async def insert_direct(
     return list(ids or ())
 
 
-async def complete_one(transaction: Transaction) -> MailingCompleted | None:
-    """Completes a mailing that has been planned and has no open row left; None: there is no such mailing.
+async def complete(transaction: Transaction, *, limit: int) -> Sequence[MailingCompleted]:
+    """Completes mailings that have been planned and have no open row left, `limit` at most; returns their events.
 
-    Its row is locked until the transaction ends, so that it is completed, and its event published, once.
+    The mailings' rows are locked until the transaction ends, so that each is completed, and its event published, once.
     """
-    row = await transaction.row(FINISHED)
-    if row is None:
-        return None
-    counts = dict.fromkeys(("sent", "skipped", "suppressed", "expired", "failed"), 0)
-    if row.first_delivery is not None:
-        parameters = {"first": row.first_delivery, "last": row.last_delivery, "mailing": row.id}
-        counts |= {found.state: found.rows for found in await transaction.rows(COUNTS, parameters)}
-    counts["already"] = row.already
-    await transaction.execute(COMPLETE, {"mailing": row.id, "counts": json.dumps(counts)})
+    rows = await transaction.rows(FINISHED, {"limit": limit})
+    if not rows:
+        return ()
+    none = dict.fromkeys(("sent", "skipped", "suppressed", "expired", "failed"), 0)
+    counts = {row.id: none | {"already": row.already} for row in rows}
+    ids = [row.id for row in rows]
+    ranges = {"firsts": [row.first_delivery for row in rows], "lasts": [row.last_delivery for row in rows]}
+    for found in await transaction.rows(COUNTS, {"ids": ids} | ranges):
+        counts[found.id][found.state] = found.rows
+    await transaction.execute(COMPLETE, {"ids": ids, "counts": [json.dumps(counts[number]) for number in ids]})
+    return [_completed(row, counts[row.id]) for row in rows]
+
+
+def _completed(row: Row[Any], counts: Mapping[str, int]) -> MailingCompleted:
     note = {} if row.note is None else {"note": row.note}
-    return MailingCompleted(mailing_id=row.id, kind=row.kind, occurrence=row.occurrence, counts=counts, **note)
+    return MailingCompleted(mailing_id=row.id, kind=row.kind, occurrence=row.occurrence, counts=dict(counts), **note)

@@ -13,12 +13,27 @@ from taskbell.errors import TaskbellError
 from taskbell.kinds import Kind, Rows, Statement
 from taskbell_notifier.repository.conditions import statement
 
+MOST_ROWS = 20_000
+"""Rows that a `what` may select for one batch: all are in memory together."""
+
+TIMEOUT = 10.0
+"""Seconds that a `what` may take: as long as it does, a sender sends no other mails."""
+
+# Both for the rest of the transaction, which only reads. What follows in it is about as many users, and takes
+# milliseconds.
+LIMITS = """
+    SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', :milliseconds, true)
+"""
+
+READ_ONLY = "25006"
+"""SQLSTATE: something writes in a transaction that only reads."""
+
 Event = Mapping[str, Any]
 """What an event says besides our fields, as JSON has it."""
 
 
 class StatementError(TaskbellError):
-    """A package's statement does not select what it has to."""
+    """A package's statement does not select what it has to, or does what it must not."""
 
 
 def refusal(kind: Kind, error: DBAPIError) -> str:
@@ -48,7 +63,7 @@ async def rows_of_users(
     """What a planned kind has to say to each of these users at T; a user who is missing has nothing to be told.
 
     Raises:
-        StatementError: the statement selects no user_id.
+        StatementError: the statement selects no user_id or too many rows, or it writes.
     """
     parameters = {"users": list(users), "at": at, "event": json.dumps(event)}
     found: dict[int, list[Mapping[str, Any]]] = {}
@@ -63,7 +78,7 @@ async def rows_of_events(
     """What a kind whose events name their users has to say, by the ids of the mails.
 
     Raises:
-        StatementError: the statement selects no user_id or no key.
+        StatementError: the statement selects no user_id, no key or too many rows, or it writes.
     """
     parameters = {
         "users": [it.user_id for it in announced],
@@ -87,8 +102,20 @@ async def _rows(
     transaction: Transaction, app: str, kind: Kind, parameters: Mapping[str, Any], *needed: str
 ) -> Sequence[Mapping[str, Any]]:
     assert isinstance(kind.what, Statement), f"what {kind.name} mails say is not a statement"
-    rows = [dict(row) for row in await transaction.mappings(statement(kind.what, app), parameters)]
+    the_statement = f"the statement of what {kind.name} mails say"
+    await transaction.execute(LIMITS, {"milliseconds": str(round(TIMEOUT * 1000))})
+    try:
+        found = await transaction.mappings(f"{statement(kind.what, app)} LIMIT {MOST_ROWS + 1}", parameters)
+    except DBAPIError as error:
+        if sqlstate(error) != READ_ONLY:
+            raise
+        msg = f"{the_statement} writes, which it must not"  # this must not count as a standby that takes no changes
+        raise StatementError(msg) from error
+    if len(found) > MOST_ROWS:
+        msg = f"{the_statement} selects more than {MOST_ROWS} rows for {len(parameters['users'])} users"
+        raise StatementError(msg)
+    rows = [dict(row) for row in found]
     if rows and (missing := [name for name in needed if name not in rows[0]]):
-        msg = f"the statement of what {kind.name} mails say does not select {' and '.join(missing)}"
+        msg = f"{the_statement} does not select {' and '.join(missing)}"
         raise StatementError(msg)
     return rows
