@@ -89,6 +89,7 @@ async def test_a_what_that_takes_too_long_is_tried_once_for_all_and_again_only_a
     monkeypatch.setattr(statements, "TIMEOUT", 0.2)
     monkeypatch.setattr(sender_module, "LONG", 0.1)
     monkeypatch.setattr(sender_module, "SHARE", 3_000)
+    monkeypatch.setattr(sender_module, "LONGEST", 600.0)
     parts = digests.install((OF_WHAT, "AND pg_sleep(60) IS NOT NULL\n"))
     with capture_logs() as logged:
         await mixed(tables, digests, server)

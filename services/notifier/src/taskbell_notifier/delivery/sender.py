@@ -48,6 +48,9 @@ LONG = 1.0
 SHARE = 5
 """A kind whose mails could not be read, and took longer than that to find out, waits so many times as long again."""
 
+LONGEST = 60.0
+"""Seconds that it waits at most."""
+
 CLOSE = 1.0
 """Seconds that a stopping service gives to batches under way; every submission has its verdict by then."""
 
@@ -136,8 +139,9 @@ class Sender:
                 break
 
     async def _send_claimed(self, rows: Sequence[Claimed]) -> None:
+        rows = self._without_held(rows)
         try:
-            loaded = await self._load(self._without_held(rows))
+            loaded = await self._load(rows)
         except DatabaseUnavailable as error:
             for row in rows:
                 self._ledger.record(returned(row, str(error)))
@@ -193,7 +197,7 @@ class Sender:
         ids = {"delivery_ids": [row.id for row in rows]} if of_kind else {"delivery_id": rows[0].id}
         self._log.error("mail.unreadable", kind=rows[0].kind, exc_info=error, **ids)
         if of_kind and took > LONG:
-            until = asyncio.get_running_loop().time() + SHARE * took
+            until = asyncio.get_running_loop().time() + min(SHARE * took, LONGEST)
             self._held[rows[0].kind] = (until, f"error: {_words(error)}")
         for row in rows:
             self._ledger.record(self._broken(row, error))
