@@ -29,8 +29,8 @@ _UNAVAILABLE_CLASSES = ("08", "53", "57")
 _ANSWERS = frozenset({"57014"})
 # serialization_failure, deadlock_detected, lock_not_available, query_canceled
 _PASSING = frozenset({"40001", "40P01", "55P03", "57014"})
-# read_only_sql_transaction: what a former primary answers after a failover. For us it is unavailable.
-_READ_ONLY = "25006"
+READ_ONLY = "25006"
+"""SQLSTATE read_only_sql_transaction: what a former primary answers after a failover. For us it is unavailable."""
 
 INSUFFICIENT_PRIVILEGE = "42501"
 """SQLSTATE: the role may not do that."""
@@ -257,7 +257,7 @@ def _is_unavailable(error: DBAPIError) -> bool:
     state = sqlstate(error)
     if state is None:
         return isinstance(error.orig, (OSError, TimeoutError))
-    return state == _READ_ONLY or (state.startswith(_UNAVAILABLE_CLASSES) and state not in _ANSWERS)
+    return state == READ_ONLY or (state.startswith(_UNAVAILABLE_CLASSES) and state not in _ANSWERS)
 
 
 def is_passing(error: DBAPIError) -> bool:

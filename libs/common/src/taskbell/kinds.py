@@ -70,7 +70,8 @@ class Statement:
     Only ids with cursor < id <= last count, and a statement that selects no others costs least.
 
     As `what` it selects `user_id` and any other columns for the users in :users (bigint[]) at :at, with :event; a user
-    without a row gets no mail. Keep the rows few: those of a hundred users are in memory at once.
+    without a row gets no mail. Keep the rows few: those of a hundred users are in memory at once, 20,000 at most. It
+    may take 10 s, and must not call a function that writes.
 
     For a kind whose event names its user, `what` has three arrays instead, with one element for each event: :users,
     :keys (text[]) and :events (jsonb[]). It selects `user_id` and `key`, and any other columns.

@@ -25,7 +25,8 @@ from taskbell_notifier.delivery.mail_server import PoolCloser, PoolObserver, smt
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.delivery.sweeper import Sweeper
 from taskbell_notifier.handlers import UseCases, batches, events_and_commands
-from taskbell_notifier.kinds.table import Absent, Kinds, installed_kinds
+from taskbell_notifier.kinds.absent import Absent
+from taskbell_notifier.kinds.table import Kinds, installed_kinds
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.metrics import NotifierMetrics

@@ -24,7 +24,8 @@ from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.delivery.sweeper import Sweeper
-from taskbell_notifier.kinds.table import Absent, Kinds
+from taskbell_notifier.kinds.absent import Absent
+from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.mail.headers import parse_sender
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer

@@ -1,7 +1,8 @@
 """What a package's statements must not do: write, take long, select without limit, hold up other kinds."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -13,6 +14,7 @@ from tests.support.waiting import eventually
 
 from taskbell.contracts import OverdueDue
 from taskbell_notifier.delivery import sender as sender_module
+from taskbell_notifier.kinds import pauses
 from taskbell_notifier.planning import planner as planner_module
 from taskbell_notifier.repository import statements
 
@@ -37,6 +39,20 @@ async def mixed(tables: NotifierTables, digests: Digests, server: ScriptedSmtp) 
     await digests.parts.plan(OverdueDue(), "m2")
     digests.parts.add_sender(server)
     await digests.parts.send()
+
+
+async def due_now(tables: NotifierTables) -> None:
+    await tables.execute("UPDATE taskbell.delivery SET next_attempt_at = now() WHERE state = 'retry'")
+
+
+def unreadable(logged: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The numbers of mails of which the log says that they cannot be read."""
+    return [len(it.get("delivery_ids", [0])) for it in logged if it["event"] == "mail.unreadable"]
+
+
+async def are(tables: NotifierTables, states: Mapping[int, str]) -> bool:
+    assert await tables.states() == {f"user:{user}": state for user, state in states.items()}
+    return True
 
 
 async def reasons(tables: NotifierTables) -> dict[str, tuple[str, str]]:
@@ -83,48 +99,116 @@ async def test_a_who_that_deletes_is_refused(tables: NotifierTables, digests: Di
     assert parts.health.report()["parts"]["planner of digest"]["state"] == "degraded"
 
 
+SLEEPS_FOR_TWO = (OF_WHAT, "AND (m.user_id <> 2 OR pg_sleep(60) IS NOT NULL)\n")
+
+
 async def test_a_what_that_takes_too_long_is_tried_once_for_all_and_again_only_after_a_pause(
     tables: NotifierTables, digests: Digests, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statements, "TIMEOUT", 0.2)
     monkeypatch.setattr(sender_module, "LONG", 0.1)
-    monkeypatch.setattr(sender_module, "SHARE", 3_000)
-    monkeypatch.setattr(sender_module, "LONGEST", 600.0)
+    monkeypatch.setattr(pauses, "FACTOR", 3_000)
     parts = digests.install((OF_WHAT, "AND pg_sleep(60) IS NOT NULL\n"))
     with capture_logs() as logged:
         await mixed(tables, digests, server)
-        await tables.execute("UPDATE taskbell.delivery SET next_attempt_at = now() WHERE state = 'retry'")
+        await due_now(tables)
         await parts.send()
-    told = [it["delivery_ids"] for it in logged if it["event"] == "mail.unreadable"]
-    assert [len(ids) for ids in told] == [2]
+    assert unreadable(logged) == [2]
+    canceled = "error: canceling statement due to statement timeout"
 
-    async def ended() -> bool:
+    async def put_off() -> bool:
         rows = await tables.deliveries()
-        reason = "error: canceling statement due to statement timeout"
-        return await reasons(tables) == {
-            "user:1": ("retry", reason),
-            "user:2": ("retry", reason),
-            "user:3": ("sent", rows["user:3"]["reason"]),
-        } and {rows[user]["attempts"] for user in ("user:1", "user:2")} == {1}
+        waiting = [rows["user:1"], rows["user:2"]]
+        soon = await tables.value("SELECT now() + interval '15 minutes' >= max(next_attempt_at) FROM taskbell.delivery")
+        return (
+            {(row["state"], row["reason"], row["attempts"]) for row in waiting} == {("retry", canceled, 1)}
+            and rows["user:3"]["state"] == "sent"
+            and soon
+        )
 
-    assert await eventually(ended)
+    assert await eventually(put_off)
 
 
-async def test_a_what_without_limit_does_not_fill_the_memory(
+async def test_after_the_pause_it_is_read_in_smaller_parts_so_that_one_user_delays_the_others_no_more(
+    tables: NotifierTables, digests: Digests, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "TIMEOUT", 0.2)
+    monkeypatch.setattr(sender_module, "LONG", 0.1)
+    monkeypatch.setattr(sender_module, "BATCH", 2)
+    monkeypatch.setattr(pauses, "FACTOR", 0)
+    parts = digests.install(SLEEPS_FOR_TWO)
+    with capture_logs() as logged:
+        await mixed(tables, digests, server)
+        await eventually(lambda: are(tables, {1: "retry", 2: "retry", 3: "sent"}))
+        await due_now(tables)
+        await parts.send()
+        await eventually(lambda: are(tables, {1: "sent", 2: "retry", 3: "sent"}))
+    assert unreadable(logged) == [2, 1]
+
+
+async def test_a_paused_row_of_unknown_outcome_is_still_of_unknown_outcome(
+    tables: NotifierTables, digests: Digests, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "TIMEOUT", 0.2)
+    monkeypatch.setattr(sender_module, "LONG", 0.1)
+    monkeypatch.setattr(pauses, "FACTOR", 3_000)
+    parts = digests.install((OF_WHAT, "AND pg_sleep(60) IS NOT NULL\n"))
+    await mixed(tables, digests, server)
+    await eventually(lambda: are(tables, {1: "retry", 2: "retry", 3: "sent"}))
+    await tables.execute(
+        "UPDATE taskbell.delivery SET state = 'unknown', unknown_at = now(), next_attempt_at = now() WHERE user_id = 1"
+    )
+    await parts.send()
+
+    async def returned() -> bool:
+        row = (await tables.deliveries())["user:1"]
+        return (row["state"], row["attempts"], row["resends"]) == ("unknown", 1, 0) and row[
+            "next_attempt_at"
+        ] > tables.now
+
+    assert await eventually(returned)
+
+
+@pytest.mark.parametrize("whose", ["who", "what"])
+async def test_what_a_statement_reads_may_be_away_without_our_database_counting_as_away(
+    tables: NotifierTables, digests: Digests, server: ScriptedSmtp, whose: str
+) -> None:
+    function = """
+        CREATE FUNCTION public.away() RETURNS boolean LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE sqlclient_unable_to_establish_sqlconnection USING MESSAGE = 'could not connect to server "fdw"';
+        END $$
+    """
+    await tables.execute(function)
+    of_who = ("WHERE m.team = :event", "WHERE {app}.away() AND m.team = :event")
+    parts = digests.install(of_who if whose == "who" else (OF_WHAT, "AND {app}.away()\n"))
+    await mixed(tables, digests, server)
+    if whose == "who":
+        await eventually(lambda: are(tables, {3: "sent"}))
+        assert parts.health.report()["parts"]["planner of digest"] == {
+            "state": "degraded",
+            "detail": 'the statement that says who gets digest mails fails: could not connect to server "fdw"',
+        }
+    else:
+        await eventually(lambda: are(tables, {1: "retry", 2: "retry", 3: "sent"}))
+        reason = 'error: the statement of what digest mails say fails: could not connect to server "fdw"'
+        assert (await reasons(tables))["user:1"] == ("retry", reason)
+
+
+async def test_a_what_without_limit_does_not_fill_the_memory_and_the_other_users_get_their_mails(
     tables: NotifierTables, digests: Digests, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statements, "MOST_ROWS", 10)
     digests.install(
-        ("{app}.members AS m\n    WHERE m.user_id =", "{app}.members AS m, generate_series(1, 6) WHERE m.user_id =")
+        (
+            "{app}.members AS m\n    WHERE m.user_id =",
+            "{app}.members AS m, generate_series(1, CASE m.user_id WHEN 1 THEN 11 ELSE 1 END) WHERE m.user_id =",
+        )
     )
     await mixed(tables, digests, server)
-
-    async def ended() -> bool:
-        said = await reasons(tables)
-        reason = "error: the statement of what digest mails say selects more than 10 rows for 2 users"
-        return said["user:1"] == said["user:2"] == ("retry", reason) and said["user:3"][0] == "sent"
-
-    await eventually(ended)
+    await eventually(lambda: are(tables, {1: "retry", 2: "sent", 3: "sent"}))
+    reason = "error: the statement of what digest mails say selects more than 10 rows for 1 users"
+    assert (await reasons(tables))["user:1"] == ("retry", reason)
 
 
 async def test_a_who_that_takes_long_and_finds_nobody_does_not_come_first_each_time(

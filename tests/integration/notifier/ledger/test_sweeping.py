@@ -13,6 +13,8 @@ from tests.support.scripted_smtp import ScriptedSmtp
 from taskbell.contracts import OverdueDue, SendBatch, WeeklyDue
 from taskbell_notifier.delivery import sweeper as sweeper_module
 from taskbell_notifier.planning import completion as completion_module
+from taskbell_notifier.planning import planner as planner_module
+from taskbell_notifier.repository import mailings as mailings_module
 
 CLAIMED = (
     "UPDATE taskbell.delivery SET state = 'sending', phase = :phase, claim = gen_random_uuid(), attempts = 1,"
@@ -347,3 +349,23 @@ async def test_many_mailings_are_completed_in_sets_each_once_with_its_own_event(
         ("completed", "0"),
         ("completed", "1"),
     ]
+
+
+async def test_mailings_whose_deliveries_are_mixed_are_counted_apart_and_as_many_as_one_statement_may_count(
+    tables: NotifierTables, parts: NotifierParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner_module, "FIRST_PAGE", 1)
+    monkeypatch.setattr(planner_module, "PAGE", 1)
+    monkeypatch.setattr(mailings_module, "MOST_COUNTED", 12)
+    await tables.late_people(*range(1, 7))
+    await parts.start(OverdueDue(), "m1")
+    await parts.start(WeeklyDue(), "m2")
+    await parts.start(OverdueDue(user_ids=(3,), force=True), "m3")
+    while await parts.planner.plan_page():
+        pass
+    ranges = await tables.rows("SELECT first_delivery, last_delivery FROM taskbell.mailing ORDER BY id")
+    assert ranges[0]["first_delivery"] < ranges[1]["first_delivery"] < ranges[0]["last_delivery"]
+    await tables.execute("UPDATE taskbell.delivery SET state = 'sent', ended_at = now()")
+    assert [await parts.completion.complete() for _ in range(3)] == [1, 2, 0]
+    told = await tables.outbox("mailing.completed")
+    assert [(body["kind"], body["counts"]["sent"]) for body in told] == [("overdue", 5), ("weekly", 6), ("overdue", 1)]

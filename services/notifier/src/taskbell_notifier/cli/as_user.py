@@ -62,7 +62,7 @@ async def content_for(
 
     Raises:
         TaskbellError: there is no such user, the mail would be empty, or PostgreSQL refuses a package's statement.
-        StatementError: a package's statement does not select what it has to.
+        StatementError: a package's statement does not select what it has to, or does what it must not.
     """
     async with database.transaction() as transaction:
         row = await person(transaction, database.app, wanted.user_id)

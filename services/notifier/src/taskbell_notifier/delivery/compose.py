@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 from taskbell.kinds import Kind, Recipient, StoredReport
 from taskbell.zones import resolve_zone
-from taskbell_notifier.kinds.table import Absent, Kinds
+from taskbell_notifier.kinds.absent import ROW, Absent
+from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState, ended, returned
 from taskbell_notifier.mail.headers import valid_address
 from taskbell_notifier.mail.mime import MailWriter
@@ -61,8 +62,8 @@ class Composer:
         """
         if row.kind not in self._kinds:
             reason = f"kind {row.kind} is not installed"
-            wait = self._absent.left_alone(row.kind)
-            return returned(row, reason, wait) if wait else ended(row, DeliveryState.SKIPPED, reason)
+            left = self._absent.grace_left(row.kind)
+            return returned(row, reason, min(left, ROW)) if left else ended(row, DeliveryState.SKIPPED, reason)
         kind = self._kinds[row.kind]
         refusal = _unwanted(row, person)
         if refusal is not None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from random import Random
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NotSupportedError
 
 from taskbell.clock import Clock
 from taskbell.contracts import SendBatch
@@ -20,11 +20,13 @@ from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import Received
 from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
+from taskbell_notifier.kinds.pauses import Pauses
 from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState, after_submission, ended, returned
 from taskbell_notifier.repository import contents
 from taskbell_notifier.repository.contents import Person
-from taskbell_notifier.repository.statements import StatementError
+from taskbell_notifier.repository.planning import BATCH
+from taskbell_notifier.repository.statements import StatementError, TooManyRows, said_of
 from taskbell_notifier.smtp.pool import SmtpPool
 from taskbell_notifier.smtp.replies import retry_delay
 
@@ -44,12 +46,6 @@ OF_STATEMENT = ("0A", "42")
 
 LONG = 1.0
 """Seconds that reading what one kind's mails say takes at most, unless something is wrong with its statement."""
-
-SHARE = 5
-"""A kind whose mails could not be read, and took longer than that to find out, waits so many times as long again."""
-
-LONGEST = 60.0
-"""Seconds that it waits at most."""
 
 CLOSE = 1.0
 """Seconds that a stopping service gives to batches under way; every submission has its verdict by then."""
@@ -85,8 +81,8 @@ class Sender:
         self._rng = rng
         self._slots = asyncio.Semaphore(MAILS_AHEAD * sessions)
         self._suppress = suppress
-        self._held: dict[str, tuple[float, str]] = {}
-        """By kind, until when on the event loop's clock none of its mails is read, and why."""
+        self._pauses = Pauses(0.0)
+        """Kinds whose statement took long and failed."""
         self._batches: set[asyncio.Task[None]] = set()
         self._closing = False
         self._last_ended: float | None = None
@@ -139,7 +135,11 @@ class Sender:
                 break
 
     async def _send_claimed(self, rows: Sequence[Claimed]) -> None:
-        rows = self._without_held(rows)
+        paused = {kind: left for kind in {row.kind for row in rows} if (left := self._pauses.left(kind)) is not None}
+        if paused:
+            changes = [_put_off(row, *paused[row.kind]) for row in rows if row.kind in paused]
+            await asyncio.gather(*map(self._record, changes))
+            rows = [row for row in rows if row.kind not in paused]
         try:
             loaded = await self._load(rows)
         except DatabaseUnavailable as error:
@@ -147,16 +147,6 @@ class Sender:
                 self._ledger.record(returned(row, str(error)))
             raise
         await asyncio.gather(*(self._send_one(row, person, found) for row, person, found in loaded))
-
-    def _without_held(self, rows: Sequence[Claimed]) -> Sequence[Claimed]:
-        """Those of the rows that may be read now. The others are given back."""
-        now = asyncio.get_running_loop().time()
-        self._held = {kind: held for kind, held in self._held.items() if held[0] > now}
-        for row in rows:
-            if row.kind in self._held:
-                until, reason = self._held[row.kind]
-                self._ledger.record(returned(row, reason, timedelta(seconds=until - now)))
-        return [row for row in rows if row.kind not in self._held]
 
     async def _load(self, rows: Sequence[Claimed]) -> list[tuple[Claimed, Person, Mapping[int, object]]]:
         """Each row with its person and the contents by delivery id.
@@ -179,6 +169,8 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - most likely the fault of one row or kind: the others go on
             took = loop.time() - began
             return [it for part in self._parts(rows, error, took) for it in await self._load(part)]
+        for kind in {row.kind for row in rows}:
+            self._pauses.over(kind)
         return [(row, people[row.id], found) for row in rows]
 
     def _parts(self, rows: Sequence[Claimed], error: Exception, took: float) -> Sequence[Sequence[Claimed]]:
@@ -190,27 +182,26 @@ class Sender:
         kinds = {row.kind for row in rows}
         if len(kinds) > 1:
             return [[row for row in rows if row.kind == kind] for kind in kinds]
-        of_kind = isinstance(error, StatementError) or _is_of_statement(error)
-        if len(rows) > 1 and not of_kind:
+        if len(rows) > _smallest(rows, error, took):
             half = len(rows) // 2
             return [rows[:half], rows[half:]]
-        ids = {"delivery_ids": [row.id for row in rows]} if of_kind else {"delivery_id": rows[0].id}
+        ids = {"delivery_ids": [row.id for row in rows]} if len(rows) > 1 else {"delivery_id": rows[0].id}
         self._log.error("mail.unreadable", kind=rows[0].kind, exc_info=error, **ids)
-        if of_kind and took > LONG:
-            until = asyncio.get_running_loop().time() + min(SHARE * took, LONGEST)
-            self._held[rows[0].kind] = (until, f"error: {_words(error)}")
+        if took > LONG:
+            self._pauses.add(rows[0].kind, f"error: {_words(error)}", took=took)
         for row in rows:
             self._ledger.record(self._broken(row, error))
         return []
 
     async def _send_one(self, row: Claimed, person: Person, found: Mapping[int, object]) -> None:
-        change = await self._attempt(row, person, found)
+        await self._record(await self._attempt(row, person, found))
+
+    async def _record(self, change: Change) -> None:
         try:
             await self._ledger.record(change)
         except DBAPIError as error:
             # The lines after the first may contain the row.
-            reason = str(error.orig).partition("\n")[0]
-            self._log.error("outcome.refused", delivery_id=row.id, state=change.state.value, reason=reason)
+            self._log.error("outcome.refused", delivery_id=change.id, state=change.state.value, reason=said_of(error))
 
     async def _attempt(self, row: Claimed, person: Person, found: Mapping[int, object]) -> Change:
         try:
@@ -234,16 +225,34 @@ class Sender:
         return Change(row.id, row.claim, state, reason, retry_delay(row.attempts, self._rng))
 
 
-def _is_of_statement(error: Exception) -> bool:
-    """Whether no row is at fault: tables or the statement are not as they should be, it takes long, or waits for locks.
+def _put_off(row: Claimed, seconds: float, reason: str) -> Change:
+    return returned(row, reason, timedelta(seconds=seconds))
 
-    Half of the rows would fail in the same way, and take as long again.
-    """
-    return isinstance(error, DBAPIError) and (is_passing(error) or (sqlstate(error) or "").startswith(OF_STATEMENT))
+
+def _smallest(rows: Sequence[Claimed], error: Exception, took: float) -> int:
+    """The number of rows that are not read in halves any more after that error."""
+    if _is_of_statement(error):
+        return len(rows)
+    if took > LONG or (isinstance(error, DBAPIError) and is_passing(error)):
+        # Each part may take as long. One row may be what makes it long, so the parts are smaller at each try.
+        return max(1, BATCH >> (min(row.attempts for row in rows) - 1))
+    return 1
+
+
+def _is_of_statement(error: Exception) -> bool:
+    """Whether each row would fail in the same way, because tables or the statement are not as they should be."""
+    if isinstance(error, StatementError):
+        return not isinstance(error, TooManyRows)
+    # A statement that was prepared before a table changed is prepared anew the next time: SQLAlchemy says NotSupported.
+    return (
+        isinstance(error, DBAPIError)
+        and not isinstance(error, NotSupportedError)
+        and (sqlstate(error) or "").startswith(OF_STATEMENT)
+    )
 
 
 def _words(error: Exception) -> str:
     """What people read of an error. It has no values, which may be anybody's."""
-    if isinstance(error, DBAPIError) and _is_of_statement(error):
-        return str(error.orig).partition("\n")[0]  # names tables and columns, or what was waited for
+    if isinstance(error, DBAPIError) and (_is_of_statement(error) or is_passing(error)):
+        return said_of(error)  # names tables and columns, or what was waited for
     return str(error) if isinstance(error, StatementError) else type(error).__name__

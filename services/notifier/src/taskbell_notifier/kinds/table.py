@@ -1,6 +1,5 @@
 """The table of all kinds of mail: our own, and those of installed packages."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -21,30 +20,6 @@ class UnknownKind(TaskbellError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
-
-
-GRACE = 15.0
-"""Seconds for which a notifier leaves alone what it meets of a kind that it lacks.
-
-While a package is being installed in one notifier after the other, those that have it already handle its mails."""
-
-
-class Absent:
-    """The kinds that this notifier has met and lacks. To be used in an event loop."""
-
-    def __init__(self) -> None:
-        self._since: dict[str, float] = {}
-        """By kind, when it was first met, on the event loop's clock."""
-
-    def left_alone(self, kind: str) -> timedelta:
-        """For how long from now it is left alone. Zero: it counts as removed."""
-        now = asyncio.get_running_loop().time()
-        since = self._since.setdefault(kind, now)
-        return timedelta(seconds=max(0.0, since + GRACE - now))
-
-    def all_left_alone(self) -> Sequence[str]:
-        """The kinds that are left alone now."""
-        return [kind for kind in self._since if self.left_alone(kind)]
 
 
 class Kinds(Mapping[str, Kind]):

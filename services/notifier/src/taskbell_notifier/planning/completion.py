@@ -39,7 +39,7 @@ class Completion:
     async def _round(self, stop: asyncio.Event) -> float:
         completed = await self.complete()
         await first_of(stop.wait(), timeout=SETTLE)
-        return 0.0 if completed == LIMIT else POLL
+        return 0.0 if completed else POLL
 
     async def complete(self) -> int:
         """Completes mailings that are over, LIMIT at most; returns how many.

@@ -20,12 +20,14 @@ from taskbell.logs import logger
 from taskbell.outbox import Outbox
 from taskbell.zones import resolve_zone
 from taskbell_notifier.domain import calendar_period
-from taskbell_notifier.kinds.table import Absent, Kinds, expires_at
+from taskbell_notifier.kinds.absent import Absent
+from taskbell_notifier.kinds.table import Kinds, expires_at
 from taskbell_notifier.lifecycle import IN_QUEUE
 from taskbell_notifier.metrics import NotifierMetrics
 from taskbell_notifier.planning.refusals import Refusals
 from taskbell_notifier.repository import deliveries, planning
 from taskbell_notifier.repository.planning import Periods, Planned
+from taskbell_notifier.repository.statements import StatementError, of_package
 
 POLL = 1.0
 """Seconds between searches for mailings that other processes inserted."""
@@ -118,7 +120,7 @@ class Planner:
                     return True
                 kind = self._kinds[mailing.kind]
                 await self._plan_page(transaction, kind, mailing)
-        except DBAPIError as error:
+        except (DBAPIError, StatementError) as error:
             if kind is None:
                 raise
             self._refusals.add(kind, error, took=loop.time() - began)
@@ -130,7 +132,7 @@ class Planner:
 
     async def _next(self, transaction: Transaction) -> Planned | None:
         """The mailing whose next page is planned now, locked; those of slow kinds wait until no other is left."""
-        but = [*self._refusals.kinds(), *self._absent.all_left_alone()]
+        but = [*self._refusals.kinds(), *self._absent.left_alone()]
         mailing = await planning.next_mailing(transaction, page=PAGE, but=[*but, *self._slow])
         if mailing is None and self._slow:
             self._slow.clear()
@@ -140,7 +142,7 @@ class Planner:
     async def _give_up(self, transaction: Transaction, mailing: Planned) -> None:
         """Ends a mailing that cannot be planned here, unless another notifier may know its kind."""
         known = mailing.kind in self._kinds
-        if known or not self._absent.left_alone(mailing.kind):
+        if known or not self._absent.grace_left(mailing.kind):
             note = f"kind {mailing.kind} is not {'planned any more' if known else 'installed'}"
             await self._finish(transaction, mailing, note)
             self._log.error("mailing.unknown_kind", mailing_id=mailing.id, kind=mailing.kind)
@@ -152,16 +154,17 @@ class Planner:
             await self._finish(transaction, mailing)
             self._log.info("mailing.planned", mailing_id=mailing.id, kind=kind.name)
             return
-        rows = await planning.plan(
-            transaction,
-            app,
-            kind,
-            mailing,
-            last,
-            self._calendar.periods(kind, mailing.at),
-            expires_at=expires_at(kind, mailing.at, self._expiry),
-            wait=IN_QUEUE,
-        )
+        with of_package(kind.who, f"the statement that says who gets {kind.name} mails"):
+            rows = await planning.plan(
+                transaction,
+                app,
+                kind,
+                mailing,
+                last,
+                self._calendar.periods(kind, mailing.at),
+                expires_at=expires_at(kind, mailing.at, self._expiry),
+                wait=IN_QUEUE,
+            )
         self._outbox.wake_after(transaction)
         transaction.after_commit(lambda: self._metrics.planned.labels(kind.name).inc(rows))
 

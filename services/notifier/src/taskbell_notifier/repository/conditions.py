@@ -44,7 +44,7 @@ def predicate(condition: Condition) -> str:
 def statement(of: Statement, app: str) -> str:
     """A package's statement with the web app's schema in place and its parameters typed.
 
-    It is a subquery, in which PostgreSQL takes nothing that writes.
+    It is a subquery, in which PostgreSQL takes no statement that writes; a function may still do so.
     """
     sql = of.with_parameters(lambda name: f"CAST(:{name} AS {_TYPES[name]})", app)
     return f"SELECT * FROM (\n{sql}\n) AS selected"

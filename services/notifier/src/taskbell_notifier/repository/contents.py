@@ -119,7 +119,7 @@ async def contents(
     Mails of a kind that is not installed are left out.
 
     Raises:
-        StatementError: a package's statement does not select what it has to.
+        StatementError: a package's statement does not select what it has to, or does what it must not.
     """
     by_kind: dict[str, list[Wanted]] = {}
     for row in rows:

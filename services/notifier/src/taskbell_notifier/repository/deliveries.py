@@ -160,7 +160,9 @@ QUEUED = """
 
 UNPUBLISHED = """
     SELECT count(*) FROM (
-        SELECT FROM taskbell.outbox WHERE owner = 'notifier' AND published_at IS NULL LIMIT :limit
+        SELECT FROM taskbell.outbox
+        WHERE owner = 'notifier' AND published_at IS NULL AND routing_key = 'notifier.send_batch'
+        LIMIT :limit
     ) AS waiting
 """
 
@@ -265,7 +267,7 @@ async def queued(transaction: Transaction, ids: Sequence[int], *, wait: timedelt
 
 
 async def unpublished(transaction: Transaction, limit: int) -> int:
-    """The number of our messages that wait for the broker's confirm; counts no further than `limit`."""
+    """The number of batch messages that wait for the broker's confirm; counts no further than `limit`."""
     return int(await transaction.value(UNPUBLISHED, {"limit": limit}))
 
 

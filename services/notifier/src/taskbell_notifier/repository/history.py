@@ -95,8 +95,9 @@ async def user_status(
 
 
 async def is_found(transaction: Transaction, app: str, user: int, kind: Kind, at: datetime) -> bool:
-    """True if the statement of a package's kind selects this user at that moment."""
+    """True if the statement of a package's kind selects this user at that moment. The transaction only reads then."""
     assert isinstance(kind.who, Statement), f"who gets {kind.name} is not a statement"
+    await transaction.execute("SET LOCAL transaction_read_only = on")
     sql = f"WITH named AS (\n{statement(kind.who, app)}\n) SELECT CAST(:user AS bigint) IN (SELECT * FROM named)"
     return bool(await transaction.value(sql, {"user": user, "at": at, "cursor": user - 1, "last": user}))
 

@@ -67,6 +67,9 @@ FINISHED = """
     FOR UPDATE SKIP LOCKED
 """
 
+MOST_COUNTED = 1_000_000
+"""Deliveries that are counted by one statement, unless one mailing has more."""
+
 COUNTS = """
     SELECT m.id, c.state, c.rows
     FROM unnest(CAST(:ids AS bigint[]), CAST(:firsts AS bigint[]), CAST(:lasts AS bigint[])) AS m (id, first, last)
@@ -194,7 +197,7 @@ async def complete(transaction: Transaction, *, limit: int) -> Sequence[MailingC
 
     The mailings' rows are locked until the transaction ends, so that each is completed, and its event published, once.
     """
-    rows = await transaction.rows(FINISHED, {"limit": limit})
+    rows = _counted_together(await transaction.rows(FINISHED, {"limit": limit}))
     if not rows:
         return ()
     none = dict.fromkeys(("sent", "skipped", "suppressed", "expired", "failed"), 0)
@@ -205,6 +208,18 @@ async def complete(transaction: Transaction, *, limit: int) -> Sequence[MailingC
         counts[found.id][found.state] = found.rows
     await transaction.execute(COMPLETE, {"ids": ids, "counts": [json.dumps(counts[number]) for number in ids]})
     return [_completed(row, counts[row.id]) for row in rows]
+
+
+def _counted_together(rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+    """The first of these mailings, as many as one statement may count; their ranges of deliveries may overlap."""
+    kept: list[Row[Any]] = []
+    deliveries = 0
+    for row in rows:
+        deliveries += 0 if row.first_delivery is None else row.last_delivery - row.first_delivery
+        if kept and deliveries > MOST_COUNTED:
+            break
+        kept.append(row)
+    return kept
 
 
 def _completed(row: Row[Any], counts: Mapping[str, int]) -> MailingCompleted:
