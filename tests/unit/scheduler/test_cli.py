@@ -78,7 +78,7 @@ def test_list_shows_each_schedule_in_words(command: Command) -> None:
     assert shown["reminders"]["timezone"] == "recipient"
     assert shown["report"] | {"next": None} == {
         "name": "report",
-        "when": "Every 6 hours",
+        "when": "At 00:00, 06:00, 12:00 and 18:00",
         "cron": "0 */6 * * *",
         "timezone": "Asia/Kolkata",
         "publish": "maintenance.generate_task_report",
@@ -107,6 +107,17 @@ def test_check_names_every_mistake_and_fails(command: Command, tmp_path: Path) -
         '  line 8: schedule "report": cron: hour: 25 is out of range, 0 to 23',
         "  line 8: schedule \"report\": catch_up: '90 minutes' is not a duration: write a whole number"
         " and s, m, h or d; did you mean '90m'?",
+    ]
+
+
+def test_check_tells_warnings_and_succeeds(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "doubtful.toml").write_text(FILE.replace("*/6", "*/7"))
+    result = command("check", "doubtful.toml")
+    assert (result.exit_code, result.stdout) == (0, "2 schedules, no mistakes\n")
+    assert result.stderr.splitlines() == [
+        "1 warning:",
+        "  line 8: schedule \"report\": cron: hour: '*/7' means 0, 7, 14, 21, and begins anew after 23: 7 does not divide"
+        " 24",
     ]
 
 

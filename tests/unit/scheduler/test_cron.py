@@ -105,12 +105,66 @@ def test_every_day_is_as_croniter_has_it(days: str) -> None:
         ("0 0 31 4,6 *", "never comes"),
         ("0 8 * * " + ",".join(["1"] * 200), "longer than 200"),
         ("٣ 8 * * *", "is not a number from 0 to 59"),
+        (
+            "*/90 * * * *",
+            "'*/90' steps beyond 59, so it means 0: write '0'; the nearest to every 90 minutes is '0 */2 * *",
+        ),
+        ("*/60 * * * *", "the nearest to every 60 minutes is '0 * * * *'"),
+        ("*/1500 * * * *", "write '0'; the nearest to every 1500 minutes is '0 0 * * *'"),
+        ("*/90 8-18 * * *", "write '0'"),
+        ("5,*/90 * * * *", "minute: '*/90' steps beyond 59, so it means 0: write '0'"),
+        ("5/90 * * * *", "so it means 5: write '5'"),
+        ("10-20/15 * * * *", "'10-20/15' steps beyond 20, so it means 10: write '10'"),
+        (
+            "0 */36 * * *",
+            "hour: '*/36' steps beyond 23, so it means 0: write '0'; the nearest to every 36 hours is '0 0 */2",
+        ),
+        ("0 9 */40 * *", "so it means 1: write '1'; the nearest to every 40 days is '0 9 1 * *'"),
+        ("0 9 */90 * *", "the nearest to every 90 days is '0 9 1 */3 *'"),
+        ("0 0 1 */13 *", "so it means 1: write '1'"),
+        ("0 0 * * */8", "so it means 0: write '0'"),
+        ("0 0 * * fri/2", "so it means 5: write '5'"),
     ],
 )
 def test_refused_with_a_reason(cron: str, reason: str) -> None:
     with pytest.raises(CronError) as refusal:
         parse_cron(cron)
     assert reason in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("cron", "warnings"),
+    [
+        ("*/15 */6 */1 */3 */1", []),
+        ("8-20/5 9-17/3 1-20/6 * mon-fri/3", []),  # their writer said where they end
+        ("*/45 8 * * *", ["minute: '*/45' means :00, :45, and begins anew after 59: 45 does not divide 60"]),
+        ("0-59/45 8 * * *", ["minute: '0-59/45' means :00, :45, and begins anew after 59: 45 does not divide 60"]),
+        ("0 3,*/9 * * *", ["hour: '*/9' means 0, 9, 18, and begins anew after 23: 9 does not divide 24"]),
+        (
+            "0 8 */2 * *",
+            ["day of month: '*/2' begins anew on the 1st of each month, so the step before it is shorter"],
+        ),
+        ("0 8 1 */5 *", ["month: '*/5' means 1, 6, 11, and begins anew after 12: 5 does not divide 12"]),
+        ("0 8 * * sun/2", ["day of week: 'sun/2' means 0, 2, 4, 6, and begins anew after 6: 2 does not divide 7"]),
+        ("0 8 * * 7/2", ["day of week: '7/2' means 0, 2, 4, 6, and begins anew after 6: 2 does not divide 7"]),
+    ],
+)
+def test_steps_that_do_not_divide_their_field_are_warned_of(cron: str, warnings: list[str]) -> None:
+    assert list(parse_cron(cron).warnings) == warnings
+
+
+@given(st.sampled_from([(0, 59), (1, 23), (2, 31), (3, 12), (4, 7)]), st.integers(0, 59), st.integers(1, 120))
+def test_what_is_written_instead_of_a_step_fires_as_the_step_did(field: tuple[int, int], first: int, step: int) -> None:
+    place, high = field
+    words = ["0", "0", "*", "*", "*"]
+    words[place] = f"{min(first, high) or '*'}/{step}"
+    try:
+        parse_cron(" ".join(words))
+    except CronError as error:
+        instead = str(error).split("write ")[-1].split(";")[0].strip("'")
+        as_step, words[place] = croniter.expand(" ".join(words))[0], instead
+        assert parse_cron(" ".join(words)).text == " ".join(words)
+        assert croniter.expand(" ".join(words))[0] == as_step
 
 
 FIELD = st.text(alphabet="0123456789*/-,?lw#hr()monjat@ ", min_size=1, max_size=8)

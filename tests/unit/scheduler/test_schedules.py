@@ -1,14 +1,17 @@
 """A schedules file is checked whole: each mistake named with entry, field and line, and nothing taken by half."""
 
+import tomllib
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.packages import TIMESHEETS, packages_in
 
 from taskbell.contracts import CATALOGUE
 from taskbell.errors import SettingsError
+from taskbell_scheduler import toml_lines
 from taskbell_scheduler.schedules import Schedule, SchedulesError, parse_schedules
 
 WHOLE = """
@@ -20,6 +23,12 @@ publish = "reminder.due"
 payload = { force = true }
 catch_up = "6h"
 description = "Mail everyone"
+"""
+
+ENTRY = """[[schedule]]
+name = "hourly"
+cron = "0 * * * *"
+publish = "maintenance.generate_task_report"
 """
 
 
@@ -281,3 +290,87 @@ def test_any_message_can_be_scheduled() -> None:
     for key in CATALOGUE:
         entry = f'[[schedule]]\nname="a"\ncron="0 8 * * *"\npublish="{key}"\npayload={payloads.get(key, "{}")}'
         assert read(entry)[0].publish == key
+
+
+@pytest.mark.parametrize(
+    "payload",
+    ["a = " + "[" * 30 + "]" * 30, "a = " + "{ b = " * 3_000 + "1" + " }" * 3_000, "a" + ".a" * 3_000 + " = 1"],
+    ids=["lists", "tables", "keys"],
+)
+def test_a_file_that_is_nested_deeply_is_refused_in_a_sentence(payload: str) -> None:
+    ((*_, words),) = mistakes(ENTRY + f"payload = {{ {payload} }}\n")
+    assert words in {"is not read: it is nested too deeply", "is nested more than 20 deep"}
+
+
+TANGLED = '''
+[[schedule]] # a comment: [[ " {
+name = "a"
+description = """
+[[schedule]]
+a""""
+[[schedule]]
+name = "b\\"["
+description = \'\'\'
+[[schedule]]\'\'\'\'
+cron = 'C:\\'
+payload = { user_ids = [
+["schedule"]
+], force = "#" }
+ [[ "schedule" ]]
+name = "c"
+[schedule.payload]
+[[schedule]]
+'''
+
+
+def test_lines_of_entries_are_found_beside_strings_arrays_and_comments_that_look_like_them() -> None:
+    lines = toml_lines.table_lines(TANGLED, "schedule")
+    assert len(lines) == len(tomllib.loads(TANGLED)["schedule"])
+    assert [TANGLED.split("\n")[line - 1].split("#")[0].strip() for line in lines] == [
+        "[[schedule]]",
+        "[[schedule]]",
+        '[[ "schedule" ]]',
+        "[[schedule]]",
+    ]
+    assert lines == [2, 7, 15, 18]
+
+
+def test_a_file_is_read_once_however_many_entries_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, loads = [], tomllib.loads
+
+    def counted(text: str) -> dict[str, Any]:
+        read.append(text)
+        return loads(text)
+
+    monkeypatch.setattr(tomllib, "loads", counted)
+    parse_schedules("".join(ENTRY.replace("hourly", f"n{n}") for n in range(50)), origin="f", default_zone="UTC")
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize(
+    ("zone", "default", "expected"),
+    [
+        ("recipient", "UTC", []),
+        ("Europe/Berlin", "UTC", []),
+        ("UTC", "Europe/Berlin", ["this mails only people whose zone is UTC; "]),
+        ("Etc/GMT", "UTC", ["this mails only people whose zone is Etc/GMT; "]),
+        (
+            None,
+            "Europe/Berlin",
+            ["is not given, so it is TIMEZONE: this mails only people whose zone is Europe/Berlin; "],
+        ),
+    ],
+)
+def test_a_mailing_to_the_people_of_no_zone_that_was_meant_is_warned_of(
+    zone: str | None, default: str, expected: list[str]
+) -> None:
+    given = ENTRY.replace("maintenance.generate_task_report", "reminder.due")
+    (schedule,) = read(given + (f'timezone = "{zone}"\n' if zone else ""), default)
+    assert [str(it) for it in schedule.warnings] == [
+        f"line 1: schedule \"hourly\": timezone: {it}'recipient' mails everybody at their local time" for it in expected
+    ]
+
+
+def test_a_command_may_be_due_in_utc() -> None:
+    (schedule,) = read(ENTRY + 'timezone = "UTC"\n')
+    assert schedule.warnings == ()

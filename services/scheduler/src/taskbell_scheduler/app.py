@@ -5,6 +5,7 @@ from functools import partial
 
 from taskbell.database import Database
 from taskbell.gate import Gate
+from taskbell.logs import logger
 from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.outbox import Outbox, Relay
 from taskbell.pruning import EndedRows, Pruner, published_by
@@ -25,6 +26,9 @@ def build(settings: SchedulerSettings, process: Process) -> Application:
         SchedulesError: the schedules file has mistakes.
     """
     schedules = read_schedules(settings.schedules_file, default_zone=settings.timezone)
+    log = logger("scheduler")
+    for warning in (it for schedule in schedules for it in schedule.warnings):
+        log.warning("schedule.doubtful", warning=str(warning))
     database = Database.connect(settings, name="taskbell scheduler")
     publisher = Publisher(settings.broker_url.get_secret_value(), name="taskbell scheduler")
     gate = Gate("postgresql", partial(check_schema, database), process.health)

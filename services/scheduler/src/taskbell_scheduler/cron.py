@@ -14,6 +14,7 @@ from croniter import croniter
 from croniter.croniter import CroniterBadDateError, CroniterError
 
 from taskbell.spelling import did_you_mean
+from taskbell_scheduler.steps import every
 
 MAX_LENGTH = 200
 """Characters that an expression may have at most."""
@@ -54,6 +55,20 @@ class _Field:
         hint = did_you_mean(word[:3], self.names)
         raise CronError(f"{self.name}: {word!r} is not a number from {self.low} to {self.high}{self._or_name()}{hint}")
 
+    @property
+    def last(self) -> int:
+        """The highest value that is not another name of a lower one: Sunday is 0 and 7."""
+        return 6 if self.high == 7 else self.high
+
+    def span(self, text: str) -> tuple[int, int]:
+        """The lowest and the highest value of what stands before a step."""
+        if text == "*":
+            return self.low, self.last
+        first, dash, last = text.partition("-")
+        if not dash and first == "7" and self.high == 7:
+            first = "0"
+        return self.value(first), self.value(last) if dash else self.last
+
     def _or_name(self) -> str:
         return f" or a name such as {self.names[0]}" if self.names else ""
 
@@ -65,6 +80,7 @@ _FIELDS = (
     _Field("month", 1, 12, _MONTHS, 1),
     _Field("day of week", 0, 7, _WEEKDAYS),
 )
+_UNITS = ("minutes", "hours", "days", "months", "days")
 _FIELD_NAMES = ", ".join(kind.name for kind in _FIELDS)
 
 
@@ -73,6 +89,8 @@ class Cron:
     """A checked expression: the times of a day, and the days. Only `parse_cron` makes it."""
 
     text: str
+    warnings: tuple[str, ...] = field(repr=False, compare=False)
+    """What it does that its writer may not mean, in sentences that begin with the field."""
     times: tuple[time, ...] = field(repr=False)
     """The times of a matching day, ascending."""
     by_instant: bool = field(repr=False)
@@ -108,14 +126,15 @@ def parse_cron(text: str) -> Cron:
 
     Allowed: names of months and days (`jan`, `mon`), lists, ranges (also ones that wrap, `fri-mon`), steps,
     `L` (last day of the month), `15W` (the weekday nearest to the 15th), `mon#1` (first Monday), `L5` (last
-    Friday) and `?` for `*`. Day of month and day of week together mean either, as in cron.
+    Friday) and `?` for `*`. Day of month and day of week together mean either, as in cron. A step that leaves only the
+    first value is refused: cron starts each field anew, so `*/90` minutes would be once an hour.
 
     Raises:
         CronError: the expression is not valid. The error names the field and the reason, and if known what to write.
     """
     words = _five_fields(text)
-    for number, word in enumerate(words):
-        _check_field(number, word)
+    for number in range(len(words)):
+        _check_field(words, number)
     _check_days(words)
     try:
         minutes, hours, *_ = croniter.expand(" ".join(words))[0]
@@ -124,6 +143,7 @@ def parse_cron(text: str) -> Cron:
         raise CronError(str(error)) from None
     cron = Cron(
         text=" ".join(words),
+        warnings=tuple(_uneven_steps(words)),
         times=tuple(time(hour, minute) for hour, minute in product(_numbers(hours, 24), _numbers(minutes, 60))),
         by_instant=any(item.startswith("*") for item in words[_HOUR].split(",")),
         _every_day=all(word in {"*", "?"} for word in words[_DAY:]),
@@ -132,6 +152,12 @@ def parse_cron(text: str) -> Cron:
     if cron.day_from(date(2000, 1, 1)) is None:
         raise CronError(f"never comes: no date has day of month {words[_DAY]} in month {words[_MONTH]}")
     return cron
+
+
+def nearest_weekday(text: str) -> int | None:
+    """The day of the month of a `15W` in a checked expression."""
+    found = _NEAREST_WEEKDAY.fullmatch(text.split()[_DAY])
+    return int(found[1] or found[2]) if found else None
 
 
 def _five_fields(text: str) -> list[str]:
@@ -156,7 +182,8 @@ def _five_fields(text: str) -> list[str]:
     return words
 
 
-def _check_field(number: int, word: str) -> None:
+def _check_field(words: Sequence[str], number: int) -> None:
+    word = words[number]
     if word == "?" and number in {_DAY, _WEEKDAY}:
         return
     items = word.split(",")
@@ -170,6 +197,7 @@ def _check_field(number: int, word: str) -> None:
             raise CronError(f"{name}: '*' in a list means everything; write '*' alone")
         if not _is_special_day(number, item, len(items)):
             _check_item(_FIELDS[number], item)
+            _check_step(words, number, item)
 
 
 def _is_special_day(number: int, item: str, items: int) -> bool:
@@ -205,6 +233,48 @@ def _check_item(kind: _Field, item: str) -> None:
         raise CronError(f"{kind.name}: {span!r} is a range of one; write {first!r}")
     if low > high and slash:
         raise CronError(f"{kind.name}: {item!r} is a step in a range that wraps around; write the values as a list")
+
+
+def _check_step(words: Sequence[str], number: int, item: str) -> None:
+    span, slash, written = item.partition("/")
+    if not slash:
+        return
+    kind, step = _FIELDS[number], int(written)
+    low, high = kind.span(span)
+    if step > high - low:
+        instead = every(number, step, words) if words[number] == f"*/{step}" else None
+        nearest = f"; the nearest to every {step} {_UNITS[number]} is {instead!r}" if instead else ""
+        meant = _meant(number, item)
+        raise CronError(f"{kind.name}: {item!r} steps beyond {high}, so it means {meant}: write {meant!r}{nearest}")
+
+
+def _meant(number: int, item: str) -> str:
+    """The values that croniter takes an item for, as a list."""
+    words = ["*"] * len(_FIELDS)
+    words[number] = item
+    try:
+        return ",".join(str(value) for value in croniter.expand(" ".join(words))[0][number])
+    except CroniterError as error:
+        raise CronError(str(error)) from None
+
+
+def _uneven_steps(words: Sequence[str]) -> Iterator[str]:
+    """Of steps through a whole field that do not divide it: cron begins anew where the field does."""
+    for number, word in enumerate(words):
+        kind = _FIELDS[number]
+        count = kind.last - kind.low + 1
+        for item in word.split(","):
+            span, slash, written = item.partition("/")
+            if not slash or kind.span(span) != (kind.low, kind.last):
+                continue
+            step = int(written)
+            if number == _DAY and step > 1:
+                yield f"{kind.name}: {item!r} begins anew on the 1st of each month, so the step before it is shorter"
+            elif count % step and number != _DAY:
+                form = ":{:02}" if number == _MINUTE else "{}"
+                values = ", ".join(form.format(value) for value in range(kind.low, kind.last + 1, step))
+                why = f"{step} does not divide {count}"
+                yield f"{kind.name}: {item!r} means {values}, and begins anew after {kind.last}: {why}"
 
 
 def _check_days(words: Sequence[str]) -> None:

@@ -11,6 +11,12 @@ from taskbell.catalogue import catalogue
 from taskbell.spelling import did_you_mean, shortened
 from taskbell.zones import zone_named
 
+UNIVERSAL = frozenset({"UTC", "UCT", "GMT", "GMT0", "GMT+0", "GMT-0", "Universal", "Zulu", "Greenwich"})
+"""Names of UTC, some of them with Etc/ before them. Nobody lives there."""
+
+DEEPEST = 20
+"""Tables and lists inside each other that a payload may have."""
+
 RECIPIENT = "recipient"
 """The timezone of a schedule that runs at its local time in every zone that an active user has."""
 
@@ -104,12 +110,14 @@ def _kind(value: object) -> str:
     return _KINDS.get(type(value), "a date or time")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
     """A TOML value as JSON expresses it: dates and times become texts."""
+    if depth > DEEPEST:
+        raise ValueError(f"is nested more than {DEEPEST} deep")
     if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {_plain(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     if isinstance(value, (date, time)):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):

@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-from taskbell_scheduler.schedules import FileMistake, Schedule, SchedulesError, parse_schedules
+from taskbell_scheduler.schedules import FileRemark, Schedule, SchedulesError, parse_schedules
 
 SHIPPED = "schedules.toml"
 
@@ -21,8 +21,8 @@ def read_schedules(path: Path | None, *, default_zone: str) -> tuple[Schedule, .
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         reason = f"cannot be read: {error.strerror or type(error).__name__}"
-        raise SchedulesError(str(path), [FileMistake(None, "", "", reason)]) from None
+        raise SchedulesError(str(path), [FileRemark(None, "", "", reason)]) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise SchedulesError(str(path), [FileMistake(line, "", "", "is not UTF-8; save the file as UTF-8")]) from None
+        raise SchedulesError(str(path), [FileRemark(line, "", "", "is not UTF-8; save the file as UTF-8")]) from None
     return parse_schedules(text, origin=str(path), default_zone=default_zone)

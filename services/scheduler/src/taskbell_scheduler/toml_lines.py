@@ -7,12 +7,26 @@ from collections.abc import Sequence
 _AT_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
+_OPAQUE = re.compile(
+    r'''"""(?:\\.|[^\\])*?"""{1,3}|"(?:\\.|[^"\\\n])*"|#[^\n]*|''' + r"""'''.*?'{3,5}|'[^'\n]*'""", re.DOTALL
+)
+"""Strings and comments of a valid file: what stands in them is no structure."""
+
+
 def table_lines(text: str, name: str) -> Sequence[int]:
-    """The line, counted from 1, of each `[[name]]`, in order. Those inside multi-line strings do not count."""
+    """The line, counted from 1, of each `[[name]]`, in order; those inside strings and arrays do not count.
+
+    Args:
+        text: valid TOML.
+    """
     header = re.compile(rf"""[ \t]*\[\[?[ \t]*(["']?){re.escape(name)}\1[ \t]*\]\]?[ \t]*(#.*)?""")
-    lines = text.split("\n")
-    found = [number for number, line in enumerate(lines, start=1) if header.fullmatch(line.rstrip("\r"))]
-    return [number for number in found if _is_whole("\n".join(lines[: number - 1]))]
+    structure = _OPAQUE.sub(lambda found: "\n" * found[0].count("\n"), text)
+    lines, depth = [], 0
+    for number, (line, bare) in enumerate(zip(text.split("\n"), structure.split("\n"), strict=True), start=1):
+        if depth == 0 and bare.lstrip().startswith("[") and header.fullmatch(line.rstrip("\r")):
+            lines.append(number)
+        depth += bare.count("[") + bare.count("{") - bare.count("]") - bare.count("}")
+    return lines
 
 
 def key_line(text: str, key: str) -> int | None:
@@ -35,12 +49,3 @@ def error_line(error: tomllib.TOMLDecodeError, text: str) -> int:
 def error_reason(error: tomllib.TOMLDecodeError) -> str:
     """The parser's reason, without the line and column."""
     return _AT_LINE.sub("", str(error)).replace("(at end of document)", "at the end of the file").strip()
-
-
-def _is_whole(text: str) -> bool:
-    """Whether a file may end here. False inside a string or an array."""
-    try:
-        tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return False
-    return True

@@ -13,13 +13,13 @@ from taskbell.clock import SystemClock
 from taskbell.errors import Mistake
 from taskbell.settings import load
 from taskbell_scheduler.cli.named import AsJson, all_schedules, known_zone, named
-from taskbell_scheduler.cron import Cron
 from taskbell_scheduler.fields import RECIPIENT
 from taskbell_scheduler.occurrences import EARLIEST, LATEST, local_instant, next_occurrence, occurrences
 from taskbell_scheduler.payloads import rfc3339
 from taskbell_scheduler.schedule_file import read_schedules
 from taskbell_scheduler.schedules import Schedule, SchedulesError
 from taskbell_scheduler.settings import ScheduleFile
+from taskbell_scheduler.words import in_words
 
 _MOST = 10_000
 
@@ -40,13 +40,17 @@ def list_schedules(as_json: AsJson = False) -> None:
 def check(
     file: Annotated[Path | None, typer.Argument(help="Default: SCHEDULES_FILE, or the shipped file.")] = None,
 ) -> None:
-    """Check a schedules file and report every mistake; the exit status is 1 if there is one."""
+    """Check a schedules file; report every mistake, and what may not be meant. The exit status is 1 for a mistake."""
     settings = load(ScheduleFile)
     try:
         schedules = read_schedules(file or settings.schedules_file, default_zone=settings.timezone)
     except SchedulesError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+    warnings = [str(it) for schedule in schedules for it in schedule.warnings]
+    if warnings:
+        count = "1 warning" if len(warnings) == 1 else f"{len(warnings)} warnings"
+        typer.echo("\n".join([f"{count}:", *(f"  {it}" for it in warnings)]), err=True)
     print(f"{len(schedules)} schedule{'s' if len(schedules) != 1 else ''}, no mistakes")
 
 
@@ -104,17 +108,6 @@ def _localised(row: dict[str, str | None], zone: ZoneInfo) -> dict[str, str | No
     if row["timezone"] != RECIPIENT or row["next"] is None:
         return row
     return row | {"next": f"{datetime.fromisoformat(row['next']).astimezone(zone):%Y-%m-%d %H:%M} local"}
-
-
-def in_words(cron: Cron) -> str:
-    """An expression in English: `At 10:00, only on Monday`."""
-    from cron_descriptor import Options, get_description
-
-    options = Options()
-    options.locale_code = "en_US"
-    options.use_24hour_time_format = True
-    words: str = get_description(cron.text.upper(), options)
-    return words
 
 
 def _moment(text: str, zone: ZoneInfo) -> datetime:
