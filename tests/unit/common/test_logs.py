@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -64,6 +64,31 @@ def test_a_traceback_holds_neither_local_variables_nor_what_follows_an_errors_fi
     assert "example.org" not in str(line)
     assert line["exception"][0]["exc_value"] == "duplicate key"
     assert line["exception"][0]["frames"][-1]["name"] == "fail"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_form_of_an_error_shows_what_follows_the_first_line(
+    capsys: Capture, form: Literal["json", "console"]
+) -> None:
+    configure("INFO", form, service="notifier")
+
+    def secret(words: str) -> ValueError:
+        return ValueError(f"{words}\nDETAIL:  Failing row contains ({words}@example.org).")
+
+    try:
+        try:
+            raise secret("cause")
+        except ValueError as cause:
+            raise ExceptionGroup(
+                "several\nno@example.org", [secret("one"), ExceptionGroup("more", [secret("two")])]
+            ) from cause
+    except ExceptionGroup as error:
+        error.exceptions[0].add_note("note@example.org")
+        logger("dispatcher").error("message.retried", exc_info=error)
+    written = capsys.readouterr().err
+    assert "example.org" not in written
+    for word in ("cause", "several", "one", "more", "two", "ValueError", "test_no_form_of_an_error"):
+        assert word in written
 
 
 def test_on_a_console_it_is_for_reading(capsys: Capture) -> None:

@@ -116,8 +116,8 @@ def test_check_tells_warnings_and_succeeds(command: Command, tmp_path: Path) -> 
     assert (result.exit_code, result.stdout) == (0, "2 schedules, no mistakes\n")
     assert result.stderr.splitlines() == [
         "1 warning:",
-        "  line 8: schedule \"report\": cron: hour: '*/7' means 0, 7, 14, 21, and begins anew after 23: 7 does not divide"
-        " 24",
+        "  line 8: schedule \"report\": cron: hour: '*/7' means 0, 7, 14, 21, and begins anew after 23: "
+        "7 does not divide 24",
     ]
 
 

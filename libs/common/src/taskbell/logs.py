@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal, TextIO
 
 import structlog
 
@@ -20,7 +21,7 @@ def configure(level: str, form: Literal["auto", "json", "console"], *, service: 
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_print_traceback)]
         if console
         else [_tracebacks(), structlog.processors.JSONRenderer()]
     )
@@ -50,17 +51,44 @@ def configure(level: str, form: Literal["auto", "json", "console"], *, service: 
 
 
 def _tracebacks() -> structlog.typing.Processor:
-    # No local variables, and only the first line of each error: the rest may hold bodies, addresses and passwords.
-    transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+    return structlog.processors.ExceptionRenderer(_first_lines)
 
-    def first_lines(exc_info: structlog.typing.ExcInfo) -> list[dict[str, Any]]:
-        errors = transformer(exc_info)
-        for each in errors:
-            each["exc_value"] = each["exc_value"].partition("\n")[0]
-            each["exc_notes"] = []
-        return errors
 
-    return structlog.processors.ExceptionRenderer(first_lines)
+_transformed = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+
+
+def _first_lines(exc_info: structlog.typing.ExcInfo) -> list[dict[str, Any]]:
+    """Each error, the last first: no local variables, and only its first line.
+
+    The other lines may hold bodies, addresses and passwords.
+    """
+    return _cut(_transformed(exc_info))
+
+
+def _cut(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for each in errors:
+        each["exc_value"] = each["exc_value"].partition("\n")[0]
+        each["exc_notes"] = []
+        for one in each["exceptions"]:  # of a group
+            _cut(one)
+    return errors
+
+
+def _print_traceback(sio: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    """The same for a terminal: the cause first, as Python prints it."""
+    sio.write("\n".join(_printed(_first_lines(exc_info))))
+
+
+def _printed(errors: list[dict[str, Any]], indent: str = "") -> Iterator[str]:
+    for number, error in enumerate(reversed(errors)):
+        if number:
+            yield f"{indent}Then:"
+        yield f"{indent}Traceback (most recent call last):"
+        for frame in error["frames"]:
+            yield f'{indent}  File "{frame["filename"]}", line {frame["lineno"]}, in {frame["name"]}'
+        yield f"{indent}{error['exc_type']}: {error['exc_value']}"
+        for one in error["exceptions"]:
+            yield from _printed(one, indent + "    ")
 
 
 def _with_service(service: str) -> structlog.typing.Processor:

@@ -7,8 +7,10 @@ from typing import Any
 
 
 def print_json(value: Any) -> None:
-    """Prints JSON, with times as RFC 3339."""
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=_as_json))
+    """Prints JSON, with times as RFC 3339. What could control a terminal, or turn its lines round, is escaped."""
+    written = json.dumps(value, ensure_ascii=False, indent=2, default=_as_json)
+    # JSON's structure is printable, so whatever is not stands in a string.
+    print("".join(it if it.isprintable() or it == "\n" else json.dumps(it)[1:-1] for it in written))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
