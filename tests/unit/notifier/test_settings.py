@@ -1,14 +1,17 @@
 """The notifier's settings: what is refused before anything starts."""
 
+import os
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.kinds import FOREIGN, KINDS, WEEKLY, Kinds
 
 from taskbell.errors import SettingsError
-from taskbell.settings import load
+from taskbell.settings import doubtful_settings, load
 from taskbell_notifier.settings import NotifierSettings
+from taskbell_notifier.unsubscribe.tokens import Unsubscriber
 
 
 def settings(**given: Any) -> NotifierSettings:
@@ -98,3 +101,71 @@ def test_a_packages_kind_has_its_own_expiry_and_its_own_setting(monkeypatch: pyt
     monkeypatch.setenv("MAIL_EXPIRY_HOURS_STAND_UP", "soon")
     with pytest.raises(SettingsError, match="MAIL_EXPIRY_HOURS_STAND_UP"):
         settings().expiry(kinds)
+
+
+PRODUCTION = {
+    "taskbell_env": "production",
+    "database_url": "postgresql://u:of-our-own@h/d",
+    "broker_url": "amqp://u:of-our-own@h/",
+}
+LONG = "k" * 32
+
+
+@pytest.mark.parametrize("key", ["a", "secret", "k" * 31, f"   {'k' * 31}    "])
+def test_production_refuses_a_short_key_and_says_how_to_make_one(key: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        settings(**PRODUCTION, secret_key=key)
+    assert str(refusal.value).startswith("SECRET_KEY is shorter than 32 characters, ")
+    assert "secrets.token_urlsafe(32)" in str(refusal.value)
+    assert settings(**PRODUCTION, secret_key=LONG).secret_key is not None
+
+
+@pytest.mark.parametrize("key", [" change-me ", "Change-Me", "TASKBELL"])
+def test_production_knows_a_default_secret_however_it_is_spelled(key: str) -> None:
+    with pytest.raises(SettingsError, match=r"^SECRET_KEY still has the default secret"):
+        settings(**PRODUCTION, secret_key=key)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_a_blank_key_is_none(blank: str) -> None:
+    assert settings(secret_key=blank).secret_key is None
+    with pytest.raises(SettingsError, match="SECRET_KEY"):
+        settings(**PRODUCTION, secret_key=blank, public_url="https://t.example.org")
+
+
+@pytest.mark.parametrize("former", ["change-me", f"{LONG},change-me", f"{LONG}, Change-Me ,x"])
+def test_production_refuses_a_default_secret_among_the_former_keys(former: str) -> None:
+    with pytest.raises(SettingsError, match=r"^SECRET_KEY_FORMER has the default secret"):
+        settings(**PRODUCTION, secret_key=LONG, secret_key_former=former)
+
+
+def test_a_short_former_key_goes_on_working_with_a_warning() -> None:
+    token = settings(secret_key="short").unsubscriber(KINDS).token(7, WEEKLY)  # type: ignore[union-attr]
+    rotated = settings(**PRODUCTION, secret_key=LONG, secret_key_former=f"short,{'l' * 32}")
+    assert rotated.unsubscriber(KINDS).read(token) is not None  # type: ignore[union-attr]
+    (warning,) = rotated.warnings()
+    assert warning.startswith("SECRET_KEY_FORMER has a key that is shorter than 32 characters")
+    assert list(settings(**PRODUCTION, secret_key=LONG, secret_key_former="l" * 32).warnings()) == []
+
+
+def test_links_that_a_key_with_blanks_around_it_made_go_on_working() -> None:
+    former = Unsubscriber(KINDS, f" {LONG} ").token(7, WEEKLY)
+    assert settings(secret_key=f" {LONG} ").unsubscriber(KINDS).read(former) is not None  # type: ignore[union-attr]
+    made = settings(secret_key=f" {LONG} ").unsubscriber(KINDS).token(7, WEEKLY)  # type: ignore[union-attr]
+    assert settings(secret_key=LONG).unsubscriber(KINDS).read(made) is not None  # type: ignore[union-attr]
+
+
+def test_a_misspelled_setting_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text("MAIL_SUPRESS_SEND=true\nMAIL_DEBUG=1\nMAIL_PASSWORD_FILE=x\nMAIL_QQQQQQQ=1\n")
+    for name in ("DATABASE_URI", "DATABASE_HOST", "SECRET_KEYS", "MAIL_EXPIRY_HOURS_WEEKLY", "HOME", "mail_prot"):
+        monkeypatch.setenv(name, "x")
+    assert sorted(doubtful_settings(NotifierSettings)) == [
+        "DATABASE_URI is not a setting, and changes nothing; did you mean 'DATABASE_URL'?",
+        "MAIL_QQQQQQQ is not a setting, and changes nothing",
+        "MAIL_PROT is not a setting, and changes nothing; did you mean 'MAIL_PORT'?",
+        "MAIL_SUPRESS_SEND is not a setting, and changes nothing; did you mean 'MAIL_SUPPRESS_SEND'?",
+        "SECRET_KEYS is not a setting, and changes nothing; did you mean 'SECRET_KEY'?",
+    ]

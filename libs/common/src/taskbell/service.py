@@ -18,7 +18,7 @@ from taskbell.health import Health
 from taskbell.http import HttpServer, operations
 from taskbell.logs import configure, logger
 from taskbell.metrics import Metrics
-from taskbell.settings import CommonSettings, Settings, load
+from taskbell.settings import CommonSettings, Settings, doubtful_settings, load
 from taskbell.supervision import Supervision
 
 GRACE = 27.5
@@ -82,6 +82,10 @@ def run(chosen: Sequence[Service[Any]]) -> int:
     settings = list(zip(chosen, _load_all(chosen), strict=True))
     _, common = settings[0]
     configure(common.log_level, common.log_format, service="+".join(service.name for service in chosen))
+    log = logger("settings")
+    doubts = (it for _, given in settings for it in (*doubtful_settings(type(given)), *given.warnings()))
+    for reason in dict.fromkeys(doubts):
+        log.warning("setting.doubtful", reason=reason)
     process = Process()
     applications = [
         service.build(given, process if len(chosen) == 1 else replace(process, health=process.health.of(service.name)))

@@ -4,8 +4,9 @@ Each service subclasses `CommonSettings` in its own `settings.py`. `load()` repo
 each with its variable and the remedy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
@@ -22,11 +23,20 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as SourceError
 
 from taskbell.errors import SettingsError
+from taskbell.spelling import did_you_mean
 from taskbell.zones import zone_named
 
 DEFAULT_SECRETS = frozenset({"change-me", "taskbell", "guest", "postgres"})
 """The secrets of `.env.example`; refused if TASKBELL_ENV is production."""
 
+
+_OF_WEB_APPS = frozenset(
+    {
+        *("MAIL_DEBUG", "MAIL_MAX_EMAILS", "MAIL_ASCII_ATTACHMENTS", "MAIL_BACKEND", "MAIL_SEND_OPTIONS"),
+        *("MAIL_SSL_CERTFILE", "MAIL_SSL_KEYFILE", "MAIL_USE_LOCALTIME", "MAIL_FILE_PATH"),
+    }
+)
+"""Variables of Flask-Mail and Flask-Mailman that are none of ours."""
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _PASSED_ON = ("ssl", "host", "port", "target_session_attrs")
@@ -98,7 +108,7 @@ def _http_url(url: str | None) -> str | None:
 
 
 def _empty_is_none(value: object) -> object:
-    return None if value == "" else value
+    return None if isinstance(value, str) and not value.strip() else value
 
 
 def _secret(check: Any) -> AfterValidator:
@@ -171,6 +181,11 @@ class Environment(BaseSettings):
     )
 
     @classmethod
+    def known_names(cls) -> Collection[str]:
+        """The variables that may be set, in capitals."""
+        return [name.upper() for name in cls.model_fields]
+
+    @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -220,32 +235,61 @@ class CommonSettings(BrokerAccess, DatabaseAccess):
         default="development", description="production: do not start with the default secrets"
     )
 
+    def warnings(self) -> Iterator[str]:
+        """Sentences about values that are taken but may not be meant."""
+        yield from ()
+
+    @classmethod
+    def weakness(cls, name: str, secret: str) -> str | None:
+        """Why production refuses a secret, as the words after its setting's name; None: it takes it."""
+        if "://" in secret:
+            parts = urlsplit(secret)
+            # Without a password, AMQP clients take guest's.
+            secret = unquote(parts.password or ("guest" if parts.scheme.startswith("amqp") else ""))
+        if not is_default(secret):
+            return None
+        return "still has the default secret of .env.example: TASKBELL_ENV=production refuses it, set another one"
+
     @model_validator(mode="before")
     @classmethod
-    def _no_default_secrets_in_production(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def _no_weak_secrets_in_production(cls, given: dict[str, Any]) -> dict[str, Any]:
         if given.get("taskbell_env") != "production":
             return given
         mistakes: dict[str, Any] = {}
         for name, field in cls.model_fields.items():
+            value = given.get(name, field.default)
+            secret = value.get_secret_value() if isinstance(value, SecretStr) else value
             is_secret = SecretStr in (field.annotation, *get_args(field.annotation))
-            if is_secret and _is_default(given.get(name, field.default)):
-                words = (
-                    f"{name.upper()} still has the default secret of .env.example: "
-                    "TASKBELL_ENV=production refuses it, set another one"
-                )
-                mistakes[name] = _Mistake(words)
+            if is_secret and isinstance(secret, str) and (words := cls.weakness(name, secret)):
+                mistakes[name] = _Mistake(f"{name.upper()} {words}")
         return given | mistakes
 
 
-def _is_default(value: object) -> bool:
-    secret = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if not isinstance(secret, str):
-        return False
-    if "://" in secret:
-        parts = urlsplit(secret)
-        # Without a password, AMQP clients take guest's.
-        secret = unquote(parts.password or ("guest" if parts.scheme.startswith("amqp") else ""))
-    return secret in DEFAULT_SECRETS
+def is_default(secret: str) -> bool:
+    """Whether everybody knows this secret, however it is spelled."""
+    return secret.strip().casefold() in DEFAULT_SECRETS
+
+
+def doubtful_settings(settings: type[Environment]) -> Iterator[str]:
+    """Sentences about variables that look like settings of that class, and are none: most often misspelled.
+
+    Every unknown MAIL_ variable counts, if that class has MAIL_ settings, and any other that is near to one of its
+    settings. The variables of Flask-Mail and Flask-Mailman, which a web app may have beside us, are known.
+    """
+    known = {name for field in settings.known_names() for name in (field, f"{field}_FILE")}
+    sources = (
+        EnvSettingsSource(settings),
+        DotEnvSettingsSource(settings, env_file=settings.model_config.get("env_file")),
+    )
+    given = dict.fromkeys(name.upper() for source in sources for name in source.env_vars)
+    prefixes = {name.partition("_")[0] for name in known}
+    for name in given:
+        prefix = name.partition("_")[0]
+        if name in known or name in _OF_WEB_APPS or prefix not in prefixes:
+            continue
+        # A web app may well have a DATABASE_HOST, so others count only if they are as good as ours.
+        if prefix == "MAIL" or get_close_matches(name, known, cutoff=0.85):
+            yield f"{name} is not a setting, and changes nothing{did_you_mean(name, known)}"
 
 
 Settings = TypeVar("Settings", bound=CommonSettings)

@@ -1,6 +1,6 @@
 """Settings of the notifier; MAIL_* names are those of Flask-Mail."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from email.headerregistry import Address
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -9,9 +9,18 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, model_validator
 
 from taskbell.kinds import Kind
-from taskbell.settings import CommonSettings, Environment, HttpUrl, OptionalSecret, OptionalText, Zone, load
+from taskbell.settings import (
+    CommonSettings,
+    Environment,
+    HttpUrl,
+    OptionalSecret,
+    OptionalText,
+    Zone,
+    is_default,
+    load,
+)
 from taskbell.zones import zone_named
-from taskbell_notifier.kinds.table import OWN, Kinds
+from taskbell_notifier.kinds.table import OWN, Kinds, installed_kinds
 from taskbell_notifier.mail.headers import parse_sender, valid_address
 from taskbell_notifier.mail.links import TASK_URL_PATTERN, Links, absolute
 from taskbell_notifier.smtp.settings import SmtpSettings
@@ -21,6 +30,11 @@ from taskbell_notifier.unsubscribe.tokens import Unsubscriber
 def _sender(text: str) -> str:
     parse_sender(text)
     return text
+
+
+def _keys(former: str) -> set[str]:
+    """The keys in SECRET_KEY_FORMER. The whole text may also be one key that contains commas."""
+    return {former.strip(), *map(str.strip, former.split(","))} - {""}
 
 
 def _recipients(text: str) -> str:
@@ -34,6 +48,11 @@ def _recipients(text: str) -> str:
 def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
+
+SHORTEST_KEY = 32
+"""Characters that SECRET_KEY must have in production: whoever has one link can try keys without asking us."""
+
+MAKE_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 Hours = Annotated[float, Field(gt=0, le=24 * 30)]
 
@@ -138,6 +157,36 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
         default="", description="Who gets the daily report, addresses separated by commas"
     )
 
+    @classmethod
+    def known_names(cls) -> Collection[str]:
+        """The variables that may be set, those for the kinds of packages included."""
+        return [*super().known_names(), *(_expiry_name(kind).upper() for kind in installed_kinds().values())]
+
+    @classmethod
+    def weakness(cls, name: str, secret: str) -> str | None:
+        """Besides default secrets: a short SECRET_KEY, and a default one among its former keys."""
+        if name == "secret_key" and len(secret.strip()) < SHORTEST_KEY and not is_default(secret):
+            return (
+                f"is shorter than {SHORTEST_KEY} characters, so that it can be guessed from a link: "
+                f"TASKBELL_ENV=production refuses it. `{MAKE_KEY}` makes one; put the present one into "
+                "SECRET_KEY_FORMER, so that links in mails that were sent go on working"
+            )
+        if name == "secret_key_former" and any(map(is_default, _keys(secret))):
+            return (
+                "has the default secret of .env.example among its keys, with which anybody can make links: "
+                "TASKBELL_ENV=production refuses it, take it out"
+            )
+        return super().weakness(name, secret)
+
+    def warnings(self) -> Iterator[str]:
+        """Short former keys in production: links that were made with them may be guessed."""
+        former = "" if self.secret_key_former is None else self.secret_key_former.get_secret_value()
+        if self.taskbell_env == "production" and any(len(key) < SHORTEST_KEY for key in _keys(former)):
+            yield (
+                f"SECRET_KEY_FORMER has a key that is shorter than {SHORTEST_KEY} characters, and so can be guessed "
+                "from a link: take it out as soon as the links that it made may stop working"
+            )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.public_url is not None and self.secret_key is None:
@@ -157,9 +206,10 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
         if self.secret_key is None:
             return None
         former = "" if self.secret_key_former is None else self.secret_key_former.get_secret_value()
-        # The whole text may also be one key that contains commas.
-        keys = {former.strip(), *map(str.strip, former.split(","))}
-        return Unsubscriber(kinds, self.secret_key.get_secret_value(), sorted(filter(None, keys)))
+        key = self.secret_key.get_secret_value()
+        # Blanks around a key were once a part of it.
+        spelled = {key} - {key.strip()}
+        return Unsubscriber(kinds, key.strip(), sorted(spelled | _keys(former)))
 
     @property
     def operators(self) -> tuple[str, ...]:
