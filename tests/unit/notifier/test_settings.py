@@ -164,8 +164,8 @@ def test_a_misspelled_setting_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path:
         monkeypatch.setenv(name, "x")
     assert sorted(doubtful_settings(NotifierSettings)) == [
         "DATABASE_URI is not a setting, and changes nothing; did you mean 'DATABASE_URL'?",
-        "MAIL_QQQQQQQ is not a setting, and changes nothing",
         "MAIL_PROT is not a setting, and changes nothing; did you mean 'MAIL_PORT'?",
+        "MAIL_QQQQQQQ is not a setting, and changes nothing",
         "MAIL_SUPRESS_SEND is not a setting, and changes nothing; did you mean 'MAIL_SUPPRESS_SEND'?",
         "SECRET_KEYS is not a setting, and changes nothing; did you mean 'SECRET_KEY'?",
     ]
