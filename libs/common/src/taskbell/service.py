@@ -97,6 +97,7 @@ def run(chosen: Sequence[Service[Any]]) -> int:
             common.http_host,
             common.http_port,
             [*routes, *(route for application in applications for route in application.routes)],
+            trusted_proxies=common.trusted_proxies,
         ),
         *(server for application in applications for server in application.servers),
     ]

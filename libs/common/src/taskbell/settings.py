@@ -7,6 +7,7 @@ each with its variable and the remedy.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
@@ -107,6 +108,16 @@ def _http_url(url: str | None) -> str | None:
     return url.rstrip("/")
 
 
+def _proxies(text: str) -> str:
+    for part in filter(None, map(str.strip, text.split(","))):
+        try:
+            ip_network(part, strict=False)
+        except ValueError:
+            msg = f"{part!r} is not an address or a network such as 10.0.0.0/8"
+            raise ValueError(msg) from None
+    return text
+
+
 def _empty_is_none(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
@@ -120,6 +131,9 @@ Zone = Annotated[str, AfterValidator(_zone)]
 
 HttpUrl = Annotated[str | None, AfterValidator(_http_url)]
 """An http(s) address without a slash at its end, or None."""
+
+Proxies = Annotated[str, AfterValidator(_proxies)]
+"""IP addresses and networks, separated by commas."""
 
 DatabaseUrl = Annotated[SecretStr, _secret(_database_url)]
 """A PostgreSQL URL as libpq takes it, translated for SQLAlchemy with asyncpg."""
@@ -225,6 +239,10 @@ class CommonSettings(BrokerAccess, DatabaseAccess):
     timezone: Zone = Field(default="UTC", description="Time zone of people and schedules that have none of their own")
     http_host: str = Field(default="127.0.0.1", description="Address on which /livez, /readyz and /metrics are served")
     http_port: int = Field(default=0, ge=0, le=65535, description="Port for them; 0 takes any free one and logs it")
+    trusted_proxies: Proxies = Field(
+        default="",
+        description="Addresses and networks of proxies whose X-Forwarded-For is believed, separated by commas",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe level that is logged"
     )

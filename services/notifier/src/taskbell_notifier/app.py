@@ -131,7 +131,16 @@ def build(settings: NotifierSettings, process: Process) -> Application:
         routes=routes if public_port is None else [],
         servers=[]
         if public_port is None
-        else [HttpServer(settings.http_host, public_port, routes, name="public", setting="PUBLIC_PORT")],
+        else [
+            HttpServer(
+                settings.http_host,
+                public_port,
+                routes,
+                name="public",
+                setting="PUBLIC_PORT",
+                trusted_proxies=settings.trusted_proxies,
+            )
+        ],
     )
 
 

@@ -13,9 +13,10 @@ from taskbell.errors import DatabaseUnavailable
 from taskbell.kinds import Kind
 from taskbell_notifier.kinds.table import OWN
 from taskbell_notifier.mail.words import Languages
+from taskbell_notifier.unsubscribe import web
 from taskbell_notifier.unsubscribe.pages import Pages
 from taskbell_notifier.unsubscribe.tokens import Unsubscriber
-from taskbell_notifier.unsubscribe.web import UnsubscribePages
+from taskbell_notifier.unsubscribe.web import FAILURES, Failures, UnsubscribePages
 
 unsubscriber = Unsubscriber(KINDS, "a secret key of some length")
 PAGES = Pages(Languages(OWN, "Taskbell"), "Tasks & Co")
@@ -115,6 +116,39 @@ async def test_a_link_that_is_none_of_ours_is_not_found(
     response = await client.request(method, f"/u/{token}")
     assert response.status_code == 404
     assert preferences.opted_out == []
+
+
+async def test_who_tries_many_tokens_is_slowed_down_but_a_valid_one_is_never_refused(
+    client: AsyncClient, preferences: Preferences
+):
+    statuses = [(await client.get(f"/u/{'A' * 25}{number}")).status_code for number in range(FAILURES + 2)]
+    assert statuses == [404] * FAILURES + [429] * 2
+    refused = await client.post("/u/broken")
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+    assert (await client.get(path())).status_code == 200
+    assert (await client.post(path())).status_code == 200
+    assert preferences.opted_out == [(8, "overdue")]
+
+
+async def test_failures_are_counted_by_network_for_a_while_and_for_so_many_networks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(web, "FAILURES", 2)
+    monkeypatch.setattr(web, "PEERS", 3)
+    failures = Failures()
+    assert [failures.too_many("2001:db8::1"), failures.too_many("2001:db8::2")] == [False, False]
+    assert failures.too_many("2001:db8::ffff:3")
+    assert not failures.too_many("2001:db8:0:1::1")
+    assert not failures.too_many("192.0.2.1")
+    assert failures.too_many("2001:db8::1")
+    assert not failures.too_many("192.0.2.2")  # the fourth network: the one that was quiet for longest is forgotten
+    assert [failures.too_many("2001:db8:0:1::1") for _ in range(3)] == [False, False, True]
+    monkeypatch.setattr(web, "WINDOW", 0.0)
+    assert not failures.too_many("2001:db8:0:1::1")
+
+
+async def test_a_slash_at_the_end_is_no_redirect(client: AsyncClient, preferences: Preferences):
+    response = await client.post(path() + "/", headers={"Host": "evil.example.org"})
+    assert response.status_code == 200
+    assert preferences.opted_out == [(8, "overdue")]
 
 
 async def test_a_broken_link_says_what_to_do(client: AsyncClient):

@@ -5,7 +5,10 @@ and so does the button on the page. Its body is ignored, because the token is en
 because scanners follow links. There is no login, no cookie and no redirect.
 """
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address, ip_network
 from typing import Protocol
 
 import structlog
@@ -19,6 +22,14 @@ from taskbell_notifier.unsubscribe.pages import Pages
 from taskbell_notifier.unsubscribe.tokens import Unsubscriber
 
 RETRY_AFTER_SECONDS = 120
+
+FAILURES = 20
+"""Tokens that are not ours which an address may try in WINDOW seconds; for each more the answer is 429."""
+
+WINDOW = 60.0
+
+PEERS = 10_000
+"""Addresses that are remembered."""
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -45,6 +56,34 @@ LocaleOf = Callable[[int], Awaitable[str | None]]
 """The locale of a user; None: not known. It may raise Unavailable."""
 
 
+class Failures:
+    """Counts tokens that are not ours, by the network that they come from. A valid token is never counted."""
+
+    def __init__(self) -> None:
+        self._counts: OrderedDict[object, tuple[float, int]] = OrderedDict()
+
+    def too_many(self, peer: str) -> bool:
+        """Counts one more of that address; returns True if it had more than FAILURES in the last WINDOW seconds."""
+        now, network = asyncio.get_running_loop().time(), _network(peer)
+        since, count = self._counts.get(network, (now, 0))
+        if now - since >= WINDOW:
+            since, count = now, 0
+        self._counts[network] = (since, count + 1)
+        self._counts.move_to_end(network)
+        if len(self._counts) > PEERS:
+            self._counts.popitem(last=False)
+        return count >= FAILURES
+
+
+def _network(peer: str) -> object:
+    """The address; of IPv6 the /64, which one customer has."""
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return peer
+    return ip_network((address, 64), strict=False) if address.version == 6 else address
+
+
 class UnsubscribePages:
     """Answers requests of the links. Without `locale_of` the browser's language is used."""
 
@@ -55,15 +94,17 @@ class UnsubscribePages:
         self._pages = pages
         self._opt_out = opt_out
         self._locale_of = locale_of
+        self._failures = Failures()
         self._log = structlog.get_logger()
         self._headers = {**_HEADERS, "Content-Security-Policy": pages.content_security_policy}
 
     def routes(self) -> list[Route]:
         """The routes for the HTTP server of this service, or for the one on PUBLIC_PORT."""
         return [
+            route
+            for path in ("/u/{token}", "/u/{token}/")
             # Starlette answers HEAD like GET.
-            Route("/u/{token}", self.show, methods=["GET"], name="unsubscribe_page"),
-            Route("/u/{token}", self.unsubscribe, methods=["POST"], name="unsubscribe"),
+            for route in (Route(path, self.show, methods=["GET"]), Route(path, self.unsubscribe, methods=["POST"]))
         ]
 
     async def show(self, request: Request) -> Response:
@@ -94,7 +135,11 @@ class UnsubscribePages:
 
     def _unknown(self, request: Request) -> Response:
         localizer = self._localizer(request, None)
-        return self._answer(self._pages.unknown(localizer), localizer, 404)
+        page = self._pages.unknown(localizer)
+        peer = request.client.host if request.client is not None else ""
+        if self._failures.too_many(peer):
+            return self._answer(page, localizer, 429, {"Retry-After": str(round(WINDOW))})
+        return self._answer(page, localizer, 404)
 
     async def _localizer_of(self, request: Request, user_id: int) -> Localizer:
         if self._locale_of is None:
