@@ -31,6 +31,7 @@ Unavailable
 TaskbellError
 ├── UnknownKind              taskbell_notifier.kinds.table: no kind of mail has that name or event; also a KeyError
 ├── StatementError           taskbell_notifier.repository.statements: a package's statement cannot be used
+│   └── TooManyRows          taskbell_notifier.repository.statements: it selects more than is read at once
 ├── SplitGroup               taskbell_notifier.delivery.group_commit: one of several items is at fault
 ├── Refused                  taskbell_maintenance.repository.statuses: the app's table refuses a change
 ├── Obstructed               taskbell_maintenance.repository.archive: a task of a page cannot be taken
