@@ -9,7 +9,7 @@ OLD, TASKS = 12_345, 100_000
 
 DELETIONS = """
     CREATE TABLE deletions (transaction xid8, tasks bigint);
-    CREATE FUNCTION note_deletion() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION note_deletion() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
     BEGIN
         INSERT INTO deletions SELECT pg_current_xact_id(), count(*) FROM gone;
         RETURN NULL;

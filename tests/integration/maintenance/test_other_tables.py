@@ -34,13 +34,13 @@ JOINED = """
 """
 
 TRIGGERS = """
-    CREATE FUNCTION tasks_update() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION tasks_update() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
     BEGIN
         UPDATE work SET status = NEW.status, title = NEW.title, updated_at = NEW.updated_at,
             completed_at = NEW.completed_at WHERE id = OLD.id;
         RETURN NEW;
     END $$;
-    CREATE FUNCTION tasks_delete() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION tasks_delete() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
     BEGIN
         DELETE FROM work WHERE id = OLD.id;
         RETURN OLD;
@@ -62,7 +62,7 @@ async def test_integer_ids_an_enum_and_times_without_zone(maintenance: Maintenan
 
     assert states(outcomes) == ["done", "done", "rejected", "rejected"]
     assert outcomes[2]["reason"] == (
-        'the table of tasks refused it: invalid input value for enum "Task Status": "cancelled"'
+        'the table of tasks refused it: invalid input value for enum public."Task Status": "cancelled"'
     )
     assert [await maintenance.status(task) for task in (1, 2, 3)] == ["done", "pending", "in_progress"]
     assert await maintenance.value(

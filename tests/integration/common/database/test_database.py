@@ -22,12 +22,12 @@ from taskbell_devstack.stack import Stack
 
 Admin: TypeAlias = "asyncpg.Connection[Any]"
 
-INSERT = "INSERT INTO projects (id, name) VALUES (:id, :name)"
+INSERT = "INSERT INTO public.projects (id, name) VALUES (:id, :name)"
 
 
 async def names(database: Database) -> list[str]:
     async with database.transaction() as transaction:
-        return [row.name for row in await transaction.rows("SELECT name FROM projects ORDER BY id")]
+        return [row.name for row in await transaction.rows("SELECT name FROM public.projects ORDER BY id")]
 
 
 async def own_pid(database: Database) -> int:
@@ -39,7 +39,7 @@ async def test_a_block_that_ends_is_committed_with_all_its_statements(database: 
     async with database.transaction() as transaction:
         await transaction.execute(INSERT, {"id": 1, "name": "one"})
         await transaction.execute(INSERT, [{"id": 2, "name": "two"}, {"id": 3, "name": "three"}])
-        assert await transaction.value("SELECT count(*) FROM projects") == 3
+        assert await transaction.value("SELECT count(*) FROM public.projects") == 3
     assert await names(database) == ["one", "two", "three"]
 
 
@@ -58,12 +58,14 @@ async def test_a_block_that_raises_leaves_nothing_behind(database: Database) -> 
 async def test_rows_come_as_they_are_asked_for(database: Database) -> None:
     async with database.transaction() as transaction:
         await transaction.execute(INSERT, [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}])
-        assert await transaction.value("SELECT name FROM projects WHERE id = 9") is None
-        assert await transaction.row("SELECT name FROM projects WHERE id = 9") is None
-        row = await transaction.row("SELECT id, name FROM projects WHERE id = 1")
+        assert await transaction.value("SELECT name FROM public.projects WHERE id = 9") is None
+        assert await transaction.row("SELECT name FROM public.projects WHERE id = 9") is None
+        row = await transaction.row("SELECT id, name FROM public.projects WHERE id = 1")
         assert row is not None
         assert (row.id, row.name) == (1, "one")
-        assert [dict(each) for each in await transaction.mappings("SELECT id, name FROM projects ORDER BY id")] == [
+        assert [
+            dict(each) for each in await transaction.mappings("SELECT id, name FROM public.projects ORDER BY id")
+        ] == [
             {"id": 1, "name": "one"},
             {"id": 2, "name": "two"},
         ]
@@ -90,15 +92,15 @@ async def test_callbacks_come_after_the_commit_and_in_order(database: Database, 
         await transaction.execute(INSERT, {"id": 1, "name": "one"})
         transaction.after_commit(lambda: seen.append("first"))
         transaction.after_commit(lambda: seen.append("second"))
-        assert await admin.fetchval("SELECT count(*) FROM projects") == 0
+        assert await admin.fetchval("SELECT count(*) FROM public.projects") == 0
         assert seen == []
     assert seen == ["first", "second"]
 
 
 async def test_no_callback_comes_after_a_rollback_or_a_failed_commit(database: Database, admin: Admin) -> None:
     await admin.execute(
-        "CREATE TABLE parent (id int PRIMARY KEY);"
-        "CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"
+        "CREATE TABLE public.parent (id int PRIMARY KEY);"
+        "CREATE TABLE public.child (id int REFERENCES public.parent DEFERRABLE INITIALLY DEFERRED)"
     )
     seen: list[str] = []
 
@@ -113,7 +115,7 @@ async def test_no_callback_comes_after_a_rollback_or_a_failed_commit(database: D
     async def work() -> None:
         async with database.transaction() as transaction:
             transaction.after_commit(lambda: seen.append("commit failed"))
-            await transaction.execute("INSERT INTO child VALUES (1)")
+            await transaction.execute("INSERT INTO public.child VALUES (1)")
 
     with pytest.raises(IntegrityError):
         await work()

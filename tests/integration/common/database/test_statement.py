@@ -5,8 +5,8 @@ from sqlalchemy.exc import IntegrityError
 
 from taskbell.database import Database
 
-INSERT = "INSERT INTO projects (id, name) VALUES (:id, :name)"
-COUNT = "SELECT count(*) FROM projects"
+INSERT = "INSERT INTO public.projects (id, name) VALUES (:id, :name)"
+COUNT = "SELECT count(*) FROM public.projects"
 
 
 async def projects(database: Database) -> int:

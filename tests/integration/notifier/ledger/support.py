@@ -12,7 +12,7 @@ from tests.support import received as support
 from tests.support.waiting import eventually
 
 from taskbell.contracts import Contract
-from taskbell.database import Database
+from taskbell.database import Database, Transaction
 from taskbell.messaging.consuming.delivery import Received
 from taskbell.service import Application, Process
 from taskbell.settings import load
@@ -85,16 +85,23 @@ class NotifierTables:
             await self.user(number)
             await self.task(number, due=-DAY)
 
-    async def execute(self, sql: str, **parameters: Any) -> None:
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Transaction]:
+        """One in which a test's own SQL finds the app's tables without their schema."""
         async with self.database.transaction() as tx:
+            await tx.execute("SET LOCAL search_path = public")
+            yield tx
+
+    async def execute(self, sql: str, **parameters: Any) -> None:
+        async with self._transaction() as tx:
             await tx.execute(sql, parameters)
 
     async def rows(self, sql: str, **parameters: Any) -> list[Mapping[str, Any]]:
-        async with self.database.transaction() as tx:
+        async with self._transaction() as tx:
             return [dict(row) for row in await tx.mappings(sql, parameters)]
 
     async def value(self, sql: str, **parameters: Any) -> Any:
-        async with self.database.transaction() as tx:
+        async with self._transaction() as tx:
             return await tx.value(sql, parameters)
 
     async def deliveries(self) -> dict[str, Mapping[str, Any]]:
