@@ -47,6 +47,8 @@ async def test_a_preview_for_a_user_is_what_their_mail_would_say(digests: Digest
     assert await mail(*of_the_blue) == "--event needs --user: a sample is the same for every event"
     said = await mail("preview", "digest", "--user", "2", "--event", '{"teams": "blue"}')
     assert said == "digest.due has no field 'teams'; did you mean 'team'? (--event gives the body as JSON)"
+    said = await mail("preview", "digest", "--user", "2", "--event", '{"team": ' * 3_000 + "1" + "}" * 3_000)
+    assert said.startswith("digest.due: Invalid JSON: recursion limit exceeded")
 
 
 async def test_a_preview_that_is_denied_says_what_to_do(tables: NotifierTables, digests: Digests, mail: Mail) -> None:

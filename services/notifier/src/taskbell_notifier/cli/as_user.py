@@ -87,6 +87,6 @@ async def content_for(
 def _merged(event: str, known: Mapping[str, Any]) -> str:
     try:
         said = json.loads(event)
-    except ValueError:
+    except (ValueError, RecursionError):
         return event  # the contract says what is wrong with it
     return json.dumps(dict(known) | said) if isinstance(said, dict) else event
