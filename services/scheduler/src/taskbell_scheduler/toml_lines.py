@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 _AT_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
-
 _OPAQUE = re.compile(
     r'''"""(?:\\.|[^\\])*?"""{1,3}|"(?:\\.|[^"\\\n])*"|#[^\n]*|''' + r"""'''.*?'{3,5}|'[^'\n]*'""", re.DOTALL
 )
-"""Strings and comments of a valid file: what stands in them is no structure."""
+"""Strings and comments of a valid file. Brackets inside them open and close nothing."""
 
 
 def table_lines(text: str, name: str) -> Sequence[int]:

@@ -1,6 +1,6 @@
 """A package whose kind of mail, the digest, says by statements who gets it and what; tests change its source."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -96,3 +96,9 @@ async def digests_in(folder: Path, tables: NotifierTables) -> AsyncIterator[Dige
         yield digests
         await digests.parts.close()
     installed_kinds.cache_clear()
+
+
+async def are(tables: NotifierTables, states: Mapping[int, str]) -> bool:
+    """For `eventually`: the mails to these users, by their ids, are in these states, and there are no others."""
+    assert await tables.states() == {f"user:{user}": state for user, state in states.items()}
+    return True

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
-from tests.integration.notifier.ledger.digests import Digests, digests_in
+from tests.integration.notifier.ledger.digests import Digests, are, digests_in
 from tests.integration.notifier.ledger.support import NotifierTables
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
@@ -41,6 +41,12 @@ async def mixed(tables: NotifierTables, digests: Digests, server: ScriptedSmtp) 
     await digests.parts.send()
 
 
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes 0.2 s takes too long from now on."""
+    monkeypatch.setattr(statements, "TIMEOUT", 0.2)
+    monkeypatch.setattr(sender_module, "LONG", 0.1)
+
+
 async def due_now(tables: NotifierTables) -> None:
     await tables.execute("UPDATE taskbell.delivery SET next_attempt_at = now() WHERE state = 'retry'")
 
@@ -48,11 +54,6 @@ async def due_now(tables: NotifierTables) -> None:
 def unreadable(logged: Sequence[Mapping[str, Any]]) -> list[int]:
     """The numbers of mails of which the log says that they cannot be read."""
     return [len(it.get("delivery_ids", [0])) for it in logged if it["event"] == "mail.unreadable"]
-
-
-async def are(tables: NotifierTables, states: Mapping[int, str]) -> bool:
-    assert await tables.states() == {f"user:{user}": state for user, state in states.items()}
-    return True
 
 
 async def reasons(tables: NotifierTables) -> dict[str, tuple[str, str]]:
@@ -105,8 +106,7 @@ SLEEPS_FOR_TWO = (OF_WHAT, "AND (m.user_id <> 2 OR pg_sleep(60) IS NOT NULL)\n")
 async def test_a_what_that_takes_too_long_is_tried_once_for_all_and_again_only_after_a_pause(
     tables: NotifierTables, digests: Digests, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statements, "TIMEOUT", 0.2)
-    monkeypatch.setattr(sender_module, "LONG", 0.1)
+    impatient(monkeypatch)
     monkeypatch.setattr(pauses, "FACTOR", 3_000)
     parts = digests.install((OF_WHAT, "AND pg_sleep(60) IS NOT NULL\n"))
     with capture_logs() as logged:
@@ -132,8 +132,7 @@ async def test_a_what_that_takes_too_long_is_tried_once_for_all_and_again_only_a
 async def test_after_the_pause_it_is_read_in_smaller_parts_so_that_one_user_delays_the_others_no_more(
     tables: NotifierTables, digests: Digests, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statements, "TIMEOUT", 0.2)
-    monkeypatch.setattr(sender_module, "LONG", 0.1)
+    impatient(monkeypatch)
     monkeypatch.setattr(sender_module, "BATCH", 2)
     monkeypatch.setattr(pauses, "FACTOR", 0)
     parts = digests.install(SLEEPS_FOR_TWO)
@@ -149,8 +148,7 @@ async def test_after_the_pause_it_is_read_in_smaller_parts_so_that_one_user_dela
 async def test_a_paused_row_of_unknown_outcome_is_still_of_unknown_outcome(
     tables: NotifierTables, digests: Digests, server: ScriptedSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statements, "TIMEOUT", 0.2)
-    monkeypatch.setattr(sender_module, "LONG", 0.1)
+    impatient(monkeypatch)
     monkeypatch.setattr(pauses, "FACTOR", 3_000)
     parts = digests.install((OF_WHAT, "AND pg_sleep(60) IS NOT NULL\n"))
     await mixed(tables, digests, server)
@@ -162,9 +160,8 @@ async def test_a_paused_row_of_unknown_outcome_is_still_of_unknown_outcome(
 
     async def returned() -> bool:
         row = (await tables.deliveries())["user:1"]
-        return (row["state"], row["attempts"], row["resends"]) == ("unknown", 1, 0) and row[
-            "next_attempt_at"
-        ] > tables.now
+        later = row["next_attempt_at"] > tables.now
+        return later and (row["state"], row["attempts"], row["resends"]) == ("unknown", 1, 0)
 
     assert await eventually(returned)
 

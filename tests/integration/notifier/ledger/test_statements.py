@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
-from tests.integration.notifier.ledger.digests import DENIED, FILES, Digests, digests_in
+from tests.integration.notifier.ledger.digests import DENIED, FILES, Digests, are, digests_in
 from tests.integration.notifier.ledger.notifier_parts import NotifierParts
 from tests.integration.notifier.ledger.support import NotifierTables
 from tests.support.scripted_smtp import ScriptedSmtp
@@ -155,7 +155,7 @@ async def test_what_cannot_be_read_for_one_kind_leaves_the_others_of_the_batch_s
     await mixed(tables, digests, server)
     with capture_logs() as logged:
         await digests.parts.send()
-        await eventually(lambda: _are(tables, {1: "retry", 2: "retry", 3: "sent", 4: "sent"}))
+        await eventually(lambda: are(tables, {1: "retry", 2: "retry", 3: "sent", 4: "sent"}))
     rows = await tables.deliveries()
     assert {rows[user]["reason"] for user in ("user:1", "user:2")} == {reason}
     (told,) = [it for it in logged if it["event"] == "mail.unreadable"]
@@ -171,7 +171,7 @@ async def test_what_cannot_be_read_of_one_person_leaves_the_others_of_the_kind_s
     await parts.plan(digests.due())
     parts.add_sender(server)
     await parts.send()
-    await eventually(lambda: _are(tables, {1: "sent", 2: "sent", 3: "sent", 4: "retry"}))
+    await eventually(lambda: are(tables, {1: "sent", 2: "sent", 3: "sent", 4: "retry"}))
 
 
 async def test_a_compose_that_raises_fails_its_own_mail_until_that_expires(
@@ -183,7 +183,7 @@ async def test_a_compose_that_raises_fails_its_own_mail_until_that_expires(
     parts.add_sender(server)
     with capture_logs() as logged:
         await parts.send()
-    await eventually(lambda: _are(tables, {12: "sent", 13: "retry", 14: "sent"}))
+    await eventually(lambda: are(tables, {12: "sent", 13: "retry", 14: "sent"}))
     row = (await tables.deliveries())["user:13"]
     assert row["reason"] == "error: LookupError"
     (told,) = [it for it in logged if it["event"] == "mail.broken"]
@@ -202,11 +202,6 @@ async def test_a_template_that_fails_fails_its_own_mail(
     await mixed(tables, digests, server)
     with capture_logs() as logged:
         await digests.parts.send()
-    await eventually(lambda: _are(tables, {1: "retry", 2: "retry", 3: "sent", 4: "sent"}))
+    await eventually(lambda: are(tables, {1: "retry", 2: "retry", 3: "sent", 4: "sent"}))
     assert {it["kind"] for it in logged if it["event"] == "mail.broken"} == {"digest"}
     assert (await tables.deliveries())["user:1"]["reason"] == "error: UndefinedError"
-
-
-async def _are(tables: NotifierTables, states: dict[int, str]) -> bool:
-    assert await tables.states() == {f"user:{user}": state for user, state in states.items()}
-    return True
