@@ -10,6 +10,7 @@ import pytest_asyncio
 from tests.support.command import Done, taskbell
 from tests.support.inbox import Inbox
 from tests.support.installation import Installation
+from tests.support.look_alikes import plant
 from tests.support.roles import SERVICES, Roles, all_roles
 from tests.support.servers import ServerUrls
 from tests.support.waiting import eventually
@@ -46,7 +47,10 @@ description = "{key}, very eagerly"
 
 @pytest_asyncio.fixture(scope="module")
 async def roles(servers: ServerUrls) -> AsyncIterator[Roles]:
+    """All roles, in a database where everything that our SQL names has a look-alike in the app's schema."""
     async with all_roles(servers) as roles:
+        await plant(roles.admin_url, ["public"])
+        await roles.set_up()
         yield roles
 
 

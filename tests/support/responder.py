@@ -57,14 +57,14 @@ async def _updated(transaction: Transaction, commands: Sequence[Received[UpdateT
     outcomes = []
     for command in commands:
         task, status = command.body.task_id, str(command.body.new_status)
-        old = await transaction.value("SELECT status FROM tasks WHERE id = :id", {"id": task})
+        old = await transaction.value("SELECT status FROM public.tasks WHERE id = :id", {"id": task})
         if old is None:
             outcomes.append(Outcome.rejected(f"task {task} does not exist"))
         elif old == status:
             outcomes.append(Outcome.unchanged(task_id=task, old_status=old, new_status=status))
         else:
             await transaction.execute(
-                "UPDATE tasks SET status = :status WHERE id = :id", {"id": task, "status": status}
+                "UPDATE public.tasks SET status = :status WHERE id = :id", {"id": task, "status": status}
             )
             outcomes.append(Outcome.done(task_id=task, old_status=old, new_status=status))
     return outcomes

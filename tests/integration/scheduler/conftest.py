@@ -57,6 +57,7 @@ class SchedulerHarness:
     async def sql(self, statement: str, **parameters: Any) -> Sequence[Any]:
         """Runs one statement, as a person would; the rows where it has any."""
         async with self.database.transaction() as transaction:
+            await transaction.execute("SET LOCAL search_path = public")
             result = await transaction.execute(statement, parameters)
             return result.all() if result.returns_rows else ()
 
@@ -77,7 +78,7 @@ class SchedulerHarness:
     async def add_user(self, timezone: str | None, *, active: bool = True) -> int:
         """A user of the web app, by their id."""
         rows = await self.sql(
-            "INSERT INTO users (name, email, timezone, is_active) VALUES ('A', 'a@example.org', :zone, :active)"
+            "INSERT INTO public.users (name, email, timezone, is_active) VALUES ('A', 'a@example.org', :zone, :active)"
             " RETURNING id",
             zone=timezone,
             active=active,

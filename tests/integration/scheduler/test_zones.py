@@ -200,7 +200,7 @@ async def test_a_locked_table_of_users_stops_no_other_schedule(harness: Schedule
     await harness.at("2026-11-20T07:00")
     scheduler = harness.scheduler(REMINDERS, MINUTELY, health=health)
     async with harness.database.transaction() as transaction:
-        await transaction.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        await transaction.execute("LOCK TABLE public.users IN ACCESS EXCLUSIVE MODE")
         await harness.turn(scheduler)
         await harness.at("2026-11-20T07:01")
         await harness.turn(scheduler)

@@ -32,6 +32,10 @@ _PASSING = frozenset({"40001", "40P01", "55P03", "57014"})
 READ_ONLY = "25006"
 """SQLSTATE read_only_sql_transaction: what a former primary answers after a failover. For us it is unavailable."""
 
+SEARCH_PATH = "pg_catalog, pg_temp"
+"""Where names without a schema are looked up. In another schema, such as the web app's, somebody could make a function
+whose arguments fit ours better than PostgreSQL's own, and which then runs with our rights (CVE-2018-1058)."""
+
 INSUFFICIENT_PRIVILEGE = "42501"
 """SQLSTATE: the role may not do that."""
 
@@ -115,8 +119,10 @@ class _Statement(Transaction):
 class Database:
     """A pool of connections."""
 
-    def __init__(self, engine: AsyncEngine, app_schema: str) -> None:
+    def __init__(self, engine: AsyncEngine, app_schema: str, *, pooled: bool = False) -> None:
+        """Makes it; `pooled`: behind PgBouncer, which passes no setting of a session on."""
         self.engine = engine
+        self._pooled = pooled
         self._committing = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.app = quoted(app_schema)
         """The quoted schema of the web app's tables, for SQL text."""
@@ -137,6 +143,7 @@ class Database:
             "server_settings": {
                 "application_name": name,
                 "timezone": "UTC",
+                "search_path": SEARCH_PATH,
                 "jit": "off",  # it costs more than it saves for statements that take milliseconds
                 "statement_timeout": str(round((statement_timeout or 0) * 1000)),
                 # A process that is frozen between two statements must not hold its locks for ever.
@@ -162,7 +169,7 @@ class Database:
             hide_parameters=True,  # errors go into logs and dead letters, and must hold no address and no title
             execution_options={"schema_translate_map": {APP: settings.app_schema}},
         )
-        return cls(engine, settings.app_schema)
+        return cls(engine, settings.app_schema, pooled=not settings.database_prepared_statements)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -173,6 +180,8 @@ class Database:
                 the commit was already under way.
         """
         async with self._on(self.engine, Transaction) as transaction:
+            if self._pooled:
+                await transaction.execute(f"SET LOCAL search_path = {SEARCH_PATH}")
             yield transaction
             async with _answered(transaction.connection):
                 await transaction.connection.commit()
@@ -181,6 +190,8 @@ class Database:
     async def statement(self) -> AsyncIterator[Transaction]:
         """A transaction of one statement, which PostgreSQL commits with it: one round trip instead of three.
 
+        Behind PgBouncer it is a transaction like any other.
+
         An error that the block raises after its statement does not roll the statement back.
 
         Raises:
@@ -188,8 +199,12 @@ class Database:
                 was already under way.
             RuntimeError: the block executes a second statement, which would be a transaction of its own.
         """
-        async with self._on(self._committing, _Statement) as transaction:
-            yield transaction
+        if self._pooled:
+            async with self.transaction() as transaction:
+                yield transaction
+            return
+        async with self._on(self._committing, _Statement) as statement:
+            yield statement
 
     @asynccontextmanager
     async def _on(self, engine: AsyncEngine, kind: type[Transaction]) -> AsyncIterator[Transaction]:

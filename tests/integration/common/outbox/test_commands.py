@@ -51,7 +51,7 @@ class CommandRunner:
     async def apply(self, transaction: Transaction, commands: Sequence[Command]) -> Sequence[Outcome]:
         self.sets.append([each.message_id for each in commands])
         await transaction.execute(
-            "INSERT INTO projects (name) VALUES (:name)", [{"name": str(each.body.task_id)} for each in commands]
+            "INSERT INTO public.projects (name) VALUES (:name)", [{"name": str(each.body.task_id)} for each in commands]
         )
         if self.error is not None:
             raise self.error
@@ -65,7 +65,7 @@ class CommandRunner:
 
     async def effects(self) -> list[str]:
         async with self.database.transaction() as transaction:
-            return [row.name for row in await transaction.rows("SELECT name FROM projects ORDER BY name")]
+            return [row.name for row in await transaction.rows("SELECT name FROM public.projects ORDER BY name")]
 
     async def stored(self) -> dict[str, Any]:
         async with self.database.transaction() as transaction:

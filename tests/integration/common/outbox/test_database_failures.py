@@ -89,7 +89,7 @@ class RunningService:
 
     async def apply(self, transaction: Transaction, commands: Commands) -> Sequence[Outcome]:
         await transaction.execute(
-            "INSERT INTO projects (name) VALUES (:name)", [{"name": str(each.body.task_id)} for each in commands]
+            "INSERT INTO public.projects (name) VALUES (:name)", [{"name": str(each.body.task_id)} for each in commands]
         )
         await self.outbox.add(
             transaction,
@@ -106,7 +106,7 @@ class RunningService:
     async def effects(self) -> list[int]:
         try:
             async with self.database.transaction() as transaction:
-                rows = await transaction.rows("SELECT name::int AS number FROM projects ORDER BY 1")
+                rows = await transaction.rows("SELECT name::int AS number FROM public.projects ORDER BY 1")
         except DatabaseUnavailable:
             return []
         return [row.number for row in rows]
@@ -122,7 +122,7 @@ async def service(url: str, module_vhost: Vhost, module_management: Management) 
         await module_management.call("DELETE", f"/queues/{{vhost}}/{queue}/contents")
     database = connected(url)
     async with database.transaction() as transaction:
-        await transaction.execute("TRUNCATE projects, taskbell.command, taskbell.outbox CASCADE")
+        await transaction.execute("TRUNCATE public.projects, taskbell.command, taskbell.outbox CASCADE")
     service = RunningService(database, ConsumingHarness(module_vhost.url, module_management))
     yield service
     await service.close()

@@ -115,6 +115,30 @@ async def open_schemas(connection: AsyncConnection, app_schema: str) -> list[str
     return list(found)
 
 
+async def triggers_without_path(connection: AsyncConnection, app_schema: str) -> list[tuple[str, str]]:
+    """Triggers on the app's tables that Taskbell may fire, with their functions, if these set no search_path.
+
+    Taskbell looks names up in PostgreSQL's own schema alone, and so does such a function when we change a row.
+    """
+    found = await connection.execute(
+        text("""
+            SELECT t.tgname, format('%I.%I(%s)', n.nspname, f.proname, pg_get_function_identity_arguments(f.oid))
+            FROM pg_trigger AS t
+            JOIN pg_class AS c ON c.oid = t.tgrelid
+            JOIN pg_namespace AS a ON a.oid = c.relnamespace
+            JOIN pg_proc AS f ON f.oid = t.tgfoid
+            JOIN pg_namespace AS n ON n.oid = f.pronamespace
+            JOIN pg_language AS l ON l.oid = f.prolang
+            WHERE a.nspname = :app AND c.relname = 'tasks' AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+                AND l.lanname NOT IN ('internal', 'c')
+                AND NOT coalesce(array_to_string(f.proconfig, ',') LIKE '%search_path=%', false)
+            ORDER BY t.tgname
+        """),
+        {"app": app_schema},
+    )
+    return [(row[0], row[1]) for row in found]
+
+
 async def _login(connection: AsyncConnection, name: str, password: str) -> None:
     found = await connection.execute(text(_ATTRIBUTES), {"name": name})
     role = next(iter(found.mappings()), None)

@@ -19,7 +19,7 @@ from taskbell.setup.packages import Choice, sentences
 from taskbell.setup.privileges import roles
 from taskbell.setup.refusals import explained
 from taskbell.setup.report import SetupReport
-from taskbell.setup.roles import apply_roles, open_schemas
+from taskbell.setup.roles import apply_roles, open_schemas, triggers_without_path
 from taskbell.setup.settings import SetupSettings
 from taskbell.setup.users import apply_users
 
@@ -99,6 +99,7 @@ async def _database(settings: SetupSettings, choice: Choice, *, app_tables: bool
                 made = await schema.create_app_tables(connection, settings.app_schema) if app_tables else None
                 applied = await apply_roles(connection, passwords, settings.app_schema, choice.granted)
                 open_to_all = await open_schemas(connection, settings.app_schema) if passwords else []
+                triggers = await triggers_without_path(connection, settings.app_schema)
     finally:
         await database.close()
     done = [f"PostgreSQL: {_version_sentence(found, schema.head())}"]
@@ -114,6 +115,12 @@ async def _database(settings: SetupSettings, choice: Choice, *, app_tables: bool
         f"schema {name}, in which PostgreSQL lets everybody make objects, also these roles: if the web app does not "
         f"rely on that, close it with REVOKE CREATE ON SCHEMA {quoted(name)} FROM PUBLIC"
         for name in open_to_all
+    ]
+    left_out += [
+        f"trigger {name} on tasks: its function sets no search_path, so it fails in Taskbell's sessions if it names "
+        f"anything without a schema; if it does, ALTER FUNCTION {function} SET search_path = "
+        f"{quoted(settings.app_schema)}, pg_temp"
+        for name, function in triggers
     ]
     if missing := [role for role in every if role not in passwords]:
         left_out.append(f"PostgreSQL roles for {', '.join(missing)}: <ROLE>_DATABASE_PASSWORD is not set")
