@@ -62,7 +62,7 @@ async def test_integer_ids_an_enum_and_times_without_zone(maintenance: Maintenan
 
     assert states(outcomes) == ["done", "done", "rejected", "rejected"]
     assert outcomes[2]["reason"] == (
-        'the table of tasks refused it: invalid input value for enum "Task Status": "cancelled"'
+        'the table of tasks refused it: invalid input value for enum public."Task Status": "cancelled"'
     )
     assert [await maintenance.status(task) for task in (1, 2, 3)] == ["done", "pending", "in_progress"]
     assert await maintenance.value(
