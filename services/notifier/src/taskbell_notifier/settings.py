@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
-from email.headerregistry import Address
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -20,8 +19,9 @@ from taskbell.settings import (
     load,
 )
 from taskbell.zones import zone_named
+from taskbell_notifier.addresses import read_address, split_addresses
 from taskbell_notifier.kinds.table import OWN, Kinds, installed_kinds
-from taskbell_notifier.mail.headers import parse_sender, valid_address
+from taskbell_notifier.mail.headers import Mailbox, parse_sender
 from taskbell_notifier.mail.links import TASK_URL_PATTERN, Links, absolute
 from taskbell_notifier.smtp.settings import SmtpSettings
 from taskbell_notifier.unsubscribe.tokens import Unsubscriber
@@ -38,8 +38,8 @@ def _keys(former: str) -> set[str]:
 
 
 def _recipients(text: str) -> str:
-    for address in filter(None, map(str.strip, text.split(","))):
-        if valid_address(address) is None:
+    for address in split_addresses(text):
+        if read_address(address) is None:
             msg = f"{address!r} is not a mail address; give addresses separated by commas"
             raise ValueError(msg)
     return text
@@ -197,7 +197,7 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
         return self
 
     @property
-    def sender(self) -> Address:
+    def sender(self) -> Mailbox:
         """Whom mails are from."""
         return parse_sender(self.mail_default_sender)
 
@@ -214,7 +214,7 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
     @property
     def operators(self) -> tuple[str, ...]:
         """The addresses that get the daily report."""
-        return tuple(filter(None, map(str.strip, self.report_recipients.split(","))))
+        return tuple(split_addresses(self.report_recipients))
 
     @property
     def lease(self) -> timedelta:

@@ -37,7 +37,7 @@ SPREAD = 0.2
 """Varies the later delay, so that mails that were deferred together are not all tried again together."""
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?=\s|$)")
-_ADDRESS = re.compile(r"<?[^\s<>:;,]+@[^\s<>:;,]+>?")
+_ADDRESS = re.compile(r'<?(?:"(?:[^"\\]|\\.)*"|[^\s<>:;,]+)@[^\s<>:;,]+>?')
 
 
 class Stage(StrEnum):
