@@ -4,9 +4,10 @@ import base64
 import binascii
 import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
-from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPServerDisconnected, SMTPTimeoutError
+from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPResponse, SMTPServerDisconnected, SMTPTimeoutError
 
 from taskbell_notifier.smtp.oauth import FileTokens, ServerTokens, Token, Tokens
 from taskbell_notifier.smtp.replies import Reply, Stage, Submission, Verdict, classify, clean, odd
@@ -120,7 +121,11 @@ def _decoded(text: str) -> str:
 
 
 async def _by_password(smtp: SMTP, username: str, password: str) -> Submission | None:
-    ways = {"CRAM-MD5": smtp.auth_crammd5, "PLAIN": smtp.auth_plain, "LOGIN": smtp.auth_login}
+    ways: dict[str, Callable[[str, str], Awaitable[object]]] = {
+        "CRAM-MD5": smtp.auth_crammd5,
+        "PLAIN": partial(_plain, smtp),
+        "LOGIN": partial(_login, smtp),
+    }
     offered = {way.upper() for way in smtp.server_auth_methods}
     refusal: Submission | None = None
     for name in PASSWORD_WAYS:
@@ -143,6 +148,33 @@ async def _by_password(smtp: SMTP, username: str, password: str) -> Submission |
         else:
             return None
     return refusal
+
+
+async def _plain(smtp: SMTP, username: str, password: str) -> None:
+    """AUTH PLAIN (RFC 4616). Raises SMTPAuthenticationError if it is refused."""
+    answer = base64.b64encode(f"\0{username}\0{password}".encode())
+    response = await smtp.execute_command(b"AUTH", b"PLAIN", answer)
+    # Some servers do not read what stands behind the mechanism's name, and ask for it.
+    if response.code == CONTINUE:
+        response = await smtp.execute_command(answer)
+    _check_welcome(response)
+
+
+async def _login(smtp: SMTP, username: str, password: str) -> None:
+    """AUTH LOGIN, with the name at once. Raises SMTPAuthenticationError if it is refused."""
+    name = base64.b64encode(username.encode())
+    response = await smtp.execute_command(b"AUTH", b"LOGIN", name)
+    # Some servers do not read it there, and ask for the name before the password.
+    if response.code == CONTINUE and "user" in _decoded(response.message).lower():
+        response = await smtp.execute_command(name)
+    if response.code == CONTINUE:
+        response = await smtp.execute_command(base64.b64encode(password.encode()))
+    _check_welcome(response)
+
+
+def _check_welcome(response: SMTPResponse) -> None:
+    if response.code != WELCOME:
+        raise SMTPAuthenticationError(response.code, response.message)
 
 
 def misconfigured(stage: Stage, text: str) -> Submission:
