@@ -58,17 +58,22 @@ class Pipelining:
         """A group of commands was answered as it should be."""
         self._works, self._losses = True, 0
 
-    def went_alone(self, *, further: bool) -> None:
-        """A mail's commands went one by one; `further`: each was answered."""
+    def went_alone(self, submission: Submission, loss: Loss | None, *, begun: bool) -> None:
+        """A mail's commands went one by one; `begun`: its message was begun."""
         if not self._suspected:
             return
+        further = begun or not self._seems_lost(submission, loss)
         self._suspected, self._losses = False, 0
         self.is_lossy = further
         if not further:
             self._trusted_until = self._now() + VAIN_SECONDS
 
     def _seems_lost(self, submission: Submission, loss: Loss | None) -> bool:
-        if loss is Loss.TIMED_OUT or submission.code in _OUT_OF_STEP or _COMPLAINT.search(submission.text):
+        code = submission.code or 0
+        # A mail that ends by a 2xx or 3xx got the reply to another command.
+        if loss is Loss.TIMED_OUT or code // 100 in (2, 3) or code in _OUT_OF_STEP:
+            return True
+        if _COMPLAINT.search(submission.text):
             return True
         # A connection may break at any time; only if no group was ever answered, the group may be why.
         return submission.loss is Loss.DROPPED and submission.stage is not Stage.MAIL and not self._works

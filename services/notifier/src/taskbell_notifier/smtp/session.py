@@ -87,7 +87,7 @@ class SmtpSession:
     def _judge(self, submission: Submission, *, together: bool, begun: bool) -> None:
         """Learns from a mail whether the server keeps commands that come together."""
         if not together:
-            self._pipelining.went_alone(further=begun or submission.loss is None)
+            self._pipelining.went_alone(submission, self.conversation.loss, begun=begun)
         elif begun:
             self._pipelining.answered()
         elif self._pipelining.lost(submission, self.conversation.loss):
