@@ -153,6 +153,14 @@ async def test_a_server_that_is_slow_is_not_taken_for_one_that_loses_commands() 
         assert server.connections == 5
 
 
+async def test_no_recipient_fails_for_a_refusal_that_may_be_of_another_command() -> None:
+    # The reply to RCPT is missing, and that to DATA would be taken for it.
+    async with OddSmtp(Dialect({"RCPT": ""})) as server:
+        found = await hand_over(server, 2)
+        assert [it.verdict for it in found] == [Verdict.RETRY] * 2
+        assert server.mails == []
+
+
 async def test_a_server_that_refuses_recipients_in_odd_words_is_not_taken_for_one_that_loses_commands() -> None:
     async with OddSmtp(Dialect({"RCPT": "501 5.1.3 bad address\r\n"})) as server:
         found = await hand_over(server, 4)

@@ -61,7 +61,7 @@ async def _look() -> str | None:
     try:
         async with asyncio.timeout(LOOKUP_SECONDS):
             name = await asyncio.to_thread(socket.getfqdn, name)
-    except (TimeoutError, OSError):
+    except (TimeoutError, OSError, UnicodeError):
         return None
     return name if _is_full(name) else None
 
