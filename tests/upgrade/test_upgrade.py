@@ -67,9 +67,11 @@ def test_every_recipient_has_one_mail_and_those_left_in_doubt_one_resend_of_the_
     assert len(addressed) == len(taken), "a Message-ID went to two addresses"
 
 
-def test_message_ids_are_made_as_before_and_stay_once_they_are_stored(upgraded: Upgraded) -> None:
+def test_message_ids_of_rows_from_before_have_their_old_form_and_stay_once_they_are_stored(upgraded: Upgraded) -> None:
     for number, row in upgraded.deliveries.items():
-        assert row["mail_message_id"] == f"<{row['kind']}.{number}@example.org>"
+        assert (row["message_token"] is None) == (number in upgraded.left.deliveries)
+        token = "" if row["message_token"] is None else f".{row['message_token']}"
+        assert row["mail_message_id"] == f"<{row['kind']}.{number}{token}@example.org>"
     for number, row in upgraded.left.deliveries.items():
         if row["mail_message_id"] is not None:
             assert upgraded.deliveries[number]["mail_message_id"] == row["mail_message_id"]

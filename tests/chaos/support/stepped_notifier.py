@@ -22,7 +22,7 @@ from taskbell_notifier.smtp.transaction import BeforeData
 from tests.integration.notifier.ledger.notifier_parts import LEASE, NotifierParts
 from tests.support.scripted_smtp import ScriptedSmtp
 
-_ROW = re.compile(rb"^Message-ID: <overdue\.(\d+)@example\.org>\r?$", re.MULTILINE | re.IGNORECASE)
+_ROW = re.compile(rb"^Message-ID: <overdue\.(\d+)\.[0-9a-f]{32}@example\.org>\r?$", re.MULTILINE | re.IGNORECASE)
 LIMIT = 20.0  # seconds for something to happen that only a failing test waits for so long
 
 Word = Reply | Loss

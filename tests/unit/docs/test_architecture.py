@@ -55,7 +55,7 @@ def names() -> frozenset[str]:
 
 
 def variables() -> set[str]:
-    return set(re.findall(r"^#?([A-Z][A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    return set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -80,7 +80,7 @@ def test_every_file_that_it_names_is_named_with_its_folder() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_class_method_and_constant_exists(page: Path) -> None:
-    named = {it for it in code(page) if re.fullmatch(r"[A-Z][a-z]+[A-Za-z]*(\.[a-z_]+)?|[A-Z][A-Z_]{2,}", it)}
+    named = {it for it in code(page) if re.fullmatch(r"[A-Z][a-z]+[A-Za-z]*(\.[a-z_]+)?|[A-Z][A-Z0-9_]{2,}", it)}
     elsewhere = {"Dockerfile", "Makefile", "SecretStr", "VERSION"} | {it for it in named if it.startswith("TEST_")}
     assert named - names() - variables() - elsewhere == set()
 

@@ -169,3 +169,26 @@ def test_a_misspelled_setting_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path:
         "MAIL_SUPRESS_SEND is not a setting, and changes nothing; did you mean 'MAIL_SUPPRESS_SEND'?",
         "SECRET_KEYS is not a setting, and changes nothing; did you mean 'SECRET_KEY'?",
     ]
+
+
+def test_secrets_of_a_token_server_come_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    (tmp_path / "refresh").write_text("r3fresh\n")
+    monkeypatch.setenv("MAIL_USERNAME", "bell@example.org")
+    monkeypatch.setenv("MAIL_OAUTH2_TOKEN_URL", "https://tokens.example/token")
+    monkeypatch.setenv("MAIL_OAUTH2_CLIENT_ID", "bell")
+    monkeypatch.setenv("MAIL_OAUTH2_CLIENT_SECRET_FILE", str(tmp_path / "secret"))
+    monkeypatch.setenv("MAIL_OAUTH2_REFRESH_TOKEN_FILE", str(tmp_path / "refresh"))
+    oauth = settings().smtp.oauth
+    assert oauth is not None
+    assert (oauth.client_secret, oauth.refresh_token) == ("s3cret", "r3fresh")
+
+
+def test_without_any_of_its_settings_there_is_no_login_by_token() -> None:
+    assert settings(mail_oauth2_client_id="", mail_oauth2_token_file="").smtp.oauth is None
+
+
+def test_a_token_file_is_not_read_at_the_start() -> None:
+    oauth = settings(mail_username="bell@example.org", mail_oauth2_token_file="/not/there/yet").smtp.oauth
+    assert oauth is not None
+    assert oauth.token_file == "/not/there/yet"

@@ -2,11 +2,10 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
-from email.headerregistry import Address
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, create_model, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, create_model, model_validator
 
 from taskbell.kinds import Kind
 from taskbell.settings import (
@@ -20,9 +19,12 @@ from taskbell.settings import (
     load,
 )
 from taskbell.zones import zone_named
+from taskbell_notifier.addresses import read_address, split_addresses
 from taskbell_notifier.kinds.table import OWN, Kinds, installed_kinds
-from taskbell_notifier.mail.headers import parse_sender, valid_address
+from taskbell_notifier.mail.headers import Mailbox, parse_sender
 from taskbell_notifier.mail.links import TASK_URL_PATTERN, Links, absolute
+from taskbell_notifier.smtp.oauth import OAuthSettings
+from taskbell_notifier.smtp.own_name import checked_name
 from taskbell_notifier.smtp.settings import SmtpSettings
 from taskbell_notifier.unsubscribe.tokens import Unsubscriber
 
@@ -37,9 +39,17 @@ def _keys(former: str) -> set[str]:
     return {former.strip(), *map(str.strip, former.split(","))} - {""}
 
 
+def _own_name(name: str | None) -> str | None:
+    return None if name is None else checked_name(name)
+
+
+def _shown(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
 def _recipients(text: str) -> str:
-    for address in filter(None, map(str.strip, text.split(","))):
-        if valid_address(address) is None:
+    for address in split_addresses(text):
+        if read_address(address) is None:
             msg = f"{address!r} is not a mail address; give addresses separated by commas"
             raise ValueError(msg)
     return text
@@ -128,6 +138,21 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
     mail_use_tls: bool = Field(default=False, description="STARTTLS, required")
     mail_use_ssl: bool = Field(default=False, description="TLS from the first byte")
     mail_ca_file: OptionalText = Field(default=None, description="PEM file of authorities to trust, not the system's")
+    mail_local_hostname: Annotated[str | None, BeforeValidator(_empty_is_none), AfterValidator(_own_name)] = Field(
+        default=None, description="The name that we give in EHLO; unset: the host's full name, else its address"
+    )
+    mail_oauth2_token_file: OptionalText = Field(
+        default=None, description="File with an access token for XOAUTH2, read at each login, in place of MAIL_PASSWORD"
+    )
+    mail_oauth2_token_url: OptionalText = Field(
+        default=None, description="https address of the server that gives access tokens, in place of such a file"
+    )
+    mail_oauth2_client_id: OptionalText = Field(default=None, description="Our client id at the token server")
+    mail_oauth2_client_secret: OptionalSecret = Field(default=None, description="Our secret at the token server")
+    mail_oauth2_refresh_token: OptionalSecret = Field(
+        default=None, description="Refresh token to ask with, in place of the client's own credentials"
+    )
+    mail_oauth2_scope: OptionalText = Field(default=None, description="Scope that the token server is asked for")
     mail_default_sender: Annotated[str, AfterValidator(_sender)] = Field(
         description="The sender of mails, an address or `Name <address>`"
     )
@@ -197,7 +222,7 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
         return self
 
     @property
-    def sender(self) -> Address:
+    def sender(self) -> Mailbox:
         """Whom mails are from."""
         return parse_sender(self.mail_default_sender)
 
@@ -214,7 +239,7 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
     @property
     def operators(self) -> tuple[str, ...]:
         """The addresses that get the daily report."""
-        return tuple(filter(None, map(str.strip, self.report_recipients.split(","))))
+        return tuple(split_addresses(self.report_recipients))
 
     @property
     def lease(self) -> timedelta:
@@ -232,6 +257,18 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
         return {**expiry_of(OWN, self), **expiry_of(others, load(expiry_settings(others)))}
 
     @property
+    def _oauth(self) -> OAuthSettings | None:
+        given = {
+            "token_file": self.mail_oauth2_token_file,
+            "token_url": self.mail_oauth2_token_url,
+            "client_id": self.mail_oauth2_client_id,
+            "client_secret": _shown(self.mail_oauth2_client_secret),
+            "refresh_token": _shown(self.mail_oauth2_refresh_token),
+            "scope": self.mail_oauth2_scope,
+        }
+        return OAuthSettings(**given) if any(given.values()) else None
+
+    @property
     def smtp(self) -> SmtpSettings:
         """The settings of the SMTP side.
 
@@ -242,7 +279,9 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
             server=self.mail_server,
             port=self.mail_port,
             username=self.mail_username,
-            password=None if self.mail_password is None else self.mail_password.get_secret_value(),
+            password=_shown(self.mail_password),
+            oauth=self._oauth,
+            local_hostname=self.mail_local_hostname,
             use_tls=self.mail_use_tls,
             use_ssl=self.mail_use_ssl,
             ca_file=self.mail_ca_file,

@@ -70,7 +70,7 @@ async def test_a_test_mail_proves_that_mail_works_and_its_command_is_answered(
                 {"to": "ops@example.org"},
                 properties={"message_id": "t1"},
             )
-        await management.publish(COMMANDS, "notifier.send_test_mail", {"to": "ops..x@example.org"})
+        await management.publish(COMMANDS, "notifier.send_test_mail", {"to": "ops@-x.example"})
         await management.publish(COMMANDS, "notifier.send_test_mail", {"to": 7})
         await tables.completed(1)
 

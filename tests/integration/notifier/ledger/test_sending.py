@@ -40,7 +40,7 @@ async def test_a_mail_that_is_taken_is_sent_under_its_stored_message_id(
     assert (row["state"], row["attempts"], row["address"]) == ("sent", 1, "user1@example.org")
     assert (row["phase"], row["claim"], row["lease_until"]) == (None, None, None)
     assert row["ended_at"] is not None
-    assert row["mail_message_id"] == f"<overdue.{row['id']}@example.org>"
+    assert row["mail_message_id"] == f"<overdue.{row['id']}.{row['message_token']}@example.org>"
     assert [mail.message_id for mail in server.accepted] == [row["mail_message_id"]]
 
 

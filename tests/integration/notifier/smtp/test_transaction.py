@@ -129,7 +129,7 @@ async def test_the_first_refusal_counts(harness: PoolHarness) -> None:
 async def test_after_a_421_nothing_more_is_said_even_if_the_server_stays(point: str, harness: PoolHarness) -> None:
     harness.server.rule(point, reply="421 4.3.2 going down", times=1)
     submission = await harness.send()
-    assert (submission.verdict, submission.code) == (Verdict.RETRY, 421)
+    assert (submission.verdict, submission.code) == (Verdict.SERVER_FAULT, 421)
     await harness.server.until(lambda: harness.server.connections[0].closed)
     assert from_client(harness.server.connections[0]) == [GROUP]
 

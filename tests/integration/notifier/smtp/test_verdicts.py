@@ -82,7 +82,9 @@ async def test_handing_a_mail_over(row: Row, pipelining: bool, open_harness: Ope
     harness = await open_harness(server, pool_size=1, timeout=SILENCE, data_timeout=SILENCE)
     answers: list[tuple[dict[str, Any], Verdict, int | None]] = [
         ({"reply": "451 4.3.0 later"}, temporary, 451),
-        ({"reply": "421 4.3.2 shutting down", "drop": True}, temporary, 421),
+        # The server ends the session, not the mail: no try is counted.
+        ({"reply": "421 4.3.2 shutting down", "drop": True}, SERVER, 421),
+        ({"reply": "452 4.5.3 too many recipients"}, SERVER, 452),
         ({"reply": "554 5.7.1 no"}, permanent, 554),
         ({"reply": "554 5.7.1 no", "drop": True}, permanent, 554),
         ({"drop": True}, lost, None),

@@ -35,7 +35,7 @@ def shown() -> dict[str, Line]:
     lines = EXAMPLE.read_text().splitlines()
     found = {}
     for above, line in pairwise(lines):
-        if match := re.fullmatch(r"(#?)([A-Z][A-Z_]*)=(.*)", line):
+        if match := re.fullmatch(r"(#?)([A-Z][A-Z0-9_]*)=(.*)", line):
             assert match[2] not in found, f"{match[2]} is there twice"
             found[match[2]] = Line(above.removeprefix("# "), not match[1], match[3])
     return found
@@ -69,7 +69,7 @@ def test_all_three_services_are_asked() -> None:
 def composed() -> dict[str, str]:
     """The variables of docker-compose.yml with their defaults, each the same wherever it stands."""
     found: dict[str, str] = {}
-    for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", (ROOT / "docker-compose.yml").read_text()):
+    for name, default in re.findall(r"\$\{([A-Z0-9_]+):-([^}]*)\}", (ROOT / "docker-compose.yml").read_text()):
         assert found.setdefault(name, default) == default, name
     return found
 
@@ -138,7 +138,7 @@ def test_copied_as_it_is_it_works() -> None:
 
 def test_with_everything_in_it_uncommented_it_works_just_the_same(copied: Path) -> None:
     as_copied = [load(settings) for settings in all_settings()]
-    copied.write_text(re.sub(r"^#(?=[A-Z_]+=)", "", copied.read_text(), flags=re.MULTILINE))
+    copied.write_text(re.sub(r"^#(?=[A-Z0-9_]+=)", "", copied.read_text(), flags=re.MULTILINE))
     assert [load(settings) for settings in all_settings()] == as_copied
 
 

@@ -15,6 +15,7 @@ from taskbell_notifier.smtp.replies import (
     Verdict,
     classify,
     clean,
+    ends_no_mail,
     ends_session,
     retry_delay,
 )
@@ -45,8 +46,12 @@ def verdict_on(stage: Stage, event: Reply | Loss) -> Submission:
 def test_each_stage_has_a_verdict_on_4xx_5xx_and_silence(
     stage: Stage, temporary: Verdict, permanent: Verdict, lost: Verdict
 ) -> None:
-    for code in (400, 421, 450, 451, 452, 454, 499):
+    for code in (400, 450, 451, 452, 454, 499):
         assert verdict_on(stage, Reply(code, "later")).verdict is temporary
+    for code, text in ((421, "4.3.2 bye"), (421, "bye"), (452, "4.5.3 too many recipients")):
+        assert verdict_on(stage, Reply(code, text)).verdict is SERVER
+        assert ends_no_mail(verdict_on(stage, Reply(code, text)))
+    assert not ends_no_mail(verdict_on(stage, Reply(452, "4.3.1 no room")))
     for code in (500, 503, 530, 535, 550, 554, 571, 599):
         assert verdict_on(stage, Reply(code, "no")).verdict is permanent
     for loss in (Loss.DROPPED, Loss.TIMED_OUT):

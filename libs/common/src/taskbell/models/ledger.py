@@ -110,6 +110,12 @@ class Delivery(OwnModel, table=True):
     """The address that the mail went to, or was to go to."""
     mail_message_id: str | None = Field(sa_column=words(required=False))
     """The Message-ID, stored before the first try and the same on every try."""
+    message_token: str | None = Field(
+        sa_column=Column(words().type, server_default=text("replace((gen_random_uuid())::text, '-'::text, ''::text)"))
+    )
+    """The unguessable part of the Message-ID: 122 random bits in hexadecimal, made when the row is planned.
+
+    null: the row is older than this column, and its Message-ID has no such part."""
     reason: str | None = Field(sa_column=words(required=False))
     """Why it ended, or what it waits for, in words for an operator."""
     created_at: datetime = Field(sa_column=moment(now=True))

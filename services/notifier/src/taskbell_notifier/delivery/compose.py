@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from email.headerregistry import Address
 from zoneinfo import ZoneInfo
 
 from taskbell.kinds import Kind, Recipient, StoredReport
@@ -11,7 +10,7 @@ from taskbell.zones import resolve_zone
 from taskbell_notifier.kinds.absent import ROW, Absent
 from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState, ended, returned
-from taskbell_notifier.mail.headers import valid_address
+from taskbell_notifier.mail.headers import Mailbox, valid_address
 from taskbell_notifier.mail.mime import MailWriter
 from taskbell_notifier.mail.render import Renderer
 from taskbell_notifier.repository.contents import Person, report_date
@@ -26,11 +25,14 @@ class Draft:
     row: Claimed
     kind: Kind
     recipient: Recipient
-    to: Address
-    address: str
-    """As the tables have it; a suppression is stored under this address."""
+    to: Mailbox
     content: object
     """What the kind's `what` gave for the recipient."""
+
+    @property
+    def address(self) -> str:
+        """In the ledger, and suppressed if the server refuses it for good."""
+        return self.to.addr_spec
 
 
 class Composer:
@@ -75,10 +77,11 @@ class Composer:
         if to is None:
             return ended(row, DeliveryState.FAILED, "no valid address", address=address or None)
         if person.suppressed is not None:
-            return ended(row, DeliveryState.SUPPRESSED, f"address suppressed: {person.suppressed}", address=address)
+            reason = f"address suppressed: {person.suppressed}"
+            return ended(row, DeliveryState.SUPPRESSED, reason, address=to.addr_spec)
         zone = resolve_zone(person.timezone) or self._zone
         recipient = Recipient(row.user_id, person.name, to.addr_spec, zone, person.locale)
-        return Draft(row, kind, recipient, to, address, contents[row.id])
+        return Draft(row, kind, recipient, to, contents[row.id])
 
     def write(self, draft: Draft, now: datetime) -> OutgoingMail:
         """The mail as it goes out; `now` is the moment that words such as "today" are about."""

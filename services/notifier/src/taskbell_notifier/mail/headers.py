@@ -10,8 +10,7 @@ import re
 from email.headerregistry import Address
 from email.utils import getaddresses
 
-import idna
-
+from taskbell_notifier.addresses import quoted_if_needed, read_address
 from taskbell_notifier.mail import clean
 
 LINE = 78
@@ -24,10 +23,7 @@ _ENCODED_WORD = 75
 _WRAPPING = len("=?utf-8?q??=")
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
-_LOCAL_PART = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*\Z")
-_DOMAIN = re.compile(
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z"
-)
+_NAMED = re.compile(r"([^<>]*)<([^<>]*)>\s*\Z")
 _ATOMS = re.compile(rf"{_ATEXT}+(?: {_ATEXT}+)*\Z")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]+@[!-;=?-~]+>\Z")
 
@@ -38,27 +34,24 @@ _ONE_IN_Q = _PLAIN_IN_Q + b" "
 _Q = ["_" if byte == 0x20 else chr(byte) if byte in _PLAIN_IN_Q else f"={byte:02X}" for byte in range(256)]
 
 
-def valid_address(text: str | None, name: str | None = None) -> Address | None:
-    """The address, with that display name; None if it is not valid.
+class Mailbox(Address):
+    """A name and an address, whose `addr_spec` has the quotes that dots need; the standard library leaves those out."""
 
-    Only what every server accepts is valid: a dot-atom of ASCII before the @ (no quoted strings, no SMTPUTF8), a host
-    name after it (no literals). A domain in another script becomes its IDNA 2008 form. Blanks around it are ignored.
-    """
-    local, at, domain = (text or "").strip(" ").rpartition("@")
-    if not at or len(local) > 64 or not _LOCAL_PART.match(local):
+    @property
+    def addr_spec(self) -> str:
+        return f"{quoted_if_needed(self.username)}@{self.domain}"
+
+
+def valid_address(text: str | None, name: str | None = None) -> Mailbox | None:
+    """The address that the text means (`addresses.read_address`), with that display name; None: it means none."""
+    address = read_address(text)
+    if address is None:
         return None
-    if not domain.isascii():
-        # idna.IDNAError is a UnicodeError.
-        try:
-            domain = idna.encode(domain, uts46=True).decode("ascii")
-        except UnicodeError:
-            return None
-    if len(local) + 1 + len(domain) > 254 or not _DOMAIN.match(domain):
-        return None
-    return Address(display_name=clean.title(name or "", clean.NAME_GRAPHEMES), username=local, domain=domain)
+    shown = clean.title(name or "", clean.NAME_GRAPHEMES)
+    return Mailbox(display_name=shown, username=address.local, domain=address.domain)
 
 
-def parse_sender(text: str) -> Address:
+def parse_sender(text: str) -> Mailbox:
     """The sender, given as `Name <address>` or as an address.
 
     Raises:
@@ -67,9 +60,17 @@ def parse_sender(text: str) -> Address:
     mailboxes = getaddresses([text])
     sender = valid_address(mailboxes[0][1], mailboxes[0][0]) if len(mailboxes) == 1 else None
     if sender is None:
-        msg = f"must look like Taskbell <taskbell@example.com>: {text!r}"
-        raise ValueError(msg)
+        raise ValueError(_unquoted(text) or f"must look like Taskbell <taskbell@example.com>: {text!r}")
     return sender
+
+
+def _unquoted(text: str) -> str | None:
+    """What to say if all that a sender lacks is quotes around its name; None: it lacks more."""
+    found = _NAMED.match(text)
+    if found is None or valid_address(found[2]) is None:
+        return None
+    name = found[1].replace("\\", "").replace('"', "").strip()
+    return f'has a name that needs quotes, such as "{name}" <{found[2].strip()}>: {text!r}' if name else None
 
 
 def checked_message_id(value: str) -> bytes:

@@ -8,6 +8,7 @@ from taskbell.contracts import ReportGenerated
 from taskbell.database import Database, Transaction
 from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox
+from taskbell_notifier.addresses import read_address
 from taskbell_notifier.kinds import report
 from taskbell_notifier.planning.inserting import insert_mailing, insert_recipients
 
@@ -16,7 +17,7 @@ class ReportMails:
     """The use case of `report.generated`: one row for each recipient and report date; T is the report's `as_of`.
 
     Args:
-        recipients: addresses. They are few, so all are planned in the transaction that inserts the mailing.
+        recipients: valid addresses. They are few, so all are planned in the transaction that inserts the mailing.
     """
 
     def __init__(
@@ -30,7 +31,8 @@ class ReportMails:
     ) -> None:
         self._database = database
         self._outbox = outbox
-        self._recipients = tuple({address.lower(): address for address in recipients}.values())
+        addresses = filter(None, map(read_address, recipients))
+        self._recipients = tuple({address.key: address.addr_spec for address in addresses}.values())
         self._expiry = expiry
         self._completion = completion
 

@@ -14,8 +14,8 @@ from taskbell.contracts import SendTestMail
 from taskbell.database import Transaction
 from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox
+from taskbell_notifier.addresses import read_address
 from taskbell_notifier.kinds import trial
-from taskbell_notifier.mail.headers import valid_address
 from taskbell_notifier.planning.inserting import insert_mailing, insert_recipients
 
 ALREADY = "a test mail to this address was asked for by the same message"
@@ -44,13 +44,19 @@ class TestMails:
         return [await self._plan(transaction, command) for command in commands]
 
     async def _plan(self, transaction: Transaction, command: Received[SendTestMail]) -> Outcome:
-        kind, address = trial.KIND, command.body.to.strip()
-        if valid_address(address) is None:
+        kind, address = trial.KIND, read_address(command.body.to)
+        if address is None:
             return Outcome.rejected("no valid address")
         mailing = await insert_mailing(transaction, kind, command, self._expiry, direct=True)
         if mailing is None:
             return Outcome.unchanged(reason=ALREADY)
         (delivery_id,) = await insert_recipients(
-            transaction, self._outbox, kind, mailing, self._expiry, addresses=[address], period=command.message_id
+            transaction,
+            self._outbox,
+            kind,
+            mailing,
+            self._expiry,
+            addresses=[address.addr_spec],
+            period=command.message_id,
         )
         return Outcome.done(mailing_id=mailing.id, delivery_id=delivery_id)

@@ -5,7 +5,7 @@ SQL cuts the lists and counts the rest, so that a user with a hundred thousand t
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import lru_cache
 from typing import Any, Protocol, assert_never
@@ -27,6 +27,7 @@ from taskbell.kinds import (
     StoredReport,
     Task,
 )
+from taskbell_notifier.addresses import other_spellings
 from taskbell_notifier.domain import PENDING, URGENCY
 from taskbell_notifier.lifecycle import Claimed
 from taskbell_notifier.mail.figures import ReportFigures, read_report
@@ -82,6 +83,13 @@ PEOPLE = """
     LEFT JOIN taskbell.suppression AS s ON s.address = lower(btrim(a.address))
 """
 
+# The statement above finds an address under the form that the table has, if that is its only one.
+SUPPRESSED = """
+    SELECT w.delivery_id, s.reason
+    FROM unnest(CAST(:deliveries AS bigint[]), CAST(:addresses AS text[])) AS w (delivery_id, address)
+    JOIN taskbell.suppression AS s ON s.address = lower(w.address)
+"""
+
 # Python's datetime begins with year 1, and one row with an earlier date would fail the whole statement. It ends with
 # year 9999, which matters where no condition sets a limit.
 DUE_DATE = "greatest(t.due_date, CAST('0001-01-02Z' AS timestamptz))"
@@ -108,7 +116,13 @@ async def people(transaction: Transaction, app: str, rows: Sequence[Claimed]) ->
             "addresses": [row.address for row in rows],
         },
     )
-    return {row.delivery_id: _person(row) for row in found}
+    people = {row.delivery_id: _person(row) for row in found}
+    others = [(number, form) for number, it in people.items() for form in other_spellings(it.email)]
+    if others:
+        parameters = {"deliveries": [number for number, _ in others], "addresses": [form for _, form in others]}
+        for row in await transaction.rows(SUPPRESSED, parameters):
+            people[row.delivery_id] = replace(people[row.delivery_id], suppressed=row.reason)
+    return people
 
 
 async def contents(

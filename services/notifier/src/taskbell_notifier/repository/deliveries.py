@@ -30,9 +30,11 @@ _TAKABLE = """
                 OR (d.state = 'unknown' AND d.next_attempt_at <= now() AND d.resends = 0 AND NOT :hold))
 """
 
-# A mail's Message-ID: kind, id and the sender's domain. It is composed nowhere else, and its form is for ever: servers
-# and readers recognise by it a mail that comes twice, also across versions.
-_MESSAGE_ID = "'<' || d.kind || '.' || d.id || '@' || :domain || '>'"
+# A mail's Message-ID: kind, id, token and the sender's domain. It is composed nowhere else, and its form is for ever:
+# servers and readers recognise by it a mail that comes twice, also across versions. Ids begin with 1 in each
+# installation and in each schema made anew; the token makes the mails of all of them differ. It is the row's default,
+# so whoever plans a row gives it one. A row from before there were tokens has none, and keeps the form without it.
+_MESSAGE_ID = "'<' || d.kind || '.' || d.id || coalesce('.' || d.message_token, '') || '@' || :domain || '>'"
 
 # SKIP LOCKED: whoever has the row locked is claiming it, or judges it and may leave it as it is; `takable` finds out.
 CLAIM = f"""

@@ -8,11 +8,14 @@ from sqlalchemy import Row, RowMapping
 
 from taskbell.database import Transaction
 from taskbell.kinds import Kind, Statement
+from taskbell_notifier.addresses import MARKS, MEANT, normal_form, other_spellings
 from taskbell_notifier.repository.conditions import OPEN, predicate, statement
 
-RECIPIENTS = """
-    SELECT 'user:' || id FROM {app}.users WHERE lower(btrim(email)) = lower(btrim(:address))
-    UNION ALL SELECT 'address:' || lower(btrim(:address))
+# Users whose address may be the one that is looked for, because it begins in the same way once all is dropped that an
+# address may have unseen or do without. `read_address` decides.
+USERS_AT = """
+    SELECT id, email FROM {app}.users
+    WHERE starts_with(lower(translate(email, :marks, :meant)), lower(translate(:start, :marks, :meant)))
 """
 
 PERSON = "SELECT name, email, timezone, locale FROM {app}.users WHERE id = CAST(:id AS bigint)"
@@ -120,8 +123,13 @@ async def newest_mailings(transaction: Transaction, message: str | None, *, limi
 
 async def recipients_at(transaction: Transaction, app: str, address: str) -> Sequence[str]:
     """The recipients in the ledger that an address stands for: itself, and every user who has it now."""
-    rows = await transaction.rows(RECIPIENTS.format(app=app), {"address": address})
-    return [row[0] for row in rows]
+    key = normal_form(address)
+    local, at, _ = key.rpartition("@")
+    parameters = {"marks": MARKS, "meant": MEANT, "start": f"{local}{at}" or key}
+    rows = await transaction.rows(USERS_AT.format(app=app), parameters)
+    users = [f"user:{row.id}" for row in rows if normal_form(row.email) == key]
+    forms = {key, address.strip(" ").lower(), *other_spellings(address)}
+    return [*users, *(f"address:{form}" for form in sorted(forms))]
 
 
 async def person(transaction: Transaction, app: str, user: int) -> Row[Any] | None:

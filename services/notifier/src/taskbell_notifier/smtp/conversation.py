@@ -50,6 +50,11 @@ class Conversation(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._loss is None
 
+    @property
+    def loss(self) -> Loss | None:
+        """How the connection ended; None: it is open."""
+        return self._loss
+
     def write(self, data: bytes) -> None:
         """Writes. On a lost connection it does nothing; the next `read_reply` reports the loss."""
         if self._loss is None:

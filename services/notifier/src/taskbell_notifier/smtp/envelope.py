@@ -3,10 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from taskbell_notifier.addresses import ADDRESS_LIMIT, ascii_domain
 from taskbell_notifier.smtp.replies import Stage, Submission, Verdict
-
-ADDRESS_LIMIT = 254
-"""Octets of an address; RFC 5321 §4.5.3.1.3 allows 256 with the angle brackets."""
 
 _LOCAL_PART = r'(?:[^\s\x00-\x1f\x7f<>"(),:;\\@\[\]]+|"(?:[^\x00-\x1f\x7f"\\]|\\[^\x00-\x1f\x7f])*")'
 _DOMAIN = r"[^\s\x00-\x20\x7f<>\"(),;\\@]+"
@@ -48,18 +46,21 @@ class Order:
 def mailbox(address: str) -> bytes | None:
     """An address as it stands between the angle brackets; None if it cannot safely stand there.
 
-    The domain of an internationalised address is written as A-labels, so that only a local part may need SMTPUTF8.
+    The domain of an internationalised address is written as A-labels, so that only a local part may need SMTPUTF8. A
+    local part whose dots make it no dot-atom is written in quotes.
     """
     found = _ADDRESS.fullmatch(address)
     if found is None:
         return None
-    if address.isascii():
-        octets = address.encode("ascii")
-    else:
-        try:
-            octets = found[1].encode() + b"@" + found[2].encode("idna")
-        except UnicodeError:
-            return None
+    local, domain = found[1], ascii_domain(found[2])
+    if not domain:
+        return None
+    if local.startswith(".") or local.endswith(".") or ".." in local:
+        local = local if local.startswith('"') else f'"{local}"'
+    try:
+        octets = f"{local}@{domain}".encode()
+    except UnicodeError:
+        return None
     return octets if len(octets) <= ADDRESS_LIMIT else None
 
 

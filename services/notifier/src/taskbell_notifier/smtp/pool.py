@@ -74,7 +74,7 @@ class SmtpPool:
         """Hands one mail over and returns how that ended. The caller who has waited longest gets the next session.
 
         It raises nothing of its own: what `before_data` raises is returned as the `cause` of NOT_SENT. If the verdict
-        does not count as a try (`Verdict.is_try`), not a byte of the message was sent. UNKNOWN is returned only after
+        does not count as a try (`Verdict.is_try`), the server does not have the message. UNKNOWN is returned only after
         `before_data` has returned True; so may be the other verdicts, if the server or the pool closed the connection
         just then.
 
@@ -149,11 +149,16 @@ class SmtpPool:
         kept = self._idle.take()
         if kept is not None:
             submission = await self._use(kept, mail, before_data, started)
-            if not _was_stale(submission):
+            if not (_was_stale(submission) or kept.may_try_again):
                 return self._noted(submission, mail)
-        opened = await self._open()
-        if isinstance(opened, SmtpSession):
-            return self._noted(await self._use(opened, mail, before_data, started), mail)
+        for tries_left in (1, 0):
+            opened = await self._open()
+            if not isinstance(opened, SmtpSession):
+                break
+            submission = await self._use(opened, mail, before_data, started)
+            if not (opened.may_try_again and tries_left):
+                return self._noted(submission, mail)
+        assert isinstance(opened, Submission)
         if opened.verdict is Verdict.SERVER_FAULT and opened.code is not None and self.sessions:
             self._limit_to(self.sessions)
             return None

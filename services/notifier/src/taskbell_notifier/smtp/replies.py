@@ -9,6 +9,8 @@
 | DATA | retry | failed | retry |
 | message | retry | failed | unknown |
 
+A 421, and a 452 4.5.3, say that the session is over, and nothing about the mail: a server fault at every stage.
+
 Codes are read by their first digit, as RFC 5321 §4.3.2 asks of a client. A reply that makes no sense at its stage (a
 2xx to DATA, a 3xx to RCPT, a line that is not a reply) is odd: before the first byte of the message it counts like a
 lost connection, and after it the outcome is unknown.
@@ -37,7 +39,7 @@ SPREAD = 0.2
 """Varies the later delay, so that mails that were deferred together are not all tried again together."""
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?=\s|$)")
-_ADDRESS = re.compile(r"<?[^\s<>:;,]+@[^\s<>:;,]+>?")
+_ADDRESS = re.compile(r'<?(?:"(?:[^"\\]|\\.)*"|[^\s<>:;,]+)@[^\s<>:;,]+>?')
 
 
 class Stage(StrEnum):
@@ -139,10 +141,21 @@ def classify(stage: Stage, event: Reply | Loss) -> Submission | None:
     if kind == _expected(stage):
         return decided(Verdict.ACCEPTED, stage, event) if stage is Stage.MESSAGE else None
     if kind == 4:
-        return decided(_AFTER_4XX[stage], stage, event)
+        verdict = _AFTER_4XX[stage] if _of_mail(event) else Verdict.SERVER_FAULT
+        return decided(verdict, stage, event)
     if kind == 5:
         return _refused(stage, event)
     return odd(stage, event)
+
+
+def ends_no_mail(submission: Submission) -> bool:
+    """True if the server has ended the session, not the mail: it closes, or takes no more recipients on it."""
+    code = submission.code
+    return code is not None and not _of_mail(Reply(code, submission.enhanced or ""))
+
+
+def _of_mail(reply: Reply) -> bool:
+    return reply.code != CLOSING and not (reply.code == 452 and reply.enhanced == "4.5.3")
 
 
 def ends_session(stage: Stage, event: Reply | Loss) -> bool:

@@ -4,58 +4,95 @@ aiosmtplib is asked for one step at a time, so that the step of a failure is kno
 """
 
 import asyncio
-import base64
-import ipaddress
-import re
-import socket
 import ssl
+import time
 from typing import cast
 
-from aiosmtplib import (
-    SMTP,
-    SMTPAuthenticationError,
-    SMTPException,
-    SMTPResponseException,
-    SMTPServerDisconnected,
-    SMTPTimeoutError,
-)
+from aiosmtplib import SMTP, SMTPException, SMTPHeloError, SMTPResponseException, SMTPTimeoutError
 
 from taskbell_notifier.smtp.conversation import Conversation
 from taskbell_notifier.smtp.envelope import OutgoingMail, ServerExtensions, lay_out
-from taskbell_notifier.smtp.replies import Loss, Reply, Stage, Submission, Verdict, classify, clean, lost, odd
+from taskbell_notifier.smtp.login import Login, misconfigured, peer_address
+from taskbell_notifier.smtp.own_name import HostName, literal
+from taskbell_notifier.smtp.pipelining import Pipelining
+from taskbell_notifier.smtp.replies import (
+    Loss,
+    Reply,
+    Stage,
+    Submission,
+    Verdict,
+    classify,
+    clean,
+    ends_no_mail,
+    lost,
+    odd,
+)
 from taskbell_notifier.smtp.settings import SmtpSettings
 from taskbell_notifier.smtp.transaction import BeforeData, transact
 
-_NO_SUCH_MECHANISM = frozenset({500, 501, 502, 504})
-"""Replies to AUTH which say that the server lacks this mechanism, and nothing about the password."""
-
-_DOMAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
+_NO_SUCH_COMMAND = frozenset({500, 501, 502, 503, 504})
+"""Replies to EHLO which say that the server does not know it."""
 
 
 class SmtpSession:
     """An open connection on which mails are sent one after another."""
 
-    def __init__(self, conversation: Conversation, extensions: ServerExtensions, settings: SmtpSettings) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        extensions: ServerExtensions,
+        settings: SmtpSettings,
+        pipelining: Pipelining,
+    ) -> None:
         self.conversation = conversation
         self.extensions = extensions
         self.mails = 0
         self.idle_since = 0.0
+        self.may_try_again = False
+        """The last mail's message was not begun, and the session is why; on a new session the mail may go at once."""
         self._settings = settings
+        self._pipelining = pipelining
 
     async def send(self, mail: OutgoingMail, before_data: BeforeData) -> Submission:
         """Hands one mail over, as `transact` does."""
+        self.may_try_again = False
         order = lay_out(mail, self.extensions)
         if isinstance(order, Submission):
             return order
         self.mails += 1
-        return await transact(
+        asked = False
+
+        async def note_and_ask() -> bool:
+            nonlocal asked
+            asked = True
+            return await before_data()
+
+        together = self.extensions.pipelining and self._pipelining.allowed
+        submission = await transact(
             self.conversation,
             order,
-            before_data,
-            pipelining=self.extensions.pipelining,
+            note_and_ask,
+            pipelining=together,
             timeout=self._settings.timeout,
             data_timeout=self._settings.data_timeout,
         )
+        if self.extensions.pipelining:
+            self._judge(submission, together=together, begun=asked)
+        if ends_no_mail(submission):
+            # The session is used up; on its first mail that is no reason to hope for another one.
+            self.may_try_again = not asked and self.mails > 1
+            self.mails = self._settings.mails_per_session
+        return submission
+
+    def _judge(self, submission: Submission, *, together: bool, begun: bool) -> None:
+        """Learns from a mail whether the server keeps commands that come together."""
+        if not together:
+            self._pipelining.went_alone(submission, self.conversation.loss, begun=begun)
+        elif begun:
+            self._pipelining.answered()
+        elif self._pipelining.lost(submission, self.conversation.loss):
+            self.may_try_again = True
+            self.conversation.abort()
 
 
 class SessionOpener:
@@ -64,13 +101,16 @@ class SessionOpener:
     def __init__(self, settings: SmtpSettings) -> None:
         self._settings = settings
         self._trust: ssl.SSLContext | None = None
+        self._host = HostName()
+        self._login = Login(settings)
+        self._pipelining = Pipelining(time.monotonic)
 
     async def open(self) -> SmtpSession | Submission:
         """A session ready for its first mail, or why there is none: a server or configuration fault."""
         try:
             trust = await self._trusted() if self._settings.use_tls or self._settings.use_ssl else None
         except OSError as error:
-            return _misconfigured(Stage.CONNECT, f"MAIL_CA_FILE cannot be used: {error.strerror or error}")
+            return misconfigured(Stage.CONNECT, f"MAIL_CA_FILE cannot be used: {error.strerror or error}")
         smtp = SMTP(
             hostname=self._settings.server,
             port=self._settings.port,
@@ -82,12 +122,12 @@ class SessionOpener:
             # It is never sent, because `_greet` gives the name; it keeps aiosmtplib from asking DNS.
             local_hostname="localhost",
         )
-        steps = _Steps(smtp, self._settings)
+        steps = _Steps(smtp, self._settings, self._host, self._login)
         try:
             refusal = await steps.take()
             if refusal is None and smtp.transport is not None:
                 conversation = Conversation(cast(asyncio.Transport, smtp.transport))
-                return SmtpSession(conversation, steps.extensions, self._settings)
+                return SmtpSession(conversation, steps.extensions, self._settings, self._pipelining)
         except (SMTPException, OSError, ValueError) as error:
             refusal = self._explained(error, steps.stage)
         except BaseException:
@@ -109,9 +149,9 @@ class SessionOpener:
             # MAIL_CA_FILE is read again at the next try: somebody may have corrected it.
             self._trust = None
             what = f"the server's certificate is not trusted ({unverified.verify_message})"
-            return _misconfigured(stage, f"{what}: correct MAIL_SERVER, or name its authority in MAIL_CA_FILE")
+            return misconfigured(stage, f"{what}: correct MAIL_SERVER, or name its authority in MAIL_CA_FILE")
         if isinstance(error, UnicodeError) and stage is Stage.CONNECT:
-            return _misconfigured(stage, "MAIL_SERVER is not a host name: correct it")
+            return misconfigured(stage, "MAIL_SERVER is not a host name: correct it")
         if isinstance(error, SMTPResponseException):
             reply = Reply(max(error.code, 0), error.message)
             return classify(stage, reply) or odd(stage, reply)
@@ -122,92 +162,68 @@ class SessionOpener:
 class _Steps:
     """Connect, EHLO, STARTTLS, EHLO, AUTH; `stage` is the step that was begun last."""
 
-    def __init__(self, smtp: SMTP, settings: SmtpSettings) -> None:
+    def __init__(self, smtp: SMTP, settings: SmtpSettings, host: HostName, login: Login) -> None:
         self._smtp = smtp
         self._settings = settings
+        self._host = host
+        self._login = login
         self.stage = Stage.CONNECT
         self.extensions = ServerExtensions()
 
     async def take(self) -> Submission | None:
         """Takes all steps; None: each succeeded. Raises what aiosmtplib raises."""
         await self._smtp.connect()
-        await self._greet()
+        if (refusal := await self._greet()) is not None:
+            return refusal
         if self._settings.use_tls:
             self.stage = Stage.STARTTLS
             if not self._smtp.supports_extension("starttls"):
                 text = "the server does not offer STARTTLS: correct MAIL_PORT (587), or use MAIL_USE_SSL (465)"
-                return _misconfigured(self.stage, text)
+                return misconfigured(self.stage, text)
             await self._smtp.starttls()
-            await self._greet()
+            if (refusal := await self._greet()) is not None:
+                return refusal
         self.stage = Stage.AUTH
-        if self._settings.username:
-            return await self._log_in(self._settings.username, self._settings.password or "")
-        return None
+        return await self._login.take(self._smtp)
 
-    async def _greet(self) -> None:
+    async def _greet(self) -> Submission | None:
         self.stage = Stage.EHLO
-        await self._smtp.ehlo(hostname=self._settings.local_hostname or self._own_name())
+        name = await self._own_name()
+        try:
+            await self._smtp.ehlo(hostname=name)
+        except SMTPHeloError as error:
+            if not _is_unknown(Reply(max(error.code, 0), error.message)):
+                raise
+            return await self._greet_without_extensions(name, error)
         has = self._smtp.supports_extension
         self.extensions = ServerExtensions(
             pipelining=has("pipelining"), size=has("size"), eightbit=has("8bitmime"), utf8=has("smtputf8")
         )
+        return None
 
-    def _own_name(self) -> str:
-        """The host's name if it has a domain, else its address (RFC 5321 §4.1.4)."""
-        name = socket.gethostname()
-        if _DOMAIN.fullmatch(name):
-            return name
-        address = _address(self._smtp.get_transport_info("sockname"))
-        return f"[IPv6:{address}]" if address.version == 6 else f"[{address}]"
+    async def _greet_without_extensions(self, name: str, error: SMTPHeloError) -> Submission | None:
+        """HELO, for a server that does not know EHLO, and so has no extensions."""
+        wanted = "STARTTLS" if self._settings.use_tls else "a login" if self._settings.username else None
+        if wanted is not None:
+            text = (
+                f"the server answers EHLO with {error.code}, and so offers no {wanted.removeprefix('a ')}: correct "
+                "MAIL_SERVER and MAIL_PORT, or unset MAIL_USE_TLS and MAIL_USERNAME"
+            )
+            return misconfigured(self.stage, text)
+        try:
+            await self._smtp.helo(hostname=name)
+        except SMTPHeloError:
+            # What it said of EHLO says more.
+            raise error from None
+        self.extensions = ServerExtensions()
+        return None
 
-    async def _log_in(self, username: str, password: str) -> Submission | None:
-        if self._smtp.get_transport_info("sslcontext") is None:
-            peer = _address(self._smtp.get_transport_info("peername"))
-            if not peer.is_loopback:
-                text = "the password would go in plain text: set MAIL_USE_TLS (port 587) or MAIL_USE_SSL (465)"
-                return _misconfigured(self.stage, text)
-        ways = {
-            "cram-md5": self._smtp.auth_crammd5,
-            "plain": self._smtp.auth_plain,
-            "login": self._smtp.auth_login,
-        }
-        offered = [way for name, way in ways.items() if name in self._smtp.server_auth_methods]
-        if not offered:
-            text = "the server offers no AUTH mechanism that we know: correct MAIL_PORT, or unset MAIL_USERNAME"
-            return _misconfigured(self.stage, text)
-        refusal: Submission | None = None
-        for way in offered:
-            try:
-                await way(username, password)
-            except SMTPAuthenticationError as error:
-                reply = Reply(max(error.code, 0), _without_secrets(error.message, username, password))
-                verdict = classify(self.stage, reply) or odd(self.stage, reply)
-                if refusal is None or refusal.code in _NO_SUCH_MECHANISM:
-                    refusal = verdict
-                if verdict.verdict is not Verdict.CONFIGURATION_FAULT:
-                    return refusal
-            except (SMTPServerDisconnected, SMTPTimeoutError):
-                if refusal is None or refusal.code in _NO_SUCH_MECHANISM:
-                    raise
-                # The server refused the password; that it then closed the connection adds nothing.
-                return refusal
-            else:
-                return None
-        return refusal
+    async def _own_name(self) -> str:
+        """The name in the settings, else the host's full name, else its address (RFC 5321 §4.1.4)."""
+        name = self._settings.local_hostname or await self._host.full()
+        return name or literal(peer_address(self._smtp, "sockname"))
 
 
-def _misconfigured(stage: Stage, text: str) -> Submission:
-    return Submission(Verdict.CONFIGURATION_FAULT, stage, text=clean(text))
-
-
-def _address(name: tuple[str, int]) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    address = ipaddress.ip_address(name[0].partition("%")[0])
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _without_secrets(text: str, username: str, password: str) -> str:
-    """The text without the password as AUTH PLAIN and LOGIN send it: a server may repeat a refused command."""
-    if password:
-        for secret in (f"\0{username}\0{password}", password):
-            text = text.replace(base64.b64encode(secret.encode()).decode(), "<secret>")
-    return text
+def _is_unknown(reply: Reply) -> bool:
+    """True if the server does not know the command, as a reply by RFC 1869 §4.6 or an enhanced code for syntax says."""
+    return reply.code in _NO_SUCH_COMMAND or (reply.code >= 500 and (reply.enhanced or "").startswith("5.5."))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from taskbell.errors import SettingsError
+from taskbell_notifier.smtp.oauth import OAuthSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,9 @@ class SmtpSettings:
     mails_per_session: int = 100
     idle_seconds: float = 30.0
     local_hostname: str | None = None
-    """The domain given in EHLO; None: the host's name, or its address if the name has no domain."""
+    """The name given in EHLO; None: the host's full name, or its address if it has none."""
+    oauth: OAuthSettings | None = None
+    """Where access tokens come from, in place of a password."""
 
     def __post_init__(self) -> None:
         if self.use_tls and self.use_ssl:
@@ -42,6 +45,12 @@ class SmtpSettings:
         if "\r" in self.server or "\n" in self.server:
             msg = "MAIL_SERVER contains a line break: give one host name"
             raise SettingsError(msg)
-        if self.username and self.password is None:
+        if self.username and self.password is None and self.oauth is None:
             msg = "MAIL_USERNAME is set without MAIL_PASSWORD (or MAIL_PASSWORD_FILE): set both or neither"
+            raise SettingsError(msg)
+        if self.oauth is not None and self.password is not None:
+            msg = "MAIL_PASSWORD and MAIL_OAUTH2_* are both set: keep the one that the server asks for"
+            raise SettingsError(msg)
+        if self.oauth is not None and not self.username:
+            msg = "MAIL_OAUTH2_* is set without MAIL_USERNAME: it is the mailbox that the access token is for"
             raise SettingsError(msg)

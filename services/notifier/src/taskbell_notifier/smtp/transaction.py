@@ -7,7 +7,17 @@ from collections.abc import Awaitable, Callable
 
 from taskbell_notifier.smtp.conversation import Conversation
 from taskbell_notifier.smtp.envelope import Order
-from taskbell_notifier.smtp.replies import Reply, Stage, Submission, Verdict, classify, ends_session, lost, odd
+from taskbell_notifier.smtp.replies import (
+    Loss,
+    Reply,
+    Stage,
+    Submission,
+    Verdict,
+    classify,
+    ends_session,
+    lost,
+    odd,
+)
 
 BeforeData = Callable[[], Awaitable[bool]]
 """Called at most once, between the server's 354 and the message. The message is sent only if it returns True."""
@@ -68,6 +78,10 @@ async def _ask(conversation: Conversation, order: Order, *, pipelining: bool, ti
             conversation.write(command)
         event = await conversation.read_reply(timeout)
         verdict = classify(stage, event)
+        if pipelining and event is Loss.TIMED_OUT:
+            # One reply is missing. It may be an earlier one, and then a refusal was said of another command.
+            conversation.abort()
+            return verdict
         if verdict is not None:
             refusals[stage] = verdict
         if ends_session(stage, event):
