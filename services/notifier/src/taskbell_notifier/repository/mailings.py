@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from taskbell.contracts import MailingCompleted
 from taskbell.database import Transaction
+from taskbell.errors import Retry
 from taskbell.pruning import EndedRows
 
 SAME_WITHIN_AN_HOUR = """
@@ -18,14 +19,17 @@ SAME_WITHIN_AN_HOUR = """
     ORDER BY id LIMIT 1
 """
 
-# If an anonymous message is delivered twice at once, only one of the two may find that its mailing is missing.
-LOCK_DIGEST = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell mailing ' || :digest, 0))"
+# If an anonymous message is delivered twice at once, only one of the two may find that its mailing is missing. Anybody
+# who may connect can hold this lock, so nobody waits for it.
+LOCK_DIGEST = "SELECT pg_try_advisory_xact_lock(hashtextextended('taskbell mailing ' || :digest, 0))"
+
+DIGEST = "SELECT digest FROM taskbell.mailing WHERE message_id = :message_id"
 
 INSERT = """
     INSERT INTO taskbell.mailing AS m
-        (message_id, kind, occurrence, at, timezone, user_ids, force, props, body_digest, state, note)
+        (message_id, kind, occurrence, at, timezone, user_ids, force, props, body_digest, digest, state, note)
     SELECT :message_id, :kind, :occurrence, t.at, :timezone, CAST(:user_ids AS bigint[]), :force,
-        CAST(:props AS jsonb), :digest,
+        CAST(:props AS jsonb), :body_digest, :digest,
         CASE WHEN :direct OR t.late THEN 'sending' ELSE 'planning' END,
         CASE WHEN t.late THEN 'came after its expiry: nobody was planned' END
     FROM (
@@ -109,12 +113,15 @@ class NewMailing:
     """A mailing as a message asks for it.
 
     Attributes:
+        body_digest: by it the message is recognised if it comes again without an id.
+        digest: whose the message_id is.
         at: T; None: the moment of the insert.
         direct: its few recipients are inserted together with it, so there is nothing to plan.
     """
 
     message_id: str
     kind: str
+    body_digest: str
     digest: str
     expiry: timedelta
     occurrence: datetime | None
@@ -137,8 +144,14 @@ class Inserted:
 
 
 async def same_within_an_hour(transaction: Transaction, kind: str, digest: str) -> int | None:
-    """The mailing that a repeated anonymous message belongs to: of the same kind and body, at most an hour old."""
-    await transaction.execute(LOCK_DIGEST, {"digest": digest})
+    """The mailing that a repeated anonymous message belongs to: of the same kind and body, at most an hour old.
+
+    Raises:
+        Retry: somebody else holds the lock on that message.
+    """
+    if not await transaction.value(LOCK_DIGEST, {"digest": digest}):
+        msg = "another delivery of this message is being handled, or another session holds its lock"
+        raise Retry(msg)
     found = await transaction.value(SAME_WITHIN_AN_HOUR, {"kind": kind, "digest": digest})
     return None if found is None else int(found)
 
@@ -156,12 +169,19 @@ async def insert(transaction: Transaction, new: NewMailing) -> Inserted | None:
             "user_ids": None if new.user_ids is None else sorted(set(new.user_ids)),
             "force": new.force,
             "props": None if new.props is None else json.dumps(new.props),
+            "body_digest": new.body_digest,
             "digest": new.digest,
             "direct": new.direct,
             "expiry": new.expiry.total_seconds(),
         },
     )
     return None if row is None else Inserted(row.id, row.at, row.late)
+
+
+async def digest_of(transaction: Transaction, message_id: str) -> str | None:
+    """The digest of the message that started the mailing of that id; None: a former version stored none."""
+    digest: str | None = await transaction.value(DIGEST, {"message_id": message_id})
+    return digest
 
 
 async def insert_direct(
