@@ -8,8 +8,7 @@ from typing import Any
 from taskbell.catalogue import message_of
 from taskbell.contracts import Contract, SendBatch
 from taskbell.database import Transaction
-from taskbell.errors import AnothersId
-from taskbell.identity import ANOTHER, digest_of, is_another
+from taskbell.identity import digest_of
 from taskbell.kinds import Kind
 from taskbell.messaging.consuming.delivery import Envelope, Received
 from taskbell.outbox import Outbox, OutboxMessage
@@ -43,17 +42,17 @@ async def insert_mailing(
 
     Raises:
         AnothersId: another message has started a mailing under this message_id.
-        Retry: another delivery of this message, which has no id of its own, is being handled.
+        Retry: its occurrence has not come yet; or another delivery of this message, which has no id of its own, is
+            being handled.
     """
     body_digest = body_digest_of(received.body)
     if await _is_repeated(transaction, received.envelope, kind.name, body_digest):
         return None
-    digest = digest_of(received.body)
     new = NewMailing(
         message_id=received.message_id,
         kind=kind.name,
         body_digest=body_digest,
-        digest=digest,
+        digest=digest_of(received.body),
         expiry=expiry.get(kind.name, kind.expiry),
         occurrence=occurrence,
         at=at,
@@ -63,10 +62,7 @@ async def insert_mailing(
         props=props,
         direct=direct,
     )
-    inserted = await mailings.insert(transaction, new)
-    if inserted is None and is_another(await mailings.digest_of(transaction, received.message_id), digest):
-        raise AnothersId(ANOTHER)
-    return inserted
+    return await mailings.insert(transaction, new)
 
 
 async def insert_recipients(

@@ -10,7 +10,8 @@ from sqlalchemy import Row
 
 from taskbell.contracts import MailingCompleted
 from taskbell.database import Transaction
-from taskbell.errors import Retry
+from taskbell.errors import AnothersId, Retry
+from taskbell.identity import ANOTHER, is_another
 from taskbell.pruning import EndedRows
 
 SAME_WITHIN_AN_HOUR = """
@@ -36,6 +37,7 @@ INSERT = """
         SELECT a.at, a.at + make_interval(secs => :expiry) <= now() AS late
         FROM (SELECT coalesce(CAST(:at AS timestamptz), now()) AS at) AS a
     ) AS t
+    WHERE t.at <= now() + make_interval(secs => :ahead)
     ON CONFLICT (message_id) DO NOTHING
     RETURNING m.id, m.at, m.note IS NOT NULL AS late
 """
@@ -70,6 +72,10 @@ FINISHED = """
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
 """
+
+AHEAD = 5.0
+"""Seconds by which an occurrence may lie in the future, because a server's clock may be set back. A later one is not
+the scheduler's: it would take the mails of its day from the real one."""
 
 MOST_COUNTED = 1_000_000
 """Deliveries that are counted by one statement, unless one mailing has more."""
@@ -157,7 +163,12 @@ async def same_within_an_hour(transaction: Transaction, kind: str, digest: str) 
 
 
 async def insert(transaction: Transaction, new: NewMailing) -> Inserted | None:
-    """Inserts the mailing; returns None if there is one of that message_id already."""
+    """Inserts the mailing; returns None if that message has inserted it already.
+
+    Raises:
+        AnothersId: another message has inserted a mailing under this message_id.
+        Retry: the message's occurrence has not come yet.
+    """
     row = await transaction.row(
         INSERT,
         {
@@ -173,15 +184,18 @@ async def insert(transaction: Transaction, new: NewMailing) -> Inserted | None:
             "digest": new.digest,
             "direct": new.direct,
             "expiry": new.expiry.total_seconds(),
+            "ahead": AHEAD,
         },
     )
-    return None if row is None else Inserted(row.id, row.at, row.late)
-
-
-async def digest_of(transaction: Transaction, message_id: str) -> str | None:
-    """The digest of the message that started the mailing of that id; None: a former version stored none."""
-    digest: str | None = await transaction.value(DIGEST, {"message_id": message_id})
-    return digest
+    if row is not None:
+        return Inserted(row.id, row.at, row.late)
+    there = await transaction.row(DIGEST, {"message_id": new.message_id})
+    if there is None:
+        msg = "its occurrence has not come yet"
+        raise Retry(msg)
+    if is_another(there.digest, new.digest):
+        raise AnothersId(ANOTHER)
+    return None
 
 
 async def insert_direct(
