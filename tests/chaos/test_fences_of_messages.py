@@ -11,7 +11,6 @@ import pytest_asyncio
 from sqlalchemy import Row
 
 from taskbell.database import Database
-from taskbell.errors import Retry
 from taskbell.settings import DatabaseAccess, load
 from tests.chaos.support import fences
 from tests.integration.common.database.conftest import connected
@@ -116,55 +115,37 @@ async def deliver_twice_at_once(
 ) -> tuple[list[str], str | None]:
     """One command comes to two processes, with another one for the same task between them.
 
-    All three begin before one of them has changed anything, unless a lock keeps them from it; then each goes on to
-    its end, in their order.
+    All three begin before one of them has changed anything; then each goes on to its end, in their order.
 
     Returns:
         the statuses of which events tell, and the one that the task has in the end.
     """
-    first, second, third = processes
+    first, _, third = processes
     task = await first.task()
     done, reopened = status_update(task, "done", "m-done"), status_update(task, "pending", "m-reopened")
     barriers = [Barrier(maintenance, monkeypatch) for maintenance in processes]
     updates: list[asyncio.Task[None]] = []
     for maintenance, barrier, command in zip(processes, barriers, (done, reopened, done), strict=True):
         updates.append(asyncio.create_task(maintenance.statuses.update([command])))
-
-        async def arrived(barrier: Barrier = barrier) -> bool:
-            return barrier.reached.is_set() or await waits_for_a_lock(second)
-
-        await eventually(arrived)
+        await barrier.reached.wait()
     for barrier, update in zip(barriers, updates, strict=True):
         barrier.opened.set()
-        with contextlib.suppress(Retry):  # what a retry does, comes next
-            await update
+        await update
     await third.statuses.update([done])
     events = await first.events("task.status_changed")
     return [event["new_status"] for event in events], await first.status(task)
 
 
-async def waits_for_a_lock(maintenance: Maintenance) -> bool:
-    """Does a transaction wait for another one?"""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return bool(await maintenance.value(waiting))
-
-
-@pytest.mark.parametrize("missing", ["nothing", "the lock", "the key"])
-async def test_a_command_delivered_twice_at_once_takes_effect_once_by_its_key_or_its_lock_alone(
-    processes: Sequence[Maintenance], monkeypatch: pytest.MonkeyPatch, missing: str
+async def test_a_command_delivered_twice_at_once_takes_effect_once_by_its_key(
+    processes: Sequence[Maintenance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if missing == "the lock":
-        fences.take_out_command_lock(monkeypatch)
-    if missing == "the key":
-        await fences.take_out_command_key(processes[0].database, monkeypatch)
     assert await deliver_twice_at_once(processes, monkeypatch) == (["done", "pending"], "pending")
     assert await processes[0].value("SELECT count(*) FROM taskbell.command") == 2
 
 
-async def test_without_key_and_lock_it_takes_effect_twice(
+async def test_without_the_key_it_takes_effect_twice(
     processes: Sequence[Maintenance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fences.take_out_command_lock(monkeypatch)
     await fences.take_out_command_key(processes[0].database, monkeypatch)
     assert await deliver_twice_at_once(processes, monkeypatch) == (["done", "pending", "done"], "done")
 

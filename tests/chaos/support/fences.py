@@ -83,11 +83,6 @@ async def take_out_command_key(database: Database, patch: Patch) -> None:
     patch.setattr(commands, "_STORE", commands._STORE.partition("ON CONFLICT")[0])
 
 
-def take_out_command_lock(patch: Patch) -> None:
-    """The statement that locks the message_ids of commands locks nothing."""
-    patch.setattr(commands, "_LOCK", "SELECT FROM unnest(CAST(:ids AS text[]))")
-
-
 async def take_out_occurrence_key(database: Database, patch: Patch) -> None:
     """Drops the primary key of `taskbell.occurrence`; the statement that records then adds another row."""
     await _execute(database, "ALTER TABLE taskbell.occurrence DROP CONSTRAINT occurrence_pkey")

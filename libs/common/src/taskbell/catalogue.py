@@ -40,6 +40,16 @@ def message_of(body: Contract) -> Message:
     return row_of(type(body))
 
 
+@lru_cache(maxsize=1)
+def _by_queue() -> Mapping[str, str]:
+    return {message.queue: message.routing_key for message in catalogue().values() if message.queue is not None}
+
+
+def key_of_queue(queue: str) -> str | None:
+    """The routing key of the message that this queue is for; None: it is the queue of no message of the catalogue."""
+    return _by_queue().get(queue)
+
+
 def package_of(routing_key: str) -> str:
     """The name of the package that brings a message; OURS if Taskbell does.
 

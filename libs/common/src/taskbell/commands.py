@@ -2,16 +2,21 @@
 
 States: done, unchanged and rejected are final; a repeated message_id is answered with the stored outcome. failed means
 that the command was dead-lettered after its retries; if it is delivered again, it runs again.
+
+A message_id belongs to the first command under it whose body validates. Another command under it is rejected. That one,
+and every body that does not validate, is a row of `refused_command` and takes no message_id.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic
 
-from sqlalchemy import Row
-
+from taskbell.catalogue import key_of_queue, message_of
 from taskbell.database import Database, Transaction
-from taskbell.errors import BrokerUnavailable, Retry, Unroutable
+from taskbell.errors import BrokerUnavailable, Overtaken, Unroutable
+from taskbell.identity import ANOTHER, digest_of, is_another
 from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import Body, Envelope, Received
 from taskbell.messaging.consuming.replies import reply_to
@@ -24,39 +29,41 @@ __all__ = ["CommandLog", "Outcome", "Replies"]
 MAX_REPLIES = 1000
 """Replies under way at once. Further ones are dropped with a log line: no command depends on its reply."""
 
+TRIES = 5
+"""How often a set is begun again because other deliveries of its commands were committed first."""
 
-# Two deliveries of one message_id wait for each other here; the second then finds the first one's row.
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id"
 
+# Rows of former versions without a body are of commands that did not validate: their message_ids are nobody's.
 _STORED = """
-    SELECT message_id, state, result, reason FROM taskbell.command
-    WHERE message_id = ANY(:ids) AND state <> 'failed'
+    SELECT message_id, digest, state, result, reason FROM ONLY taskbell.command
+    WHERE message_id = ANY(:ids) AND body IS NOT NULL
 """
 
+# Sorted, so that two sets with the same commands wait for each other at the first of them, and not crosswise.
 _STORE = """
     INSERT INTO taskbell.command AS c
-        (message_id, routing_key, body, state, result, reason, attempts, correlation_id)
+        (message_id, routing_key, body, digest, state, result, reason, attempts, correlation_id)
     SELECT * FROM unnest(
-        CAST(:ids AS text[]), CAST(:keys AS text[]), CAST(:bodies AS jsonb[]), CAST(:states AS text[]),
-        CAST(:results AS jsonb[]), CAST(:reasons AS text[]), CAST(:attempts AS bigint[]),
-        CAST(:correlations AS text[]))
+        CAST(:ids AS text[]), CAST(:keys AS text[]), CAST(:bodies AS jsonb[]), CAST(:digests AS text[]),
+        CAST(:states AS text[]), CAST(:results AS jsonb[]), CAST(:reasons AS text[]), CAST(:attempts AS bigint[]),
+        CAST(:correlations AS text[])) AS n (message_id)
+    ORDER BY n.message_id
     ON CONFLICT (message_id) DO UPDATE
     SET state = excluded.state, result = excluded.result, reason = excluded.reason, body = excluded.body,
-        attempts = c.attempts + 1, finished_at = now()
-    WHERE c.state = 'failed'
+        routing_key = excluded.routing_key, digest = excluded.digest, attempts = c.attempts + 1, finished_at = now()
+    WHERE c.body IS NULL OR (c.state = 'failed' AND (c.digest IS NULL OR c.digest = excluded.digest))
 """
 
-_REFUSE = f"""
-    WITH written AS (
-        {_STORE.strip()}
-        RETURNING c.message_id, c.state, c.result, c.reason
-    )
-    SELECT message_id, state, result, reason FROM written
-    UNION ALL
-    SELECT message_id, state, result, reason FROM taskbell.command AS c
-    WHERE message_id = ANY(CAST(:ids AS text[])) AND state <> 'failed'
-        AND message_id NOT IN (SELECT message_id FROM written)
-"""  # noqa: S608 - built from our own constants
+_REFUSE = """
+    INSERT INTO taskbell.refused_command AS r
+        (key, message_id, routing_key, body, digest, state, result, reason, attempts, correlation_id)
+    SELECT * FROM unnest(
+        CAST(:refused AS text[]), CAST(:ids AS text[]), CAST(:keys AS text[]), CAST(:bodies AS jsonb[]),
+        CAST(:digests AS text[]), CAST(:states AS text[]), CAST(:results AS jsonb[]), CAST(:reasons AS text[]),
+        CAST(:attempts AS bigint[]), CAST(:correlations AS text[])) AS n (key)
+    ORDER BY n.key
+    ON CONFLICT (key) DO UPDATE SET attempts = r.attempts + 1, finished_at = now()
+"""
 
 
 class CommandLog:
@@ -66,36 +73,42 @@ class CommandLog:
         self._database = database
         self._replies = replies
 
-    async def begin(
-        self, transaction: Transaction, commands: Sequence[Received[Body]]
-    ) -> tuple[list[Received[Body]], dict[str, Outcome]]:
-        """Locks these commands' ids; returns the commands that must run, and the outcomes of those that already ran.
+    async def begin(self, transaction: Transaction, command: Received[Body]) -> Outcome | None:
+        """The outcome of a command that already ran, or whose message_id is another's; None: it must run."""
+        begun = await self._begin(transaction, [command])
+        await self._refuse(transaction, begun.others)
+        return begun.outcome_of(command)
 
-        The lock lasts as long as the transaction. Of several with one message_id only the first must run.
+    async def reject_another(self, transaction: Transaction, command: Received[Body]) -> Outcome:
+        """Stores and returns `rejected` for a command whose message_id is another's."""
+        outcome = Outcome.rejected(ANOTHER)
+        await self._refuse(transaction, [_of(command, outcome)])
+        return outcome
+
+    async def end(self, transaction: Transaction, command: Received[Body], outcome: Outcome) -> Outcome:
+        """Stores the outcome of a command that took effect in earlier transactions.
+
+        If another command was carried out under its message_id meanwhile, its row takes no message_id.
+
+        Returns:
+            that outcome; or the one that another delivery of the command has stored.
         """
-        ids = sorted({command.message_id for command in commands})
-        await transaction.execute(_LOCK, {"ids": ids})
-        stored = await self._stored(transaction, ids)
-        fresh: dict[str, Received[Body]] = {}
-        for command in commands:
-            if command.message_id not in stored:
-                fresh.setdefault(command.message_id, command)
-        return list(fresh.values()), stored
+        begun = await self._begin(transaction, [command])
+        if begun.others:
+            await self._refuse(transaction, [_of(command, outcome)])
+            return outcome
+        known = begun.outcome_of(command)
+        if known is None:
+            await self.finish(transaction, [(command, outcome)])
+        return known or outcome
 
     async def finish(self, transaction: Transaction, outcomes: Sequence[tuple[Received[Body], Outcome]]) -> None:
         """Stores outcomes, in the transaction in which the commands took effect.
 
         Raises:
-            Retry: one of them already has a final outcome; nothing of this transaction may be committed.
+            Overtaken: one of them already has a final outcome; nothing of this transaction may be committed.
         """
-        stored = await self._store(
-            transaction,
-            [(command.envelope, command.body.to_bytes().decode(), outcome) for command, outcome in outcomes],
-        )
-        if stored != len(outcomes):
-            # `begin` keeps others away. If it did not, the table's key still keeps an effect from happening twice.
-            msg = "a command was carried out by somebody else at the same time"
-            raise Retry(msg)
+        await self._finish(transaction, [_of(command, outcome) for command, outcome in outcomes])
 
     async def run(
         self,
@@ -104,52 +117,139 @@ class CommandLog:
     ) -> None:
         """Applies a set of commands in one transaction, each at most once, and replies to all.
 
+        If a command is delivered twice at once, both deliveries may be applied. The one that ends later finds the
+        other's row, is rolled back and begins again, now knowing the outcome.
+
         Args:
             apply: the use case; returns one outcome for each command, in their order.
+
+        Raises:
+            Overtaken: that happened TRIES times.
         """
-        async with self._database.transaction() as transaction:
-            fresh, outcomes = await self.begin(transaction, commands)
-            if fresh:
-                ended = list(zip(fresh, await apply(transaction, fresh), strict=True))
-                await self.finish(transaction, ended)
-                outcomes |= {command.message_id: outcome for command, outcome in ended}
-        for command in commands:
-            self.reply(command.envelope, outcomes[command.message_id])
+        for _ in range(TRIES - 1):
+            try:
+                outcomes = await self._run(commands, apply)
+            except Overtaken:
+                continue
+            break
+        else:
+            outcomes = await self._run(commands, apply)
+        for command, outcome in zip(commands, outcomes, strict=True):
+            assert outcome is not None  # a set that is committed has ended
+            self.reply(command.envelope, outcome)
 
     async def refuse(self, refused: Sequence[tuple[Envelope, str]]) -> None:
         """Stores and answers `rejected` for commands that did not validate, each with the reason."""
-        first: dict[str, tuple[Envelope, None, Outcome]] = {}
-        for envelope, reason in sorted(refused, key=lambda it: it[0].message_id):
-            first.setdefault(envelope.message_id, (envelope, None, Outcome.rejected(reason)))
-        # If a command ended before under one of these message_ids, it keeps its outcome, and that is the answer.
+        ended = [_Ended(envelope, None, None, Outcome.rejected(reason)) for envelope, reason in refused]
         async with self._database.statement() as transaction:
-            rows = await transaction.rows(_REFUSE, _columns(list(first.values())))
-            stored = _by_id(rows)
-        if len(stored) < len(first):  # one of them ended while the statement was under way
-            async with self._database.statement() as transaction:
-                stored = await self._stored(transaction, list(first))
-        for envelope, _ in refused:
-            self.reply(envelope, stored[envelope.message_id])
+            await self._refuse(transaction, ended)
+        for envelope, reason in refused:
+            self.reply(envelope, Outcome.rejected(reason))
 
     async def fail(self, command: Received[Body], reason: str) -> None:
         """Stores and answers `failed` for a command that is about to be dead-lettered."""
         outcome = Outcome("failed", reason=reason)
-        async with self._database.transaction() as transaction:
-            await self._store(transaction, [(command.envelope, command.body.to_bytes().decode(), outcome)])
+        async with self._database.statement() as transaction:
+            await self._store(transaction, [_of(command, outcome)])
         self.reply(command.envelope, outcome)
 
     def reply(self, envelope: Envelope, outcome: Outcome) -> None:
         """Sends the outcome to the command's reply_to, if it has one. Call it after the commit."""
         self._replies.send(envelope, outcome)
 
-    async def _stored(self, transaction: Transaction, ids: Sequence[str]) -> dict[str, Outcome]:
-        """The final outcomes that are stored for these ids."""
-        return _by_id(await transaction.rows(_STORED, {"ids": list(ids)}))
+    async def _run(
+        self,
+        commands: Sequence[Received[Body]],
+        apply: Callable[[Transaction, Sequence[Received[Body]]], Awaitable[Sequence[Outcome]]],
+    ) -> Sequence[Outcome | None]:
+        async with self._database.transaction() as transaction:
+            begun = await self._begin(transaction, commands)
+            if begun.fresh:
+                outcomes = await apply(transaction, begun.fresh)
+                ended = [
+                    _of(command, outcome, begun.digests[command.message_id])
+                    for command, outcome in zip(begun.fresh, outcomes, strict=True)
+                ]
+                await self._finish(transaction, ended)
+                begun.outcomes |= {it.envelope.message_id: it.outcome for it in ended}
+            await self._refuse(transaction, begun.others)
+        return [begun.outcome_of(command) for command in commands]
 
-    async def _store(self, transaction: Transaction, ended: Sequence[tuple[Envelope, str | None, Outcome]]) -> int:
+    async def _begin(self, transaction: Transaction, commands: Sequence[Received[Body]]) -> "_Begun[Body]":
+        """Sorts commands by what is known of their message_ids; of several equal ones only the first must run."""
+        rows = await transaction.rows(_STORED, {"ids": list({command.message_id for command in commands})})
+        begun = _Begun[Body]({row.message_id: row.digest for row in rows})
+        begun.outcomes |= {
+            row.message_id: Outcome(row.state, row.result, row.reason) for row in rows if row.state != "failed"
+        }
+        for command in commands:
+            begun.add(command)
+        return begun
+
+    async def _finish(self, transaction: Transaction, ended: Sequence["_Ended"]) -> None:
+        if await self._store(transaction, ended) != len(ended):
+            msg = "another delivery of this command was committed first"
+            raise Overtaken(msg)
+
+    async def _store(self, transaction: Transaction, ended: Sequence["_Ended"]) -> int:
         """Writes rows, except over those whose outcome is final; returns how many it wrote."""
-        result = await transaction.execute(_STORE, _columns(ended))
-        return result.rowcount
+        return (await transaction.execute(_STORE, _columns(ended))).rowcount
+
+    async def _refuse(self, transaction: Transaction, refused: Sequence["_Ended"]) -> None:
+        """Writes rows that take no message_id; a message that comes again keeps its row."""
+        if by_key := {it.key: it for it in reversed(refused)}:
+            await transaction.execute(_REFUSE, _columns(list(by_key.values())) | {"refused": list(by_key)})
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A command that has ended; one that did not validate has neither body nor digest."""
+
+    envelope: Envelope
+    body: str | None
+    digest: str | None
+    outcome: Outcome
+    routing_key: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of its row in `refused_command`."""
+        said = (self.envelope.message_id, self.envelope.queue, self.outcome.reason or "", self.digest or "")
+        return hashlib.sha256("\0".join(said).encode()).hexdigest()
+
+
+class _Begun(Generic[Body]):
+    """A set of commands, sorted by what is to be done with them.
+
+    Args:
+        digests: by message_id, of the commands to which these belong.
+    """
+
+    def __init__(self, digests: dict[str, str | None]) -> None:
+        self.digests = digests
+        self.outcomes: dict[str, Outcome] = {}
+        """By message_id, of the commands to which these belong."""
+        self.fresh: list[Received[Body]] = []
+        """Those that must run."""
+        self.others: list[_Ended] = []
+        """Those whose message_ids are others'."""
+        self._fresh: set[str] = set()
+        self._others: set[int] = set()
+
+    def add(self, command: Received[Body]) -> None:
+        """Sorts a command in."""
+        digest, known = digest_of(command.body), command.message_id
+        if known in self.digests and is_another(self.digests[known], digest):
+            self.others.append(_of(command, Outcome.rejected(ANOTHER), digest))
+            self._others.add(id(command))
+        elif known not in self.outcomes and known not in self._fresh:
+            self.digests[known] = digest
+            self._fresh.add(known)
+            self.fresh.append(command)
+
+    def outcome_of(self, command: Received[Body]) -> Outcome | None:
+        """The outcome of a command that was sorted in; None: it must run."""
+        return Outcome.rejected(ANOTHER) if id(command) in self._others else self.outcomes.get(command.message_id)
 
 
 class Replies:
@@ -189,18 +289,22 @@ class Replies:
             self._log.warning("reply.failed", message_id=message_id, reason=str(error))
 
 
-def _columns(ended: Sequence[tuple[Envelope, str | None, Outcome]]) -> dict[str, Any]:
+def _of(command: Received[Any], outcome: Outcome, digest: str | None = None) -> _Ended:
+    body = command.body
+    key = message_of(body).routing_key
+    return _Ended(command.envelope, body.to_bytes().decode(), digest or digest_of(body), outcome, key)
+
+
+def _columns(ended: Sequence[_Ended]) -> dict[str, Any]:
     return {
-        "ids": [envelope.message_id for envelope, _, _ in ended],
-        "keys": [envelope.routing_key for envelope, _, _ in ended],
-        "bodies": [body for _, body, _ in ended],
-        "states": [outcome.state for _, _, outcome in ended],
-        "results": [outcome.result_as_json() for _, _, outcome in ended],
-        "reasons": [outcome.reason for _, _, outcome in ended],
-        "attempts": [envelope.attempt + 1 for envelope, _, _ in ended],
-        "correlations": [envelope.correlation_id for envelope, _, _ in ended],
+        "ids": [it.envelope.message_id for it in ended],
+        # A message may say anything about the key under which it was published; its queue is for one message.
+        "keys": [it.routing_key or key_of_queue(it.envelope.queue) or it.envelope.routing_key for it in ended],
+        "bodies": [it.body for it in ended],
+        "digests": [it.digest for it in ended],
+        "states": [it.outcome.state for it in ended],
+        "results": [it.outcome.result_as_json() for it in ended],
+        "reasons": [it.outcome.reason for it in ended],
+        "attempts": [it.envelope.attempt + 1 for it in ended],
+        "correlations": [it.envelope.correlation_id for it in ended],
     }
-
-
-def _by_id(rows: Sequence[Row[Any]]) -> dict[str, Outcome]:
-    return {row.message_id: Outcome(row.state, row.result, row.reason) for row in rows}

@@ -7,8 +7,10 @@ TaskbellError
 ├── Mistake                  a command was used wrongly; says how to use it
 ├── CannotLoad               what a package offers to the command line cannot be imported
 ├── Never                    this message can never take effect: it goes to the dead letters
-│   └── InvalidMessage       it does not validate against its contract
+│   ├── InvalidMessage       it does not validate against its contract
+│   └── AnothersId           its message_id was another message's
 ├── Retry                    something failed that may work later: the message waits in the retry queues
+│   └── Overtaken            another delivery of the same message was committed first
 ├── Unavailable              a server that we need does not answer: work pauses, and no try is counted
 │   ├── DatabaseUnavailable
 │   └── BrokerUnavailable
@@ -34,6 +36,7 @@ TaskbellError
 │   └── TooManyRows          taskbell_notifier.repository.statements: it selects more than is read at once
 ├── SplitGroup               taskbell_notifier.delivery.group_commit: one of several items is at fault
 ├── Refused                  taskbell_maintenance.repository.statuses: the app's table refuses a change
+├── AnothersBatch            taskbell_maintenance.repository.batches: another cleanup has begun under this message_id
 ├── Obstructed               taskbell_maintenance.repository.archive: a task of a page cannot be taken
 └── DevstackError            taskbell_devstack.errors, which draws what is below it
 
@@ -76,8 +79,16 @@ class InvalidMessage(Never):
     """This message does not validate against its contract."""
 
 
+class AnothersId(Never):
+    """Another message came first under this message's message_id, which belongs to that one."""
+
+
 class Retry(TaskbellError):
     """Something failed that may work later; the message is tried again after 10 s, 1 min and 10 min."""
+
+
+class Overtaken(Retry):
+    """Another delivery of the same message took effect while this one was handled; nothing of this one may stay."""
 
 
 class Unavailable(TaskbellError):

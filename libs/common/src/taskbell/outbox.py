@@ -58,6 +58,21 @@ _ADD = """
     ON CONFLICT (message_id) DO NOTHING
 """
 
+# Row-level security hides the rows of other owners. So what is not found here, and was not inserted, is in the way of
+# another owner's row.
+_ADD_BESIDE = """
+    INSERT INTO taskbell.outbox (owner, routing_key, body, message_id, wire_id, correlation_id)
+    SELECT :owner, m.routing_key, m.body, gen_random_uuid()::text, m.message_id, m.correlation_id
+    FROM unnest(
+        CAST(:keys AS text[]), CAST(:bodies AS jsonb[]), CAST(:ids AS text[]), CAST(:correlations AS text[])
+    ) WITH ORDINALITY AS m (routing_key, body, message_id, correlation_id, place)
+    WHERE NOT EXISTS (
+            SELECT FROM taskbell.outbox AS o WHERE o.owner = :owner AND o.message_id = m.message_id)
+        AND NOT EXISTS (SELECT FROM taskbell.outbox AS o WHERE o.owner = :owner AND o.wire_id = m.message_id)
+    ORDER BY m.place
+    RETURNING wire_id
+"""
+
 
 class Outbox:
     """Writes rows of one owner, and wakes the relay when they are committed."""
@@ -65,21 +80,26 @@ class Outbox:
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.written = asyncio.Event()
+        self._log = logger("outbox")
 
     async def add(self, transaction: Transaction, messages: Sequence[OutboxMessage]) -> None:
-        """Adds messages. One whose message_id is already in the outbox is the same message, and is left out."""
+        """Adds messages. One whose message_id this owner has in the outbox is the same message, and is left out.
+
+        If another owner's row has it, that row was made by somebody who knew the id beforehand. The message is written
+        all the same, and published under its id; an error is logged.
+        """
         if not messages:
             return
-        await transaction.execute(
-            _ADD,
-            {
-                "owner": self.owner,
-                "keys": [message_of(message.body).routing_key for message in messages],
-                "bodies": [message.body.to_bytes().decode() for message in messages],
-                "ids": [message.message_id or str(uuid4()) for message in messages],
-                "correlations": [message.correlation_id for message in messages],
-            },
-        )
+        rows = {
+            "owner": self.owner,
+            "keys": [message_of(message.body).routing_key for message in messages],
+            "bodies": [message.body.to_bytes().decode() for message in messages],
+            "ids": [message.message_id or str(uuid4()) for message in messages],
+            "correlations": [message.correlation_id for message in messages],
+        }
+        if (await transaction.execute(_ADD, rows)).rowcount < len(messages):
+            for row in await transaction.rows(_ADD_BESIDE, rows):
+                self._log.error("outbox.foreign", message_id=row.wire_id, owner=self.owner)
         self.wake_after(transaction)
 
     def wake_after(self, transaction: Transaction) -> None:
@@ -90,7 +110,8 @@ class Outbox:
 # Never "id > last seen": sequences commit out of order, so such a reader would lose rows. One owner at a time, so that
 # the index gives the order, however many rows wait.
 _TAKE = """
-    SELECT id, routing_key, body::text AS body, message_id, correlation_id, traceparent, created_at
+    SELECT id, routing_key, body::text AS body, coalesce(wire_id, message_id) AS message_id, correlation_id,
+        traceparent, created_at
     FROM taskbell.outbox
     WHERE owner = :owner AND published_at IS NULL AND (not_before IS NULL OR not_before <= now())
     ORDER BY id

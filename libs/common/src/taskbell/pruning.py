@@ -60,9 +60,10 @@ class EndedRows:
     def statement(self) -> str:
         """SQL that deletes the oldest of these rows, at most `:limit`, but leaves those that others have locked."""
         key = ", ".join(f"t.{column.strip()}" for column in self.key.split(","))
+        # ONLY: a table that inherits from this one has keys of its own.
         return f"""
-            DELETE FROM {self.table} WHERE ({self.key}) IN (
-                SELECT {key} FROM {self.table} AS t
+            DELETE FROM ONLY {self.table} WHERE ({self.key}) IN (
+                SELECT {key} FROM ONLY {self.table} AS t
                 WHERE t.{self.ended} < now() - CAST(:kept AS interval) AND ({self.where})
                 ORDER BY t.{self.ended} LIMIT :limit
                 FOR UPDATE OF t SKIP LOCKED
@@ -81,17 +82,22 @@ def commands_of(service: str, *, and_of_nobody: bool = False) -> EndedRows:
     Args:
         and_of_nobody: also those of commands that no service consumes, for example because a package was removed.
     """
+    return _commands("taskbell.command", "message_id", service, and_of_nobody)
+
+
+def refused_commands_of(service: str, *, and_of_nobody: bool = False) -> EndedRows:
+    """As `commands_of`: those of the service's commands that took no message_id."""
+    return _commands("taskbell.refused_command", "key", service, and_of_nobody)
+
+
+def _commands(table: str, key: str, service: str, and_of_nobody: bool) -> EndedRows:
     if and_of_nobody:
-        others = [it.routing_key for it in catalogue().values() if it.consumer not in (None, service)]
-        return _commands("t.routing_key <> ALL(CAST(:keys AS text[]))", others)
-    return _commands(
-        "t.routing_key = ANY(CAST(:keys AS text[]))",
-        [it.routing_key for it in catalogue().values() if it.consumer == service],
-    )
-
-
-def _commands(where: str, keys: Sequence[str]) -> EndedRows:
-    return EndedRows("taskbell.command", "message_id", "finished_at", where, {"keys": keys})
+        where = "t.routing_key <> ALL(CAST(:keys AS text[]))"
+        keys = [it.routing_key for it in catalogue().values() if it.consumer not in (None, service)]
+    else:
+        where = "t.routing_key = ANY(CAST(:keys AS text[]))"
+        keys = [it.routing_key for it in catalogue().values() if it.consumer == service]
+    return EndedRows(table, key, "finished_at", where, {"keys": keys})
 
 
 class Pruner:

@@ -9,7 +9,7 @@ from taskbell.gate import Gate
 from taskbell.messaging.consuming.consumers import Consumers
 from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.outbox import Outbox, Relay
-from taskbell.pruning import KEPT_OF_APP, EndedRows, Pruner, commands_of, published_by
+from taskbell.pruning import KEPT_OF_APP, EndedRows, Pruner, commands_of, published_by, refused_commands_of
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
 from taskbell.stalled import StalledSessions
@@ -73,6 +73,7 @@ def ended_rows() -> Sequence[EndedRows]:
     """What maintenance prunes: never a report, an archive batch or an archived task."""
     return (
         commands_of("maintenance", and_of_nobody=True),
+        refused_commands_of("maintenance", and_of_nobody=True),
         published_by("maintenance"),
         published_by("app", kept=KEPT_OF_APP),
     )

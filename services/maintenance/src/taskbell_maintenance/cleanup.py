@@ -23,7 +23,7 @@ from taskbell.outbox import Outbox, OutboxMessage
 from taskbell_maintenance.domain import FIRST_PAGE, Mode, Page, Progress, Survey, cutoff, next_size, refusal
 from taskbell_maintenance.repository import archive, batches
 from taskbell_maintenance.repository.archive import Obstructed, PageRequest
-from taskbell_maintenance.repository.batches import Batch
+from taskbell_maintenance.repository.batches import AnothersBatch, Batch
 from taskbell_maintenance.repository.locks import TaskLocks
 
 CleanupCommand = Received[CleanupCompletedTasks]
@@ -95,17 +95,27 @@ class Cleanups:
             if (known := await self._known(transaction, command)) is not None:
                 return known  # another delivery of this command was faster
             if reason is None:
-                return await batches.open_batch(transaction, command, old)
+                opened = await batches.open_batch(transaction, command, old)
+                return opened or await self._batch(transaction, command)
             outcome = Outcome.rejected(reason, tasks=survey.old, of=survey.every)
             await self._commands.finish(transaction, [(command, outcome)])
             return outcome
 
     async def _known(self, transaction: Transaction, command: CleanupCommand) -> Batch | Outcome | None:
-        """The command's outcome, or the batch that it has begun, if any. Other deliveries of the command wait."""
-        fresh, stored = await self._commands.begin(transaction, [command])
-        if not fresh:
-            return stored[command.message_id]
-        return None if command.body.dry_run else await batches.batch_of(transaction, command)
+        """The command's outcome, or the batch that it has begun, if any."""
+        outcome = await self._commands.begin(transaction, command)
+        if outcome is not None:
+            return outcome
+        try:
+            return None if command.body.dry_run else await batches.batch_of(transaction, command)
+        except AnothersBatch:
+            return await self._commands.reject_another(transaction, command)
+
+    async def _batch(self, transaction: Transaction, command: CleanupCommand) -> Batch | Outcome:
+        """The batch that another delivery has begun since we looked; or the outcome, if it was another command's."""
+        known = await self._known(transaction, command)
+        assert known is not None  # batches are never deleted
+        return known
 
     async def _take_all(self, batch: Batch) -> None:
         """Takes page after page, each in its own transaction."""
@@ -140,26 +150,19 @@ class Cleanups:
     async def _finish(self, command: CleanupCommand, batch: Batch) -> Outcome:
         """Ends the batch, and adds its event once. Another command that shared the batch gets the same outcome."""
         async with self._database.transaction() as transaction:
-            fresh, stored = await self._commands.begin(transaction, [command])
-            if not fresh:
-                return stored[command.message_id]
             progress, _ = await batches.lock_progress(transaction, batch)
             outcome = Outcome.done(batch_id=batch.id, dry_run=False, **_result(batch.mode, batch.cutoff, progress))
+            outcome = await self._commands.end(transaction, command, outcome)
             if await batches.finish(transaction, batch):
                 event = TasksArchived(batch_id=batch.id, tasks=progress.tasks, held=progress.held, mode=batch.mode)
                 correlation_id = command.envelope.correlation_id or command.message_id
                 await self._outbox.add(transaction, [OutboxMessage(event, correlation_id=correlation_id)])
-            await self._commands.finish(transaction, [(command, outcome)])
         self._log.info("cleanup.finished", batch_id=batch.id, tasks=progress.tasks, held=progress.held)
         return outcome
 
     async def _end(self, command: CleanupCommand, outcome: Outcome) -> Outcome:
         async with self._database.transaction() as transaction:
-            fresh, stored = await self._commands.begin(transaction, [command])
-            if not fresh:
-                return stored[command.message_id]
-            await self._commands.finish(transaction, [(command, outcome)])
-        return outcome
+            return await self._commands.end(transaction, command, outcome)
 
     def _check_stopping(self) -> None:
         if self._stopping:

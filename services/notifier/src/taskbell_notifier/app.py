@@ -14,7 +14,7 @@ from taskbell.http import HttpServer
 from taskbell.messaging.consuming.consumers import Consumers
 from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.outbox import Outbox, Relay
-from taskbell.pruning import EndedRows, Pruner, commands_of, published_by
+from taskbell.pruning import EndedRows, Pruner, commands_of, published_by, refused_commands_of
 from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
 from taskbell.stalled import StalledSessions
@@ -146,7 +146,8 @@ def build(settings: NotifierSettings, process: Process) -> Application:
 
 def ended_rows() -> Sequence[EndedRows]:
     """What the notifier prunes. Deliveries come first: a mailing goes once it has none left."""
-    return (deliveries.PRUNED, mailings.PRUNED, published_by("notifier"), commands_of("notifier"))
+    ended = (deliveries.PRUNED, mailings.PRUNED, published_by("notifier"))
+    return (*ended, commands_of("notifier"), refused_commands_of("notifier"))
 
 
 def _planner(shared: Shared) -> Planner:

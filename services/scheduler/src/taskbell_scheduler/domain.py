@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
-from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
 from taskbell_scheduler.occurrences import EARLIEST, Occurrence, newest_occurrences, next_occurrence
@@ -24,9 +23,6 @@ ON_TIME = timedelta(seconds=5)
 
 LONGEST_LOOK_BACK = timedelta(days=3660)
 """An older position counts as this old."""
-
-# Must never change: by it every scheduler, whenever it runs, gives an occurrence the same message_id.
-_MESSAGES = UUID("6f0f7ad5-5d0b-5b3e-9f5b-6a4f0f1c2f7e")
 
 Pair = tuple[str, str]
 """The name of a schedule and the name of a zone."""
@@ -104,12 +100,6 @@ class Decision:
     def published(self) -> Record | None:
         """The occurrence to publish now; None: there is none."""
         return self.records[-1] if self.records and self.records[-1].status == "published" else None
-
-
-def message_id(entry: Entry, key: str) -> str:
-    """The message_id of an occurrence. It is the same whichever scheduler publishes it, and whenever."""
-    # Neither names nor keys contain a slash, so this is unambiguous.
-    return str(uuid5(_MESSAGES, f"{entry.schedule.name}/{entry.zone.key}/{key}"))
 
 
 def pause_of(state: PairState, everywhere: PairState | None) -> Pause | None:

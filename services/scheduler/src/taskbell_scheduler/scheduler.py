@@ -13,7 +13,7 @@ from itertools import islice
 
 from sqlalchemy.exc import DBAPIError
 
-from taskbell.database import Database, sqlstate
+from taskbell.database import Database, Transaction, sqlstate
 from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.logs import logger
@@ -33,7 +33,14 @@ from taskbell_scheduler.domain import (
 from taskbell_scheduler.metrics import SchedulerMetrics
 from taskbell_scheduler.reconcile import Changes, Reconciliation, reconcile
 from taskbell_scheduler.repository import scheduling
-from taskbell_scheduler.repository.scheduling import DEADLOCK, LOCK_NOT_AVAILABLE, Fingerprint, OccurrenceKey, Snapshot
+from taskbell_scheduler.repository.scheduling import (
+    DEADLOCK,
+    LOCK_NOT_AVAILABLE,
+    UNIQUE_VIOLATION,
+    Fingerprint,
+    OccurrenceKey,
+    Snapshot,
+)
 from taskbell_scheduler.schedules import Schedule
 
 LOOK = 5.0
@@ -217,7 +224,7 @@ class Scheduler:
                 if decision.records or decision.pause_ends:
                     decisions.append(decision)
             if decisions:
-                recorded = await scheduling.record(transaction, decisions)
+                recorded = await self._record(transaction, decisions)
                 self._outbox.wake_after(transaction)
         if stale:
             self._next_look, self._seen = 0.0, None  # somebody changed these rows meanwhile: read the table again
@@ -230,6 +237,15 @@ class Scheduler:
             self._states[pair] = replace(state, paused_at=None, resumed_at=None) if decision.pause_ends else state
         for pair in pairs:
             self._due[pair] = snapshot.now + AGAIN if pair in held else None if pair in stale else self._when(pair)
+
+    async def _record(self, transaction: Transaction, decisions: Sequence[Decision]) -> Collection[OccurrenceKey]:
+        try:
+            return await scheduling.record(transaction, decisions)
+        except DBAPIError as error:
+            # Readiness says so, too. The next turn tries again, with other ids.
+            if sqlstate(error) == UNIQUE_VIOLATION:
+                self._log.error("occurrence.foreign", schedules=sorted({it.entry.schedule.name for it in decisions}))
+            raise
 
     def _report(self, decisions: Sequence[Decision], recorded: Collection[OccurrenceKey], now: datetime) -> None:
         """Counts and logs what was recorded, with one line for each schedule and status, not for each zone."""

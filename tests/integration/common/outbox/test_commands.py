@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 from taskbell.commands import CommandLog, Outcome, Replies
 from taskbell.contracts import CommandOutcome, UpdateTaskStatus
 from taskbell.database import Database, Transaction
-from taskbell.errors import DatabaseUnavailable, Never
+from taskbell.errors import DatabaseUnavailable, Never, Overtaken
 from taskbell.messaging.consuming.delivery import Envelope, Received
 from taskbell.messaging.consuming.subscription import Subscription
 from taskbell.messaging.publishing.outgoing import Outgoing
@@ -67,10 +67,13 @@ class CommandRunner:
         async with self.database.transaction() as transaction:
             return [row.name for row in await transaction.rows("SELECT name FROM public.projects ORDER BY name")]
 
-    async def stored(self) -> dict[str, Any]:
+    async def rows(self) -> Sequence[Any]:
         async with self.database.transaction() as transaction:
-            rows = await transaction.rows("SELECT *, body::text AS b, result::text AS r FROM taskbell.command")
-            return {row.message_id: row for row in rows}
+            return await transaction.rows("SELECT *, body::text AS b, result::text AS r FROM taskbell.command")
+
+    async def stored(self) -> dict[str, Any]:
+        """By message_id; of those under one id, the command that it belongs to."""
+        return {row.message_id: row for row in sorted(await self.rows(), key=lambda row: row.body is not None)}
 
 
 @pytest_asyncio.fixture
@@ -210,33 +213,18 @@ async def test_many_that_do_not_validate_are_refused_together(
 ) -> None:
     await runner.run(command(7))
     ids = ["m-3", "m-1", "m-7", "m-1"]
-    await runner.log.refuse([(envelope(it, reply_to=reply_queue), f"reason {n}") for n, it in enumerate(ids)])
-    rows = {message_id: (row.state, row.reason) for message_id, row in (await runner.stored()).items()}
-    assert rows == {"m-1": ("rejected", "reason 1"), "m-3": ("rejected", "reason 0"), "m-7": ("done", None)}
-    told = [reply.json() for reply in await replies(module_management, reply_queue, 4)]
-    assert sorted((it["message_id"], it["state"]) for it in told) == [
-        ("m-1", "rejected"),
-        ("m-1", "rejected"),
-        ("m-3", "rejected"),
-        ("m-7", "done"),
-    ]
-
-
-async def test_what_ends_while_it_is_being_refused_keeps_its_outcome_and_that_is_told(
-    runner: CommandRunner, module_management: Management, reply_queue: str
-) -> None:
-    async with runner.database.transaction() as other:
-        await runner.log.finish(other, [(command(7), Outcome.done(task_id=7))])
-        ids = ("m-7", "m-8")
-        refusing = asyncio.create_task(runner.log.refuse([(envelope(it, reply_to=reply_queue), "no") for it in ids]))
-        async with runner.database.transaction() as looking:
-            waits = (
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            await eventually(lambda: looking.value(waits), what="the refusal waits for the other's row")
-    await refusing
-    told = [reply.json() for reply in await replies(module_management, reply_queue, 2)]
-    assert sorted((it["message_id"], it["state"]) for it in told) == [("m-7", "done"), ("m-8", "rejected")]
+    for _ in range(2):  # each comes again
+        await runner.log.refuse([(envelope(it, reply_to=reply_queue), f"reason {n}") for n, it in enumerate(ids)])
+    rows = {(row.message_id, row.state, row.reason, row.attempts) for row in await runner.rows()}
+    assert rows == {
+        ("m-1", "rejected", "reason 1", 2),
+        ("m-1", "rejected", "reason 3", 2),
+        ("m-3", "rejected", "reason 0", 2),
+        ("m-7", "done", None, 1),
+        ("m-7", "rejected", "reason 2", 2),
+    }
+    told = [reply.json() for reply in await replies(module_management, reply_queue, 8)]
+    assert {(it["message_id"], it["state"], it["reason"]) for it in told} == {it[:3] for it in rows if it[2]}
 
 
 async def test_what_does_not_validate_does_not_overwrite_what_is_final(runner: CommandRunner) -> None:
@@ -245,13 +233,9 @@ async def test_what_does_not_validate_does_not_overwrite_what_is_final(runner: C
     assert (await runner.stored())["m-7"].state == "done"
 
 
-async def test_without_the_lock_the_rows_key_still_keeps_an_effect_from_happening_twice(
-    runner: CommandRunner, monkeypatch: pytest.MonkeyPatch
+async def test_of_two_that_both_believe_to_be_the_first_one_is_rolled_back_and_both_are_answered(
+    runner: CommandRunner, module_management: Management, reply_queue: str
 ) -> None:
-    """Two transactions that both believe to be the first: the second must not commit its effect unnoticed."""
-    from taskbell import commands as module
-
-    monkeypatch.setattr(module, "_LOCK", "SELECT CAST(:ids AS text[])")
     both = asyncio.Barrier(2)
     apply = runner.apply
 
@@ -261,24 +245,35 @@ async def test_without_the_lock_the_rows_key_still_keeps_an_effect_from_happenin
         return outcomes
 
     runner.apply = together  # type: ignore[method-assign, assignment]
-    results = await asyncio.gather(runner.run(command(7)), runner.run(command(7)), return_exceptions=True)
+    asked = command(7, reply_to=reply_queue)
+    await asyncio.gather(runner.run(asked), runner.run(asked))
+    assert runner.sets == [["m-7"], ["m-7"]]
     assert await runner.effects() == ["7"]
-    assert sorted(type(result).__name__ for result in results) == ["NoneType", "Retry"]
+    told = [reply.json()["state"] for reply in await replies(module_management, reply_queue, 2)]
+    assert told == ["done", "done"]
+
+
+async def test_who_is_overtaken_again_and_again_waits_in_the_retry_queues(
+    runner: CommandRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_: object) -> int:
+        return 0
+
+    monkeypatch.setattr(CommandLog, "_store", nothing)
+    with pytest.raises(Overtaken):
+        await runner.run(command(7))
+    assert (len(runner.sets), await runner.effects()) == (5, [])
 
 
 async def test_long_commands_keep_their_place_from_begin_to_finish(runner: CommandRunner) -> None:
+    done, unchanged = command(1), command(2)
     async with runner.database.transaction() as transaction:
-        fresh, stored = await runner.log.begin(transaction, [command(1), command(2), command(1)])
-        assert [each.message_id for each in fresh] == ["m-1", "m-2"]
-        assert stored == {}
-        await runner.log.finish(transaction, [(fresh[0], Outcome.done(tasks=3)), (fresh[1], Outcome.unchanged())])
+        assert await runner.log.begin(transaction, done) is None
+        await runner.log.finish(transaction, [(done, Outcome.done(tasks=3)), (unchanged, Outcome.unchanged())])
     async with runner.database.transaction() as transaction:
-        fresh, stored = await runner.log.begin(transaction, [command(1), command(2), command(3)])
-    assert [each.message_id for each in fresh] == ["m-3"]
-    assert {name: (each.state, each.result) for name, each in stored.items()} == {
-        "m-1": ("done", {"tasks": 3}),
-        "m-2": ("unchanged", {}),
-    }
+        assert await runner.log.begin(transaction, done) == Outcome("done", {"tasks": 3})
+        assert await runner.log.begin(transaction, unchanged) == Outcome("unchanged", {})
+        assert await runner.log.begin(transaction, command(3)) is None
 
 
 async def test_replies_go_to_queues_made_for_them_and_to_no_others(

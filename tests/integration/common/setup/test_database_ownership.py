@@ -27,6 +27,7 @@ TABLES = (
     "taskbell.occurrence",
     "taskbell.outbox",
     "taskbell.preference",
+    "taskbell.refused_command",
     "taskbell.report",
     "taskbell.schedule_state",
     "taskbell.suppression",

@@ -24,6 +24,7 @@ MATRIX = """
     taskbell.occurrence     SIUD        ----        ----          ----    S---
     taskbell.outbox         SIUD        SIUD        SIUD          ----    S---
     taskbell.command        ----        SIUD        SIUD          ----    S---
+    taskbell.refused_command ----       SIUD        SIUD          ----    S---
 
     taskbell.mailing        ----        SIUD        ----          ----    S---
     taskbell.delivery       ----        SIUD        s---          ----    S---

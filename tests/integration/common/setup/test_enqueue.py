@@ -81,11 +81,13 @@ async def _published(connection: asyncpg.Connection, count: int) -> bool:
     return bool(published == count and handled == 1)
 
 
-async def test_the_same_id_is_the_same_message_and_the_first_body_stays(connection: asyncpg.Connection) -> None:
-    for user in (1, 2):
+async def test_another_message_under_the_same_id_goes_its_own_way(connection: asyncpg.Connection) -> None:
+    for user in (1, 2, 2, 1):
         body = json.dumps({"user_ids": [user]})
         assert await connection.fetchval("SELECT taskbell.enqueue('reminder.due', $1, 'm1')", body) == "m1"
-    assert [(body, message_id) for _, _, body, message_id in await rows(connection)] == [({"user_ids": [1]}, "m1")]
+    assert [body for _, _, body, _ in await rows(connection)] == [{"user_ids": [1]}, {"user_ids": [2]}]
+    ids = await connection.fetch("SELECT coalesce(wire_id, message_id) AS id FROM taskbell.outbox")
+    assert [row["id"] for row in ids] == ["m1", "m1"]
 
 
 @pytest.mark.parametrize("key", sorted(CATALOGUE))

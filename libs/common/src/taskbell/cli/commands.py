@@ -28,6 +28,7 @@ _ONE = """
     SELECT message_id, routing_key, body, state, result, reason, attempts, correlation_id, received_at, finished_at
     FROM taskbell.command
     WHERE message_id = :message_id
+    ORDER BY tableoid <> 'taskbell.command'::regclass, received_at, finished_at
 """
 
 
@@ -55,7 +56,7 @@ def latest(
 
 @app.command("show")
 def one(message_id: Annotated[str, typer.Argument(help="The command's message_id.")], as_json: AsJson = False) -> None:
-    """Show one command: its body, and how it ended."""
+    """Show the command of that message_id: its body, and how it ended. Then those that were refused under that id."""
     rows = _queried(_ONE, {"message_id": message_id})
     if not rows:
         msg = (
@@ -64,9 +65,11 @@ def one(message_id: Annotated[str, typer.Argument(help="The command's message_id
         )
         raise TaskbellError(msg)
     if as_json:
-        print_json(rows[0])
-    else:
-        for name, value in rows[0].items():
+        print_json(rows[0] | {"refused": rows[1:]})
+    for place, row in enumerate([] if as_json else rows):
+        if place:
+            print()
+        for name, value in row.items():
             print(f"{name:15} {shown(value)}".rstrip())
 
 

@@ -10,6 +10,7 @@ from taskbell.models.own import (
     Occurrence,
     Outbox,
     OwnModel,
+    RefusedCommand,
     Report,
     ScheduleState,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "OwnModel",
     "Preference",
     "Project",
+    "RefusedCommand",
     "Report",
     "ScheduleState",
     "Suppression",

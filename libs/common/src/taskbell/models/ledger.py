@@ -47,6 +47,8 @@ class Mailing(OwnModel, table=True):
     """What the mails of a report or a test are made from: {"date": …}."""
     body_digest: str = Field(sa_column=words())
     """SHA-256 of routing key and body: by it a redelivered message without an id finds this mailing."""
+    digest: str | None = Field(sa_column=words(required=False))
+    """Whose the message_id is (`taskbell.identity`); null in rows of former versions: of whoever asks."""
     state: str = Field(sa_column=words(default="planning"))
     cursor: int = Field(sa_column=count())
     """The last user id that was planned."""

@@ -21,6 +21,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.elements import conv
 from sqlmodel import Field, SQLModel
 
 from taskbell.models.columns import count, identity, moment, words
@@ -96,6 +97,7 @@ class Outbox(OwnModel, table=True):
         CheckConstraint("owner IN ('scheduler', 'notifier', 'maintenance', 'app')", name="owner"),
         Index("outbox_waiting_idx", "owner", "id", postgresql_where=text("published_at IS NULL")),
         Index("outbox_published_idx", "owner", "published_at", postgresql_where=text("published_at IS NOT NULL")),
+        Index("outbox_wire_id_idx", "wire_id", postgresql_where=text("wire_id IS NOT NULL")),
     )
 
     id: int | None = Field(default=None, sa_column=identity())
@@ -103,6 +105,9 @@ class Outbox(OwnModel, table=True):
     routing_key: str = Field(sa_column=words())
     body: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     message_id: str = Field(sa_column=Column(words().type, nullable=False, unique=True))
+    """The row's own: unique over all owners, because processes of the former version rely on that."""
+    wire_id: str | None = Field(sa_column=words(required=False))
+    """The message_id to publish it under, if another row has that; null: its own."""
     correlation_id: str | None = Field(sa_column=words(required=False))
     traceparent: str | None = Field(sa_column=words(required=False))
     created_at: datetime = Field(sa_column=moment(now=True))
@@ -114,7 +119,10 @@ class Outbox(OwnModel, table=True):
 
 
 class Command(OwnModel, table=True):
-    """A command's outcome by its message_id, so that the command takes effect once."""
+    """A command's outcome by its message_id, so that the command takes effect once.
+
+    Whoever reads this table also reads the rows of `refused_command`, which inherits from it; ONLY leaves them out.
+    """
 
     __tablename__ = "command"
     __table_args__ = (
@@ -125,6 +133,38 @@ class Command(OwnModel, table=True):
     message_id: str = Field(sa_column=words(key=True))
     routing_key: str = Field(sa_column=words())
     body: dict[str, Any] | None = Field(sa_column=Column(JSONB))
+    """null only in rows of former versions: the body did not validate, and the message_id is nobody's."""
+    digest: str | None = Field(sa_column=words(required=False))
+    """Whose the message_id is (`taskbell.identity`); null in rows of former versions: of whoever asks."""
+    state: str = Field(sa_column=words())
+    result: dict[str, Any] | None = Field(sa_column=Column(JSONB))
+    reason: str | None = Field(sa_column=words(required=False))
+    attempts: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="1"))
+    correlation_id: str | None = Field(sa_column=words(required=False))
+    received_at: datetime = Field(sa_column=moment(now=True))
+    finished_at: datetime = Field(sa_column=moment(now=True))
+
+
+class RefusedCommand(OwnModel, table=True):
+    """A command that takes no message_id: its body did not validate, or its message_id was another message's.
+
+    The table inherits from `command`.
+    """
+
+    __tablename__ = "refused_command"
+    __table_args__ = (
+        CheckConstraint("state IN ('done', 'unchanged', 'rejected', 'failed')", name=conv("command_state_check")),
+        Index(None, "message_id"),
+        Index(None, "finished_at"),
+    )
+
+    key: str = Field(sa_column=words(key=True))
+    """Made from message_id, queue, reason and digest, so that a message that comes again is the same row."""
+    message_id: str = Field(sa_column=words())
+    routing_key: str = Field(sa_column=words())
+    body: dict[str, Any] | None = Field(sa_column=Column(JSONB))
+    """null if it did not validate."""
+    digest: str | None = Field(sa_column=words(required=False))
     """null if the body did not validate."""
     state: str = Field(sa_column=words())
     result: dict[str, Any] | None = Field(sa_column=Column(JSONB))

@@ -16,6 +16,7 @@ from taskbell.setup import package_roles
 from taskbell.setup.privileges import GRANTS, MAY_ENQUEUE, OUTBOX_OWNERS, ROLES, Passwords, login
 from taskbell.setup.report import SetupReport
 from taskbell.setup.rights import Right, in_words, revoke, rights_of
+from taskbell.setup.schema import LOCK_TIMEOUT
 
 _ROLE_ATTRIBUTES = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
 
@@ -48,10 +49,6 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 NOBODY = "neither this version nor a package that is granted asks for it"
 """Why rights are revoked."""
-
-LOCK_TIMEOUT = "2s"
-"""How long to wait for the lock on the outbox; meanwhile everybody who wants to write to it waits behind us."""
-
 
 Columns = Mapping[tuple[str, str], Set[str]]
 """The columns of tables that exist, by schema and table."""

@@ -22,6 +22,7 @@ from taskbell.setup.report import SetupReport
 from taskbell.setup.roles import apply_roles, open_schemas, triggers_without_path
 from taskbell.setup.settings import SetupSettings
 from taskbell.setup.users import apply_users
+from taskbell.setup.waiting import holders_named
 
 __all__ = ["SetupReport", "SetupSettings", "set_up"]
 
@@ -48,11 +49,11 @@ async def set_up(
         choice: which of the installed packages get what they ask for.
 
     Raises:
-        Unavailable: PostgreSQL or RabbitMQ did not answer in that time.
+        Unavailable: PostgreSQL or RabbitMQ did not answer in that time, or somebody held a lock in PostgreSQL.
         SettingsError: one of them refuses; the error names the remedy.
     """
     steps: Sequence[Step] = (
-        partial(_database, settings, choice, app_tables=app_tables),
+        partial(_database, settings, choice, say, app_tables=app_tables),
         partial(_topology, settings),
         partial(_users, settings, choice),
         partial(_left_over, settings),
@@ -84,14 +85,19 @@ async def _until_answered(step: Step, wait: float, say: Callable[[str], None]) -
         await asyncio.sleep(min(PAUSE, left))
 
 
-async def _database(settings: SetupSettings, choice: Choice, *, app_tables: bool) -> SetupReport:
+async def _database(
+    settings: SetupSettings, choice: Choice, say: Callable[[str], None], *, app_tables: bool
+) -> SetupReport:
     """Makes schema, tables and roles in one transaction, so that several setups take turns, and none stops halfway."""
     database = Database.connect(settings, name="taskbell setup", statement_timeout=None)
     every = roles(choice.granted)
     passwords = settings.passwords("database", every)
     try:
         with explained():
-            async with database.transaction() as transaction:
+            async with (
+                database.transaction() as transaction,
+                holders_named(settings, transaction.connection, say),
+            ):
                 connection = transaction.connection
                 found = await schema.migrate(connection, choice.granted)
                 if found is not None and found > schema.head():

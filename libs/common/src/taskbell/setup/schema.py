@@ -18,8 +18,15 @@ from taskbell.extensions import Installed
 from taskbell.models import APP, OWN, AppModel
 from taskbell.setup.privileges import messages_with
 
-# Several setups at once take turns. The lock ends with the transaction, also behind PgBouncer.
+# Several setups at once take turns. The lock ends with the transaction, also behind PgBouncer. Anybody who may connect
+# can hold it, so nobody waits for it without end.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell setup', 0))"
+
+LOCK_TIMEOUT = "2s"
+"""How long to wait for any other lock; meanwhile everybody who wants to write to that table waits behind us."""
+
+TURN_TIMEOUT = "5s"
+"""How long to wait for another setup to end."""
 
 
 def _alembic(connection: Connection | None = None) -> Config:
@@ -47,8 +54,11 @@ async def migrate(connection: AsyncConnection, granted: Sequence[Installed] = ()
 
     Returns:
         The version that was there before; None: there was no schema.
+
+    Raises:
+        DBAPIError: with LOCK_NOT_AVAILABLE, another session held a lock for longer than TURN_TIMEOUT or LOCK_TIMEOUT.
     """
-    await connection.execute(text(_LOCK))
+    await _take_turn(connection)
     found = await _version(connection)
     if found is not None and found > head():
         return found
@@ -57,6 +67,12 @@ async def migrate(connection: AsyncConnection, granted: Sequence[Installed] = ()
     await connection.execute(text(_enqueue_function(granted)))
     await connection.execute(text(f"REVOKE ALL ON FUNCTION {OWN}.enqueue(text, jsonb, text) FROM PUBLIC"))
     return found
+
+
+async def _take_turn(connection: AsyncConnection) -> None:
+    await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{TURN_TIMEOUT}'")
+    await connection.execute(text(_LOCK))
+    await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
 
 
 async def _version(connection: AsyncConnection) -> str | None:
@@ -73,7 +89,7 @@ async def create_app_tables(connection: AsyncConnection, app_schema: str) -> lis
     Returns:
         The names of the tables that it created.
     """
-    await connection.execute(text(_LOCK))
+    await _take_turn(connection)
     await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted(app_schema)}"))
     await connection.execution_options(schema_translate_map={APP: app_schema})
     names = [table.name for table in AppModel.metadata.sorted_tables]
@@ -112,6 +128,19 @@ def _enqueue_function(granted: Sequence[Installed]) -> str:
             INSERT INTO {OWN}.outbox (owner, routing_key, body, message_id)
             VALUES ('app', enqueue.routing_key, enqueue.body, enqueue.message_id)
             ON CONFLICT ON CONSTRAINT outbox_message_id_key DO NOTHING;
+            -- Another message under that id, or another owner's: whoever handles it tells which is the first.
+            IF NOT FOUND AND NOT EXISTS (
+                SELECT FROM {OWN}.outbox AS o
+                WHERE o.message_id = enqueue.message_id AND o.owner = 'app'
+                    AND o.routing_key = enqueue.routing_key AND o.body = enqueue.body
+                UNION ALL
+                SELECT FROM {OWN}.outbox AS o
+                WHERE o.wire_id = enqueue.message_id AND o.owner = 'app'
+                    AND o.routing_key = enqueue.routing_key AND o.body = enqueue.body
+            ) THEN
+                INSERT INTO {OWN}.outbox (owner, routing_key, body, message_id, wire_id)
+                VALUES ('app', enqueue.routing_key, enqueue.body, gen_random_uuid()::text, enqueue.message_id);
+            END IF;
             RETURN enqueue.message_id;
         END
         $$

@@ -5,11 +5,13 @@ from datetime import datetime
 
 from taskbell.contracts import CleanupCompletedTasks
 from taskbell.database import Transaction
+from taskbell.errors import TaskbellError
+from taskbell.identity import ANOTHER, digest_of
 from taskbell.messaging.consuming.delivery import Received
 from taskbell_maintenance.domain import Mode, Progress
 
 _OF_COMMAND = """
-    SELECT id, mode, cutoff FROM taskbell.archive_batch
+    SELECT id, mode, cutoff, message_id = :message_id AS is_own, body::text AS body FROM taskbell.archive_batch
     WHERE message_id = :message_id
         OR (CAST(:joins AS boolean) AND body = CAST(:body AS jsonb) AND finished_at IS NULL
             AND started_at > now() - interval '1 hour')
@@ -20,6 +22,7 @@ _OF_COMMAND = """
 _OPEN = """
     INSERT INTO taskbell.archive_batch (message_id, body, mode, cutoff)
     VALUES (:message_id, CAST(:body AS jsonb), :mode, CAST(:cutoff AS timestamptz))
+    ON CONFLICT (message_id) DO NOTHING
     RETURNING id
 """
 
@@ -48,10 +51,17 @@ class Batch:
     cutoff: datetime
 
 
+class AnothersBatch(TaskbellError):
+    """A cleanup that asked for something else has begun a batch under this message_id."""
+
+
 async def batch_of(transaction: Transaction, command: Received[CleanupCompletedTasks]) -> Batch | None:
     """The batch that this command has begun; None: it has not begun one.
 
     If a command without a message_id is redelivered, that is an unfinished batch of the last hour with the same body.
+
+    Raises:
+        AnothersBatch: a cleanup that asked for something else has begun one under this message_id.
     """
     row = await transaction.row(
         _OF_COMMAND,
@@ -61,18 +71,25 @@ async def batch_of(transaction: Transaction, command: Received[CleanupCompletedT
             "body": command.body.to_bytes().decode(),
         },
     )
-    return row and Batch(row.id, row.mode, row.cutoff)
+    if row is None:
+        return None
+    if row.is_own and digest_of(CleanupCompletedTasks.parse(row.body.encode())) != digest_of(command.body):
+        raise AnothersBatch(ANOTHER)
+    return Batch(row.id, row.mode, row.cutoff)
 
 
-async def open_batch(transaction: Transaction, command: Received[CleanupCompletedTasks], cutoff: datetime) -> Batch:
-    """Begins and returns a new batch."""
+async def open_batch(
+    transaction: Transaction, command: Received[CleanupCompletedTasks], cutoff: datetime
+) -> Batch | None:
+    """Begins a new batch; None: another delivery of the command was faster."""
     known = {
         "message_id": command.message_id,
         "body": command.body.to_bytes().decode(),
         "mode": command.body.mode,
         "cutoff": cutoff,
     }
-    return Batch(await transaction.value(_OPEN, known), command.body.mode, cutoff)
+    batch = await transaction.value(_OPEN, known)
+    return None if batch is None else Batch(batch, command.body.mode, cutoff)
 
 
 async def lock_progress(transaction: Transaction, batch: Batch) -> tuple[Progress, bool]:

@@ -49,9 +49,9 @@ class Completion:
         """
         async with self._database.transaction() as transaction:
             events = await mailings.complete(transaction, limit=LIMIT)
-            # The message_id is made of the mailing's id, so that even a second completion would publish nothing new.
-            messages = [OutboxMessage(it, message_id=f"mailing.completed.{it.mailing_id}") for it in events]
-            await self._outbox.add(transaction, messages)
+            # Each completes once by its row, which is locked. So the event's message_id can be random, and nobody can
+            # put another message in its place beforehand.
+            await self._outbox.add(transaction, [OutboxMessage(it) for it in events])
         for it in events:
             self._log.info("mailing.completed", mailing_id=it.mailing_id, kind=it.kind, **it.counts)
         return len(events)

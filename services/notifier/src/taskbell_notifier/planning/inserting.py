@@ -8,6 +8,7 @@ from typing import Any
 from taskbell.catalogue import message_of
 from taskbell.contracts import Contract, SendBatch
 from taskbell.database import Transaction
+from taskbell.identity import digest_of
 from taskbell.kinds import Kind
 from taskbell.messaging.consuming.delivery import Envelope, Received
 from taskbell.outbox import Outbox, OutboxMessage
@@ -38,14 +39,20 @@ async def insert_mailing(
         expiry: by kind, how long after T its mails are sent; a kind that is missing has its own.
         at: T; None: the moment of the insert.
         direct: its recipients are inserted together with it, so there is nothing to plan.
+
+    Raises:
+        AnothersId: another message has started a mailing under this message_id.
+        Retry: its occurrence has not come yet; or another delivery of this message, which has no id of its own, is
+            being handled.
     """
-    digest = digest_of(received.body)
-    if await _is_repeated(transaction, received.envelope, kind.name, digest):
+    body_digest = body_digest_of(received.body)
+    if await _is_repeated(transaction, received.envelope, kind.name, body_digest):
         return None
     new = NewMailing(
         message_id=received.message_id,
         kind=kind.name,
-        digest=digest,
+        body_digest=body_digest,
+        digest=digest_of(received.body),
         expiry=expiry.get(kind.name, kind.expiry),
         occurrence=occurrence,
         at=at,
@@ -89,16 +96,16 @@ async def insert_recipients(
     return ids
 
 
-async def _is_repeated(transaction: Transaction, message: Envelope, kind: str, digest: str) -> bool:
+async def _is_repeated(transaction: Transaction, message: Envelope, kind: str, body_digest: str) -> bool:
     """True if this message has no id of its own, is delivered again, and its mailing has been inserted already.
 
     Such a message gets a new id at each delivery, so it is recognised by the same routing key and body within an hour.
     """
     if not (message.anonymous and message.again):
         return False
-    return await mailings.same_within_an_hour(transaction, kind, digest) is not None
+    return await mailings.same_within_an_hour(transaction, kind, body_digest) is not None
 
 
-def digest_of(body: Contract) -> str:
+def body_digest_of(body: Contract) -> str:
     """SHA-256 of routing key and body, in hexadecimal."""
     return hashlib.sha256(message_of(body).routing_key.encode() + b"\0" + body.to_bytes()).hexdigest()

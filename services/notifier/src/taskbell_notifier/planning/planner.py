@@ -13,6 +13,7 @@ from functools import lru_cache
 from sqlalchemy.exc import DBAPIError
 
 from taskbell.database import Database, Transaction
+from taskbell.errors import Overtaken
 from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.kinds import Kind
@@ -120,6 +121,9 @@ class Planner:
                     return True
                 kind = self._kinds[mailing.kind]
                 await self._plan_page(transaction, kind, mailing)
+        except Overtaken:
+            # The page is planned again, now that the other mailing's rows are there.
+            return True
         except (DBAPIError, StatementError) as error:
             if kind is None:
                 raise

@@ -12,6 +12,7 @@ from datetime import timedelta
 from taskbell.commands import CommandLog, Outcome
 from taskbell.contracts import SendTestMail
 from taskbell.database import Transaction
+from taskbell.errors import AnothersId
 from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox
 from taskbell_notifier.addresses import read_address
@@ -47,7 +48,10 @@ class TestMails:
         kind, address = trial.KIND, read_address(command.body.to)
         if address is None:
             return Outcome.rejected("no valid address")
-        mailing = await insert_mailing(transaction, kind, command, self._expiry, direct=True)
+        try:
+            mailing = await insert_mailing(transaction, kind, command, self._expiry, direct=True)
+        except AnothersId as error:
+            return Outcome.rejected(str(error))
         if mailing is None:
             return Outcome.unchanged(reason=ALREADY)
         (delivery_id,) = await insert_recipients(

@@ -77,6 +77,7 @@ MARK = """
     RETURNING d.id
 """
 
+# A row ends once, so its event is written once; the message_id is random, so that nobody can take it beforehand.
 # An unknown row keeps its claim until it is claimed again, so that an outcome that arrives late still counts.
 CHANGE = """
     WITH wanted AS (
@@ -108,9 +109,8 @@ CHANGE = """
         INSERT INTO taskbell.outbox (owner, routing_key, body, message_id)
         SELECT 'notifier', 'mail.failed',
             jsonb_build_object('delivery_id', id, 'user_id', user_id, 'kind', kind, 'reason', reason),
-            'mail.failed.' || id
+            gen_random_uuid()::text
         FROM changed WHERE state IN ('failed', 'expired')
-        ON CONFLICT (message_id) DO NOTHING
     ), suppressed AS (
         INSERT INTO taskbell.suppression (address, reason, delivery_id)
         SELECT DISTINCT ON (lower(address)) lower(address), reason, id

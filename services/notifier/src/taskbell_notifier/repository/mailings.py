@@ -10,6 +10,8 @@ from sqlalchemy import Row
 
 from taskbell.contracts import MailingCompleted
 from taskbell.database import Transaction
+from taskbell.errors import AnothersId, Retry
+from taskbell.identity import ANOTHER, is_another
 from taskbell.pruning import EndedRows
 
 SAME_WITHIN_AN_HOUR = """
@@ -18,20 +20,24 @@ SAME_WITHIN_AN_HOUR = """
     ORDER BY id LIMIT 1
 """
 
-# If an anonymous message is delivered twice at once, only one of the two may find that its mailing is missing.
-LOCK_DIGEST = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell mailing ' || :digest, 0))"
+# If an anonymous message is delivered twice at once, only one of the two may find that its mailing is missing. Anybody
+# who may connect can hold this lock, so nobody waits for it.
+LOCK_DIGEST = "SELECT pg_try_advisory_xact_lock(hashtextextended('taskbell mailing ' || :digest, 0))"
+
+DIGEST = "SELECT digest FROM taskbell.mailing WHERE message_id = :message_id"
 
 INSERT = """
     INSERT INTO taskbell.mailing AS m
-        (message_id, kind, occurrence, at, timezone, user_ids, force, props, body_digest, state, note)
+        (message_id, kind, occurrence, at, timezone, user_ids, force, props, body_digest, digest, state, note)
     SELECT :message_id, :kind, :occurrence, t.at, :timezone, CAST(:user_ids AS bigint[]), :force,
-        CAST(:props AS jsonb), :digest,
+        CAST(:props AS jsonb), :body_digest, :digest,
         CASE WHEN :direct OR t.late THEN 'sending' ELSE 'planning' END,
         CASE WHEN t.late THEN 'came after its expiry: nobody was planned' END
     FROM (
         SELECT a.at, a.at + make_interval(secs => :expiry) <= now() AS late
         FROM (SELECT coalesce(CAST(:at AS timestamptz), now()) AS at) AS a
     ) AS t
+    WHERE t.at <= now() + make_interval(secs => :ahead)
     ON CONFLICT (message_id) DO NOTHING
     RETURNING m.id, m.at, m.note IS NOT NULL AS late
 """
@@ -66,6 +72,10 @@ FINISHED = """
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
 """
+
+AHEAD = 5.0
+"""Seconds by which an occurrence may lie in the future, because a server's clock may be set back. A later one is not
+the scheduler's: it would take the mails of its day from the real one."""
 
 MOST_COUNTED = 1_000_000
 """Deliveries that are counted by one statement, unless one mailing has more."""
@@ -109,12 +119,15 @@ class NewMailing:
     """A mailing as a message asks for it.
 
     Attributes:
+        body_digest: by it the message is recognised if it comes again without an id.
+        digest: whose the message_id is.
         at: T; None: the moment of the insert.
         direct: its few recipients are inserted together with it, so there is nothing to plan.
     """
 
     message_id: str
     kind: str
+    body_digest: str
     digest: str
     expiry: timedelta
     occurrence: datetime | None
@@ -137,14 +150,25 @@ class Inserted:
 
 
 async def same_within_an_hour(transaction: Transaction, kind: str, digest: str) -> int | None:
-    """The mailing that a repeated anonymous message belongs to: of the same kind and body, at most an hour old."""
-    await transaction.execute(LOCK_DIGEST, {"digest": digest})
+    """The mailing that a repeated anonymous message belongs to: of the same kind and body, at most an hour old.
+
+    Raises:
+        Retry: somebody else holds the lock on that message.
+    """
+    if not await transaction.value(LOCK_DIGEST, {"digest": digest}):
+        msg = "another delivery of this message is being handled, or another session holds its lock"
+        raise Retry(msg)
     found = await transaction.value(SAME_WITHIN_AN_HOUR, {"kind": kind, "digest": digest})
     return None if found is None else int(found)
 
 
 async def insert(transaction: Transaction, new: NewMailing) -> Inserted | None:
-    """Inserts the mailing; returns None if there is one of that message_id already."""
+    """Inserts the mailing; returns None if that message has inserted it already.
+
+    Raises:
+        AnothersId: another message has inserted a mailing under this message_id.
+        Retry: the message's occurrence has not come yet.
+    """
     row = await transaction.row(
         INSERT,
         {
@@ -156,12 +180,22 @@ async def insert(transaction: Transaction, new: NewMailing) -> Inserted | None:
             "user_ids": None if new.user_ids is None else sorted(set(new.user_ids)),
             "force": new.force,
             "props": None if new.props is None else json.dumps(new.props),
+            "body_digest": new.body_digest,
             "digest": new.digest,
             "direct": new.direct,
             "expiry": new.expiry.total_seconds(),
+            "ahead": AHEAD,
         },
     )
-    return None if row is None else Inserted(row.id, row.at, row.late)
+    if row is not None:
+        return Inserted(row.id, row.at, row.late)
+    there = await transaction.row(DIGEST, {"message_id": new.message_id})
+    if there is None:
+        msg = "its occurrence has not come yet"
+        raise Retry(msg)
+    if is_another(there.digest, new.digest):
+        raise AnothersId(ANOTHER)
+    return None
 
 
 async def insert_direct(

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from taskbell.database import Transaction
+from taskbell.errors import Overtaken
 from taskbell.kinds import Kind, Statement
 from taskbell_notifier.repository.conditions import predicate, statement
 
@@ -24,7 +25,7 @@ PLANS = "SET LOCAL plan_cache_mode = 'force_custom_plan'"
 # The lock on a mailing's row is the planner's lease on it: it ends with the planner. The mailing with the fewest rows
 # comes first, so that a small mailing does not wait for a large one.
 NEXT = """
-    SELECT id, kind, at, timezone, force, cursor, user_ids IS NOT NULL AS listed,
+    SELECT id, kind, at, timezone, force, cursor, already, user_ids IS NOT NULL AS listed,
         coalesce(props->'event', '{}')::text AS event,
         ARRAY(SELECT i FROM unnest(user_ids) AS i WHERE i > cursor ORDER BY i LIMIT :page) AS next_ids
     FROM taskbell.mailing
@@ -34,8 +35,7 @@ NEXT = """
     FOR UPDATE SKIP LOCKED
 """
 
-# Two forced mailings at once would take the same next run, and one of them would have no recipients.
-LOCK_FORCED = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell forced ' || :kind, 0))"
+ALREADY = "SELECT already FROM taskbell.mailing WHERE id = :mailing"
 
 PLANNED = """
     UPDATE taskbell.mailing SET state = 'sending', planned_at = now(), note = coalesce(:note, note) WHERE id = :mailing
@@ -63,6 +63,8 @@ class Planned:
     next_ids: Sequence[int]
     event: str
     """JSON of the fields that a package's contract adds to ours."""
+    already: int = 0
+    """Recipients so far whose row of this period existed before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,10 @@ async def plan(
 
     Args:
         wait: how long until a sweeper checks a row that has not been sent.
+
+    Raises:
+        Overtaken: another forced mailing took the same run for some of these users; nothing of this page may stay.
     """
-    if mailing.force:
-        await transaction.execute(LOCK_FORCED, {"kind": kind.name})
     await transaction.execute(PLANS)
     rows = await transaction.value(
         page_statement(app, kind, listed=mailing.listed, force=mailing.force),
@@ -139,6 +142,10 @@ async def plan(
             "event": mailing.event,
         },
     )
+    # A forced mailing makes new rows, so that nobody has one before, unless two of them took the same next run at once.
+    if mailing.force and await transaction.value(ALREADY, {"mailing": mailing.id}) != mailing.already:
+        msg = "another forced mailing of this kind is planned at the same time"
+        raise Overtaken(msg)
     return int(rows)
 
 
@@ -223,4 +230,5 @@ def _planned(row: Row[Any]) -> Planned:
         listed=row.listed,
         next_ids=row.next_ids,
         event=row.event,
+        already=row.already,
     )

@@ -5,12 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import RowMapping
 
 from taskbell.database import Transaction
 from taskbell.pruning import EndedRows
-from taskbell_scheduler.domain import EVERY_ZONE, Decision, Pair, PairState, message_id
+from taskbell_scheduler.domain import EVERY_ZONE, Decision, Pair, PairState
 from taskbell_scheduler.reconcile import ANY, GONE, Changes
 
 STALLED = timedelta(seconds=5)
@@ -90,7 +91,8 @@ _FORGET = f"""
     WHERE zone = '{EVERY_ZONE}' AND NOT paused AND schedule = ANY(CAST(:schedules AS text[]))
 """
 
-# The fence: of all schedulers that try, only one gets the row, and only that one writes the message.
+# The fence: of all schedulers that try, only one gets the row, and only that one writes the message. The row keeps the
+# message_id, which is random: nobody can put another message in its place beforehand.
 _RECORD = """
     INSERT INTO taskbell.occurrence (schedule, zone, key, at, status, occurrences, reason, message_id)
     SELECT * FROM unnest(
@@ -106,7 +108,6 @@ _PUBLISH = """
     SELECT 'scheduler', routing_key, body, message_id
     FROM unnest(CAST(:routing_keys AS text[]), CAST(:bodies AS jsonb[]), CAST(:message_ids AS text[]))
         AS m (routing_key, body, message_id)
-    ON CONFLICT (message_id) DO NOTHING
 """
 
 _MOVE_ON = """
@@ -135,6 +136,9 @@ class Snapshot:
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK = "40P01"
 """SQLSTATEs of a statement that did not get its lock."""
+
+UNIQUE_VIOLATION = "23505"
+"""SQLSTATE of a statement that met a row with the same key."""
 
 Fingerprint = tuple[int, int]
 
@@ -219,6 +223,9 @@ async def record(transaction: Transaction, decisions: Sequence[Decision]) -> Col
 
     Returns:
         the occurrences that were not recorded before; only messages of these were written.
+
+    Raises:
+        DBAPIError: with UNIQUE_VIOLATION, a row of the outbox has the message_id of one; nothing may be committed.
     """
     rows = [(decision, record) for decision in decisions for record in decision.records]
     recorded: dict[OccurrenceKey, str | None] = {}
@@ -229,10 +236,7 @@ async def record(transaction: Transaction, decisions: Sequence[Decision]) -> Col
             "statuses": [record.status for _, record in rows],
             "counts": [record.count for _, record in rows],
             "reasons": [record.reason for _, record in rows],
-            "message_ids": [
-                message_id(decision.entry, record.key) if record is decision.published else None
-                for decision, record in rows
-            ],
+            "message_ids": [str(uuid4()) if record is decision.published else None for decision, record in rows],
         }
         written = await transaction.rows(_RECORD, parameters)
         recorded = {(row.schedule, row.zone, row.key): row.message_id for row in written}
