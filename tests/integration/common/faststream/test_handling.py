@@ -58,6 +58,18 @@ class World:
             Outgoing("taskbell.events", KEY, body or event.to_bytes(), message_id, mandatory=True, **given)  # type: ignore[arg-type]
         )
 
+    async def returns(self, task: int, message_id: str, attempt: int) -> None:
+        """The event comes back from the ladder: from the default exchange, under its queue's name."""
+        event = TaskStatusChanged(task_id=task, old_status="pending", new_status="done", requested_by=None)
+        headers = {
+            "x-taskbell-attempt": attempt,
+            "x-taskbell-exchange": "taskbell.events",
+            "x-taskbell-routing-key": KEY,
+        }
+        await self.publisher.publish(
+            Outgoing("", QUEUE, event.to_bytes(), message_id, mandatory=True, type=KEY, headers=headers)
+        )
+
     async def ready(self, queue: str) -> int:
         return (await self.management.depth(queue)).ready
 
@@ -115,7 +127,7 @@ async def test_after_the_last_try_it_is_dead_with_the_reason(world: World, app: 
 
     app.before = fail
     async with app.running():
-        await world.changed(7, "m-1", headers={"x-taskbell-attempt": 3})
+        await world.returns(7, "m-1", 3)
         dead = await world.one_in(DEAD)
     assert dead.headers == {
         "x-taskbell-attempt": 3,
@@ -180,7 +192,7 @@ async def test_what_was_handled_long_ago_is_forgotten(world: World, app: Timeshe
 async def test_while_its_database_is_away_messages_wait_and_no_try_is_counted(world: World) -> None:
     app = Timesheets(world.vhost.url, "postgresql://nobody@127.0.0.1:1/none")
     async with app.running():
-        await world.changed(7, "m-1", headers={"x-taskbell-attempt": 2})
+        await world.returns(7, "m-1", 2)
         waiting = await world.one_in("taskbell.retry.10s")
     assert waiting.headers["x-taskbell-attempt"] == 2
     assert app.tries == []
@@ -269,3 +281,35 @@ async def test_it_needs_no_more_rights_than_setup_gives_its_user(world: World) -
             assert (await world.one_in(DEAD)).properties["message_id"] == "m-1"
     finally:
         await world.management.call("DELETE", f"/users/{user}")
+
+
+async def test_a_copy_that_another_messages_publisher_asked_for_is_dead(world: World, app: Timesheets) -> None:
+    async with app.running():
+        event = TaskStatusChanged(task_id=7, old_status="pending", new_status="done", requested_by=None)
+        forged = {"CC": [KEY], "x-taskbell-attempt": 2, "x-taskbell-routing-key": KEY}
+        await world.publisher.publish(
+            Outgoing("taskbell.events", "mail.failed", event.to_bytes(), "m-1", headers=forged)
+        )
+        dead = await world.one_in(DEAD)
+        await world.changed(8, "m-2", headers={"x-taskbell-attempt": 2, "x-taskbell-size": 7})
+        await app.until(entries=1)
+    assert dead.headers == {
+        "x-taskbell-attempt": 0,
+        "x-taskbell-exchange": "taskbell.events",
+        "x-taskbell-queue": QUEUE,
+        "x-taskbell-reason": f"came from exchange 'taskbell.events' under 'mail.failed', but {QUEUE} takes only what "
+        f"comes from taskbell.events under {KEY}",
+        "x-taskbell-routing-key": "mail.failed",
+    }
+    assert await app.entries() == [(8, "done")]
+    assert [it.attempt for it in app.tries] == [0]
+
+
+async def test_a_body_that_is_too_large_is_dead_with_its_beginning_and_its_size(world: World, app: Timesheets) -> None:
+    body = b'{"x": "' + b"y" * 3 * 1024 * 1024 + b'"}'
+    async with app.running():
+        await world.changed(7, "m-1", body=body)
+        dead = await world.one_in(DEAD)
+    assert dead.body == body[:1024]
+    assert dead.headers["x-taskbell-size"] == len(body)
+    assert dead.headers["x-taskbell-reason"] == f"body of {len(body)} bytes is larger than 2097152"

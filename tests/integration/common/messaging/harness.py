@@ -126,6 +126,15 @@ class ConsumingHarness:
             Outgoing(message.exchange, message.routing_key, body, message_id, mandatory=True, **more)
         )
 
+    async def publish_as_retry(self, body: bytes, message_id: str, attempt: int, **more: Any) -> None:
+        """A message comes back from the ladder: from the default exchange, under its queue's name."""
+        headers = {
+            "x-taskbell-attempt": attempt,
+            "x-taskbell-exchange": "taskbell.commands",
+            "x-taskbell-routing-key": QUEUE,
+        }
+        await self.publisher.publish(Outgoing("", QUEUE, body, message_id, mandatory=True, headers=headers, **more))
+
     async def publish_many(self, count: int, start: int = 1) -> None:
         errors = await self.publisher.publish_all(
             [

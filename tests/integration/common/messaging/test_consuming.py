@@ -113,7 +113,7 @@ async def test_any_other_error_takes_the_ladder(
 ) -> None:
     recorder.fail = fails_with(error)
     await harness.consume(recorder.subscription())
-    await harness.publish(command(7), "m-7", correlation_id="c-1", headers={"x-taskbell-attempt": attempt})
+    await harness.publish_as_retry(command(7), "m-7", attempt, correlation_id="c-1")
 
     (waiting,) = await harness.dead_letters(queue=queue)
     assert waiting.body == command(7)
@@ -131,7 +131,7 @@ async def test_any_other_error_takes_the_ladder(
 async def test_after_the_ladder_it_is_dead_with_its_last_reason(harness: ConsumingHarness, recorder: Recorder) -> None:
     recorder.fail = fails_with(ValueError("still a bug"))
     await harness.consume(recorder.subscription())
-    await harness.publish(command(7), "m-7", headers={"x-taskbell-attempt": 3})
+    await harness.publish_as_retry(command(7), "m-7", 3)
 
     (dead_letter,) = await harness.dead_letters()
     assert dead_letter.headers["x-taskbell-reason"] == "failed 4 times; at last: ValueError: still a bug"

@@ -13,6 +13,7 @@ from taskbell.contracts import TaskStatusChanged
 from taskbell.errors import DatabaseUnavailable, InvalidMessage, Never
 from taskbell.faststream import HandledInMemory, MessageEnvelope, TaskbellRouter
 from taskbell.faststream.handled import Handle
+from taskbell.messaging.consuming import failures
 from taskbell.messaging.consuming.delivery import Envelope
 from taskbell.outcomes import Outcome
 
@@ -65,15 +66,32 @@ async def test_one_that_failed_goes_to_the_retry_ladder_and_its_error_is_seen() 
     assert app.dead == []
 
 
-async def test_after_the_last_try_it_is_dead() -> None:
+async def test_after_the_last_try_it_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures, "RETRIES", ())
     app = App()
     app.fails_with(ValueError("bad luck"))
     async with app.running():
         with pytest.raises(ValueError, match="bad luck"):
-            await app.receive(headers={"x-taskbell-attempt": 3})
+            await app.receive()
     (dead,) = app.dead
-    assert dead.headers["x-taskbell-reason"] == "failed 4 times; at last: ValueError: bad luck"
+    assert dead.headers["x-taskbell-reason"] == "failed 1 times; at last: ValueError: bad luck"
     assert app.retried == []
+
+
+async def test_headers_that_came_with_a_new_message_are_not_believed() -> None:
+    app = App()
+    app.fails_with(ValueError("bad luck"))
+    async with app.running():
+        with pytest.raises(ValueError, match="bad luck"):
+            await app.receive(headers={"x-taskbell-attempt": 3, "x-taskbell-reason": "a lie", "x-mine": 1})
+    (retried,) = app.retried
+    assert retried.headers == {
+        "x-mine": 1,
+        "x-taskbell-attempt": 1,
+        "x-taskbell-exchange": "taskbell.events",
+        "x-taskbell-routing-key": "task.status_changed",
+    }
+    assert app.dead == []
 
 
 @pytest.mark.parametrize(
@@ -95,8 +113,8 @@ async def test_while_a_server_is_away_it_waits_and_no_try_is_counted() -> None:
     app.fails_with(DatabaseUnavailable("connection refused"))
     async with app.running():
         with pytest.raises(DatabaseUnavailable):
-            await app.receive(headers={"x-taskbell-attempt": 3})
-    assert [retried.headers["x-taskbell-attempt"] for retried in app.retried] == [3]
+            await app.receive()
+    assert [retried.headers["x-taskbell-attempt"] for retried in app.retried] == [0]
     assert app.dead == []
 
 

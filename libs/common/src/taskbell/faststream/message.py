@@ -1,13 +1,15 @@
 """A message of a Taskbell queue, as FastStream hands it on."""
 
+from dataclasses import replace
+
 from aio_pika import IncomingMessage
 from faststream.rabbit import RabbitMessage
 from pamqp.commands import Basic
 
-from taskbell.contracts import Contract, Message
-from taskbell.errors import InvalidMessage
-from taskbell.messaging.consuming.delivery import Envelope, read_envelope
-from taskbell.messaging.wire import properties
+from taskbell.contracts import MAX_BODY_BYTES, Contract, Message
+from taskbell.errors import Never
+from taskbell.messaging.consuming.delivery import Envelope, check_whole, read_envelope, stray
+from taskbell.messaging.topology import Binding
 
 
 class TaskbellMessage(RabbitMessage):
@@ -15,9 +17,12 @@ class TaskbellMessage(RabbitMessage):
 
     Attributes:
         has_outcome: whether whoever sent it may wait for an outcome.
+        stray: why it must not be handled, if it came another way than this queue's messages do.
     """
 
-    def __init__(self, incoming: IncomingMessage, envelope: Envelope, *, has_outcome: bool) -> None:
+    def __init__(
+        self, incoming: IncomingMessage, envelope: Envelope, *, has_outcome: bool, stray: str | None = None
+    ) -> None:
         super().__init__(
             raw_message=incoming,
             body=incoming.body,
@@ -29,6 +34,7 @@ class TaskbellMessage(RabbitMessage):
         )
         self.envelope = envelope
         self.has_outcome = has_outcome
+        self.stray = stray
 
 
 def received(queue: str, row: Message, incoming: IncomingMessage) -> TaskbellMessage:
@@ -49,7 +55,10 @@ def received(queue: str, row: Message, incoming: IncomingMessage) -> TaskbellMes
         routing_key=incoming.routing_key,
         redelivered=bool(incoming.redelivered),
     )
-    return TaskbellMessage(incoming, envelope, has_outcome=row.has_outcome)
+    if len(incoming.body) > MAX_BODY_BYTES:
+        envelope = replace(envelope, size=len(incoming.body))
+    why = stray(envelope, Binding(row.exchange, queue, row.routing_key))
+    return TaskbellMessage(incoming, envelope, has_outcome=row.has_outcome and why is None, stray=why)
 
 
 def body_of(contract: type[Contract], message: TaskbellMessage) -> Contract:
@@ -57,7 +66,9 @@ def body_of(contract: type[Contract], message: TaskbellMessage) -> Contract:
 
     Raises:
         InvalidMessage: it does not validate.
+        Never: it is a stray.
     """
-    if (unreadable := message.envelope.headers.get(properties.UNREADABLE)) is not None:
-        raise InvalidMessage(properties.text_of(unreadable, 1000) or properties.UNREADABLE)
+    if message.stray is not None:
+        raise Never(message.stray)
+    check_whole(message.envelope)
     return contract.parse(message.body)

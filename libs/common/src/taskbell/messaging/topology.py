@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from taskbell.catalogue import catalogue
-from taskbell.contracts import COMMANDS, EVENTS
+from taskbell.catalogue import catalogue, row_of
+from taskbell.contracts import COMMANDS, EVENTS, Contract
 from taskbell.extensions import installed
 
 DEAD = "taskbell.dead"
@@ -110,6 +110,12 @@ def topology() -> Topology:
         Exchange(COMMANDS, "topic"),
     )
     return Topology(exchanges, tuple(queues), tuple(bindings))
+
+
+def binding_of(queue: str, contract: type[Contract]) -> Binding:
+    """How messages of a contract come to that queue. Raises KeyError if the contract is not that of any message."""
+    row = row_of(contract)
+    return Binding(row.exchange, queue, row.routing_key)
 
 
 def _consumed() -> Iterator[Binding]:

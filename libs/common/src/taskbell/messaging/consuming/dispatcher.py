@@ -18,13 +18,12 @@ from taskbell.errors import InvalidMessage, Returned, Unavailable
 from taskbell.gate import Gate
 from taskbell.logs import logger
 from taskbell.messaging.consuming import failures
-from taskbell.messaging.consuming.delivery import Body, Envelope, Received, envelope_of
+from taskbell.messaging.consuming.delivery import Body, Envelope, Received, check_whole, envelope_of, stray
 from taskbell.messaging.consuming.holding import Holding
 from taskbell.messaging.consuming.refusals import Refusal, Refusals
 from taskbell.messaging.consuming.settlement import Delivery, Ending, Settlement
 from taskbell.messaging.consuming.subscription import Subscription
 from taskbell.messaging.publishing.publisher import Publisher
-from taskbell.messaging.wire import properties
 from taskbell.metrics import Metrics
 
 SUSPECT = 2
@@ -56,6 +55,7 @@ class Dispatcher(Generic[Body]):
         ending: asyncio.Event,
     ) -> None:
         self.subscription = subscription
+        self._binding = subscription.binding
         self.holding = Holding(subscription.queue, publisher, gates, ending)
         self._settlement = Settlement(subscription.queue, metrics)
         self._refusals = Refusals(subscription, self.holding, self._settlement)
@@ -83,6 +83,10 @@ class Dispatcher(Generic[Body]):
         if self.consuming and self.is_suspect(envelope):
             self._suspects.append(delivery)
             self.suspicious.set()
+            return
+        if (reason := stray(envelope, self._binding)) is not None:
+            # It is another queue's message, whose outcome under this message_id is not ours to tell.
+            self._refusals.add(Refusal(delivery, envelope, reason, is_reported=False))
             return
         try:
             received = Received(self._parse(envelope, message.body), envelope)
@@ -126,8 +130,7 @@ class Dispatcher(Generic[Body]):
             task.cancel()
 
     def _parse(self, envelope: Envelope, body: bytes) -> Body:
-        if (unreadable := envelope.headers.get(properties.UNREADABLE)) is not None:
-            raise InvalidMessage(properties.text_of(unreadable, failures.REASON_LIMIT) or properties.UNREADABLE)
+        check_whole(envelope)
         return self.subscription.contract.parse(body)
 
     def _take(self) -> list[_Valid[Body]]:

@@ -2,11 +2,13 @@
 
 from typing import Literal, NamedTuple
 
+from taskbell.contracts import MAX_BODY_BYTES
 from taskbell.errors import Never
 from taskbell.messaging.consuming.delivery import Envelope
 from taskbell.messaging.publishing.outgoing import Outgoing
 from taskbell.messaging.topology import DEAD, RETRIES, dead_queue, service_of
 from taskbell.messaging.wire import properties
+from taskbell.messaging.wire.frames import KEPT
 
 REASON_LIMIT = 1000
 """Characters of a reason."""
@@ -73,7 +75,7 @@ def _on_ladder(envelope: Envelope, body: bytes, exchange: str, attempt: int) -> 
 
 
 def dead(envelope: Envelope, body: bytes, reason: str) -> Outgoing:
-    """The message for its service's dead letters."""
+    """The message for its service's dead letters; of a body that is too large only its first KEPT bytes."""
     headers = {
         **properties.carried(envelope.headers),
         properties.REASON: reason,
@@ -82,6 +84,11 @@ def dead(envelope: Envelope, body: bytes, reason: str) -> Outgoing:
         properties.ROUTING_KEY: envelope.routing_key,
         properties.ATTEMPT: envelope.attempt,
     }
+    # A consumer that is not ours has read all of it.
+    size = envelope.size or len(body)
+    if size > MAX_BODY_BYTES:
+        headers[properties.SIZE] = size
+        body = body[:KEPT]
     return _copy(envelope, body, DEAD, dead_queue(service_of(envelope.queue)), headers)
 
 

@@ -1,4 +1,4 @@
-"""Messages that do not validate, on their way to the dead letters.
+"""Messages that do not validate, or came another way than they must, on their way to the dead letters.
 
 They go in sets of what came together, so that a flood of them holds up the good ones little.
 """
@@ -26,11 +26,13 @@ REFUSED_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A message that did not validate, and why."""
+    """A message that is not taken, and why."""
 
     delivery: Delivery
     envelope: Envelope
     reason: str
+    is_reported: bool = True
+    """Whether the subscription's `on_invalid` is called with it."""
 
 
 class Refusals:
@@ -83,8 +85,9 @@ class Refusals:
             for it in refused:
                 known = {"queue": it.envelope.queue, "message_id": it.envelope.message_id}
                 self._log.warning("message.invalid", reason=it.reason, **known)
-            if self._on_invalid is not None:
-                await self._report(self._on_invalid, refused)
+            reported = [it for it in refused if it.is_reported]
+            if self._on_invalid is not None and reported:
+                await self._report(self._on_invalid, reported)
             dead = [failures.dead(it.envelope, it.delivery.message.body, it.reason) for it in refused]
             errors = await self._holding.publish_all(dead)
         except Returned:

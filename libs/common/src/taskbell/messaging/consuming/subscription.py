@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from taskbell.messaging.consuming.delivery import Body, Envelope, Received
+from taskbell.messaging.topology import Binding, binding_of
 
 Handler = Callable[[Sequence[Received[Body]]], Awaitable[None]]
 """A use case; all messages of the set have taken effect when it returns."""
@@ -36,3 +37,8 @@ class Subscription(Generic[Body]):
     prefetch: int = 10
     on_invalid: Verdict | None = None
     on_dead: Callable[[Received[Body], str], Awaitable[None]] | None = None
+
+    @property
+    def binding(self) -> Binding:
+        """Where its messages come from, besides the retry ladder. Raises KeyError if the contract is no message's."""
+        return binding_of(self.queue, self.contract)

@@ -4,17 +4,26 @@ Anybody may publish anything, and RabbitMQ passes properties on as it got them. 
 timestamp in nanoseconds or a table nested a thousand deep, aiormq cannot decode it and gives up the whole connection.
 The same message comes again after the next start and takes its neighbours along, until the broker dead-letters all of
 them. So properties that cannot be read are replaced here by one header that says so.
+
+A broker may let bodies of any size through, and a consumer gets many messages at once. So of a body that is too large
+to be handled only the first KEPT bytes are kept, while it is being read, and a header says how large it was.
 """
 
 import asyncio
 import struct
+from dataclasses import dataclass
+from typing import Any
 
 from pamqp.header import ContentHeader
 
-from taskbell.messaging.wire.properties import UNREADABLE
+from taskbell.contracts import MAX_BODY_BYTES
+from taskbell.messaging.wire.properties import CUT, MARKS, UNREADABLE, carried
+
+KEPT = 1024
+"""Bytes that are kept of a body of more than MAX_BODY_BYTES."""
 
 _HEAD = struct.Struct(">BHI")
-_METHOD, _HEADER = 1, 2
+_METHOD, _HEADER, _BODY = 1, 2, 3
 _DELIVER, _GET_OK = struct.pack(">HH", 60, 60), struct.pack(">HH", 60, 71)
 # Flags of headers, expiration, timestamp, and of what AMQP does not know: only a decoder can tell if these are right.
 _HARD = 1 << 13 | 1 << 8 | 1 << 6 | 3
@@ -23,6 +32,7 @@ _NUMBERS = _MODE, _PRIORITY = 1 << 12, 1 << 11
 _PLAIN = tuple(bit for bit in (1 << number for number in range(15, 1, -1)) if not bit & _HARD)
 _MODES = (0, 1, 2)
 _CHUNK = 1 << 16
+_END = b"\xce"
 
 
 class FrameReader:
@@ -38,6 +48,8 @@ class FrameReader:
         """So many bytes of the chunk have become frames."""
         self._frame = b""
         self._at = 0
+        self._cutting: dict[int, _Cut] = {}
+        """By channel, what is to come of the bodies that are too large."""
 
     def at_eof(self) -> bool:
         """Whether everything was read."""
@@ -76,16 +88,49 @@ class FrameReader:
         self._chunk, self._from = b"".join(pieces), 0
 
     async def _next(self) -> bytes:
-        head = await self._take(_HEAD.size)
-        if head.startswith(b"AMQP"):
-            return head  # the server speaks another version: aiormq says so
-        kind, channel, size = _HEAD.unpack(head)
-        rest = await self._take(size + 1)
-        if kind == _HEADER and not _is_plain(rest):
-            return _readable(channel, head, rest)
+        while True:
+            head = await self._take(_HEAD.size)
+            if head.startswith(b"AMQP"):
+                return head  # the server speaks another version: aiormq says so
+            kind, channel, size = _HEAD.unpack(head)
+            rest = await self._take(size + 1)
+            if kind != _BODY or channel not in self._cutting:
+                return self._checked(kind, channel, head, rest)
+            if kept := self._kept(channel, rest[:-1]):
+                return _framed(_BODY, channel, kept)
+
+    def _checked(self, kind: int, channel: int, head: bytes, rest: bytes) -> bytes:
+        if kind == _HEADER:
+            if (size := int.from_bytes(rest[4:12], "big")) > MAX_BODY_BYTES:
+                self._cutting[channel] = _Cut(KEPT, size)
+                return _readable(channel, head, rest)
+            if not _is_plain(rest):
+                return _readable(channel, head, rest)
         if kind == _METHOD and rest.startswith((_DELIVER, _GET_OK)) and not rest.isascii():
             return head + _with_text(rest)
         return head + rest
+
+    def _kept(self, channel: int, payload: bytes) -> bytes:
+        """What is kept of the next part of a body that is too large; most often nothing."""
+        cut = self._cutting[channel]
+        kept = payload[: cut.keep]
+        cut.keep -= len(kept)
+        cut.to_come -= len(payload)
+        if cut.to_come <= 0:
+            del self._cutting[channel]
+        return kept
+
+
+@dataclass(slots=True)
+class _Cut:
+    """Of a body under way: the bytes that are still to be kept, and those that are still to come."""
+
+    keep: int
+    to_come: int
+
+
+def _framed(kind: int, channel: int, payload: bytes) -> bytes:
+    return _HEAD.pack(kind, channel, len(payload)) + payload + _END
 
 
 def _is_plain(rest: bytes) -> bool:
@@ -106,7 +151,9 @@ def _is_plain(rest: bytes) -> bool:
 
 
 def _readable(channel: int, head: bytes, rest: bytes) -> bytes:
-    """That content header, or if it cannot be read one that says why."""
+    """That content header, or if it cannot be read one that says why; with a size that aiormq waits for."""
+    size = int.from_bytes(rest[4:12], "big")
+    marks: dict[str, Any] = {CUT: size} if size > MAX_BODY_BYTES else {}
     header = ContentHeader()
     try:
         header.unmarshal(rest[:-1])
@@ -115,12 +162,16 @@ def _readable(channel: int, head: bytes, rest: bytes) -> bytes:
         if (mode := header.properties.delivery_mode or 0) not in _MODES:
             msg = f"delivery_mode {mode}"
             raise ValueError(msg)  # noqa: TRY301 - handled like what a decoder raises
+        given = header.properties.headers or {}
+        if not marks and MARKS.isdisjoint(given):
+            return head + rest
+        header.body_size = KEPT if marks else size
+        header.properties.headers = carried(given) | marks
+        return _framed(_HEADER, channel, header.marshal())
     except Exception as error:  # noqa: BLE001 - decoders of foreign bytes fail in their own ways, RecursionError among them
-        header = ContentHeader(body_size=int.from_bytes(rest[4:12], "big"))
-        header.properties.headers = {UNREADABLE: f"properties cannot be read: {error}"[:500]}
-        payload = header.marshal()
-        return _HEAD.pack(_HEADER, channel, len(payload)) + payload + rest[-1:]
-    return head + rest
+        header = ContentHeader(body_size=KEPT if marks else size)
+        header.properties.headers = {UNREADABLE: f"properties cannot be read: {error}"[:500]} | marks
+        return _framed(_HEADER, channel, header.marshal())
 
 
 def _with_text(rest: bytes) -> bytes:

@@ -15,12 +15,19 @@ ROUTING_KEY = "x-taskbell-routing-key"
 ATTEMPT = "x-taskbell-attempt"
 ANONYMOUS = "x-taskbell-anonymous"
 """Set on a retried message that came without a message_id: the one that it has now is ours."""
+SIZE = "x-taskbell-size"
+"""Set on a dead letter that holds only the first bytes of its body; says how many the body had."""
 UNREADABLE = "x-taskbell-unreadable"
-"""Set instead of properties that could not be decoded; says why."""
+"""Set while reading, instead of properties that could not be decoded; says why. Senders of it are not believed."""
+CUT = "x-taskbell-cut"
+"""Set while reading, if only the first bytes of a body were kept; says how many it had. Its senders are not believed."""
+MARKS = frozenset((UNREADABLE, CUT))
+"""What reading a frame adds to its headers; it is not part of the message."""
 LEFT_OUT = "x-taskbell-left-out"
 """Names of headers that a retried or dead message had to leave behind: too large, or of a type that cannot be sent."""
 TRACEPARENT = "traceparent"
 
+_OURS = "x-taskbell-"
 _BROKERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-opt-")
 # RabbitMQ also sends a message to the keys in these, and its publisher asked for that once only.
 _ROUTING = ("CC", "BCC")
@@ -34,7 +41,22 @@ DEPTH = 8
 
 def own_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Headers without those that brokers add when a message dies or returns, and without those that they route by."""
-    return {name: value for name, value in headers.items() if not name.startswith(_BROKERS) and name not in _ROUTING}
+    return {
+        name: value
+        for name, value in headers.items()
+        if not name.startswith(_BROKERS) and name not in _ROUTING and name not in MARKS
+    }
+
+
+def without_ours(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Headers without those that Taskbell writes: in a message that came from outside its publisher wrote them."""
+    return {name: value for name, value in headers.items() if not name.startswith(_OURS)}
+
+
+def cut_of(headers: Mapping[str, Any] | None, name: str) -> int | None:
+    """The number of bytes in that header, SIZE or CUT; None if it is missing or nonsense."""
+    value = None if headers is None else headers.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def carried(headers: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +65,7 @@ def carried(headers: Mapping[str, Any]) -> dict[str, Any]:
     left_out = []
     room = CARRIED
     for name, value in headers.items():
-        if name == UNREADABLE:
+        if name in MARKS:
             continue
         sendable = _sendable(value, DEPTH)
         try:
