@@ -22,8 +22,10 @@ from taskbell_notifier.lifecycle import (
     OpenRow,
     Phase,
     Postpone,
+    Stretch,
     SweeperView,
     after_submission,
+    answered_between,
     judge,
 )
 from taskbell_notifier.smtp.replies import Stage, Submission, Verdict
@@ -72,7 +74,8 @@ UNKNOWN = replace(
     OPEN, state=DeliveryState.UNKNOWN, was_unknown=True, next_attempt_at=NOW - MINUTE, queued_at=NOW - 10 * MINUTE
 )
 
-VIEW = SweeperView(now=NOW, may_judge=True, may_queue=True, idle=True, hold=False)
+LEASE = 2 * MINUTE
+VIEW = SweeperView(now=NOW, lease=LEASE, answering=[Stretch(T, NOW)], may_queue=True, idle=True, hold=False)
 
 
 def submitted(verdict: Verdict, stage: Stage | None = Stage.RCPT, row: Claimed = ROW) -> Change:
@@ -142,9 +145,52 @@ def test_a_row_whose_process_lives_is_left_alone_until_its_lease_is_over() -> No
     assert judge(row, VIEW) == Postpone(7, MINUTE)
 
 
-@pytest.mark.parametrize("row", [CUT_OFF, IN_DOUBT])
-def test_no_lease_is_judged_before_postgresql_has_answered_for_a_full_one(row: OpenRow) -> None:
-    assert isinstance(judge(row, replace(VIEW, may_judge=False)), Postpone)
+@pytest.mark.parametrize(
+    ("answering", "wait"),
+    [
+        ([], CHECK_AGAIN),
+        ([Stretch(NOW, NOW)], CHECK_AGAIN),
+        # The lease ran out a minute ago, so a stretch counts from three minutes ago.
+        ([Stretch(T, NOW - 3 * MINUTE)], CHECK_AGAIN),
+        ([Stretch(T, NOW - 3 * MINUTE), Stretch(NOW - MINUTE, NOW)], CHECK_AGAIN),
+        ([Stretch(NOW - 2 * MINUTE + timedelta(seconds=4), NOW)], timedelta(seconds=4)),
+        # Two notifiers that saw the same minute saw one minute.
+        ([Stretch(NOW - MINUTE, NOW), Stretch(NOW - MINUTE, NOW)], CHECK_AGAIN),
+    ],
+)
+def test_nothing_in_doubt_is_judged_before_postgresql_was_seen_to_answer_for_a_lease(
+    answering: list[Stretch], wait: timedelta
+) -> None:
+    assert judge(IN_DOUBT, replace(VIEW, answering=answering)) == Postpone(7, wait)
+
+
+@pytest.mark.parametrize(
+    "answering",
+    [
+        [Stretch(NOW - 2 * MINUTE, NOW)],
+        [Stretch(T, NOW - 2 * MINUTE), Stretch(NOW - MINUTE, NOW)],
+        # A crash loop: each process lives for twelve seconds of each eighteen.
+        [Stretch(NOW - timedelta(seconds=18 * n + 12), NOW - timedelta(seconds=18 * n)) for n in range(10)],
+    ],
+)
+def test_it_is_judged_once_postgresql_was_seen_to_answer_for_a_lease_in_all(answering: list[Stretch]) -> None:
+    found = judge(IN_DOUBT, replace(VIEW, answering=answering))
+    assert isinstance(found, Change)
+    assert found.state is DeliveryState.UNKNOWN
+
+
+def test_a_row_cut_off_before_the_data_waits_for_nothing() -> None:
+    found = judge(CUT_OFF, replace(VIEW, answering=[]))
+    assert isinstance(found, Change)
+    assert (found.state, found.claim) == (DeliveryState.RETRY, CLAIM)
+
+
+def test_stretches_that_overlap_count_once_and_only_within_the_time_asked_for() -> None:
+    seen = [Stretch(T, T + 3 * MINUTE), Stretch(T + MINUTE, T + 5 * MINUTE), Stretch(T + 2 * MINUTE, T + 4 * MINUTE)]
+    assert answered_between(seen, T, T + 10 * MINUTE) == 5 * MINUTE
+    assert answered_between(seen, T + 2 * MINUTE, T + 4 * MINUTE) == 2 * MINUTE
+    assert answered_between(list(reversed(seen)), T - MINUTE, T + MINUTE) == MINUTE
+    assert answered_between([], T, NOW) == timedelta(0)
 
 
 def test_a_row_cut_off_before_the_data_is_tried_again_at_once() -> None:

@@ -9,12 +9,12 @@
 row that is due. Neither writes anything: the ledger and the sweeper do, each under its own fence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from taskbell_notifier.smtp.replies import Stage, Submission, Verdict, retry_delay
@@ -188,14 +188,22 @@ class OpenRow:
     reason: str | None
 
 
+class Stretch(NamedTuple):
+    """A time in which PostgreSQL was seen to answer, again and again."""
+
+    since: datetime
+    until: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class SweeperView:
     """What a sweeper knows apart from the row."""
 
     now: datetime
     """The database's clock."""
-    may_judge: bool
-    """PostgreSQL has answered for a full lease, so every living process has renewed its leases."""
+    lease: timedelta
+    answering: Sequence[Stretch]
+    """When PostgreSQL was seen to answer, by any notifier; the oldest first."""
     may_queue: bool
     """Sending is not paused, and messages do not pile up before the broker."""
     idle: bool
@@ -235,18 +243,41 @@ def judge(row: OpenRow, view: SweeperView) -> Change | Postpone | Enqueue:
 def _judge_sending(row: OpenRow, view: SweeperView) -> Change | Postpone:
     if row.lease_until is not None and row.lease_until > view.now:
         return Postpone(row.id, row.lease_until - view.now)
-    if not view.may_judge:
-        return Postpone(row.id, CHECK_AGAIN)
     if row.phase is Phase.DATA:
+        missing = _missing(row, view)
+        if missing > timedelta(0):
+            return Postpone(row.id, min(missing, CHECK_AGAIN))
         reason = "cut off after the data had begun"
         if row.resends:
             return Change(row.id, row.claim, DeliveryState.FAILED, f"{OUTCOME_UNKNOWN}; resend: {reason}")
         return Change(row.id, row.claim, DeliveryState.UNKNOWN, reason)
+    # Its holder may live, but the marker refuses it from now on. So nothing has to be waited for.
     if row.cut_offs + 1 >= CUT_OFFS:
         reason = f"cut off before the data, {CUT_OFFS} times"
         return Change(row.id, row.claim, DeliveryState.FAILED, reason, cut_off=True)
     state = DeliveryState.UNKNOWN if row.was_unknown else DeliveryState.RETRY
     return Change(row.id, row.claim, state, "cut off before the data", cut_off=True)
+
+
+def _missing(row: OpenRow, view: SweeperView) -> timedelta:
+    """How much longer PostgreSQL must be seen to answer before the row's holder counts as dead.
+
+    Counted from one lease before the row's own ran out, because its holder may know the outcome since about then. While
+    PostgreSQL answers, a living holder writes the outcome within seconds; after a full lease it has none to write.
+    """
+    since = view.now if row.lease_until is None else row.lease_until - view.lease
+    return view.lease - answered_between(view.answering, since, view.now)
+
+
+def answered_between(stretches: Sequence[Stretch], since: datetime, until: datetime) -> timedelta:
+    """For how long PostgreSQL was seen to answer in that time; what several stretches share counts once."""
+    total = timedelta(0)
+    for stretch in sorted(stretches):
+        began, ended = max(stretch.since, since), min(stretch.until, until)
+        if ended > began:
+            total += ended - began
+            since = ended
+    return total
 
 
 def _over(row: OpenRow, state: DeliveryState, reason: str) -> Change:

@@ -30,6 +30,8 @@ MATRIX = """
     taskbell.delivery       ----        SIUD        s---          ----    S---
     taskbell.preference     ----        SIU-        ----          ----    S---
     taskbell.suppression    ----        SI--        ----          ----    S--D
+    taskbell.answering      ----        SIUD        ----          ----    S---
+    taskbell.awaited_command ----      SIUD        ----          ----    S---
 
     taskbell.report         ----        S---        SIU-          ----    S---
     taskbell.archive_batch  ----        ----        SIU-          ----    S-u-

@@ -164,15 +164,108 @@ async def test_held_rows_of_unknown_outcome_are_not_sent_again_and_end_after_48_
     assert (row["state"], row["reason"]) == ("failed", "outcome unknown")
 
 
-@pytest.mark.parametrize("phase", ["envelope", "data"])
-async def test_leases_are_judged_only_after_postgresql_has_answered_for_one(
-    tables: NotifierTables, parts: NotifierParts, phase: str
+async def test_a_lease_in_the_data_is_judged_only_after_postgresql_was_seen_to_answer_for_one(
+    tables: NotifierTables, parts: NotifierParts
 ) -> None:
     await planned(tables, parts)
-    await claimed(tables, phase)
+    await claimed(tables, "data")
     await sweep_all(parts, judges=False)
     row = await tables.delivery()
-    assert (row["state"], row["phase"]) == ("sending", phase)
+    assert (row["state"], row["phase"]) == ("sending", "data")
+    assert row["due_at"] > tables.now
+
+
+async def test_a_lease_in_the_envelope_is_taken_at_once_and_the_marker_refuses_its_holder(
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
+) -> None:
+    await planned(tables, parts)
+    parts.add_sender(server)
+    (row,) = await parts.ledger.claim([(await tables.delivery())["id"]])
+    await tables.execute("UPDATE taskbell.delivery SET due_at = now(), lease_until = now()")
+    await sweep_all(parts, judges=False)
+    assert (await tables.delivery())["state"] == "retry"
+    assert await parts.ledger.mark_data(row) is False
+    assert (await tables.delivery())["cut_offs"] == 1
+
+
+async def test_a_lease_that_ran_out_is_found_however_late_its_row_is_due(
+    tables: NotifierTables, parts: NotifierParts
+) -> None:
+    await planned(tables, parts, 1, 2)
+    await claimed(tables, "envelope", lease=-1)
+    await tables.execute("UPDATE taskbell.delivery SET lease_until = now() + interval '1 hour' WHERE user_id = 2")
+    await tables.execute("UPDATE taskbell.delivery SET due_at = now() + interval '1 hour'")
+    sweeper = parts.sweeper()
+    await sweeper.search()
+    while await sweeper.sweep():
+        pass
+    assert await tables.states() == {"user:1": "retry", "user:2": "sending"}
+
+
+async def seen_for(tables: NotifierTables, *stretches: tuple[float, float]) -> None:
+    """PostgreSQL was seen to answer from and until so many seconds ago."""
+    for since, until in stretches:
+        await tables.execute(
+            "INSERT INTO taskbell.answering (since, until) VALUES"
+            " (now() - make_interval(secs => :since), now() - make_interval(secs => :until))",
+            since=since,
+            until=until,
+        )
+
+
+async def test_what_processes_that_died_saw_of_postgresql_counts_in_all(
+    tables: NotifierTables, parts: NotifierParts
+) -> None:
+    """Each of them lived shorter than a lease of 30 s."""
+    await planned(tables, parts)
+    await claimed(tables, "data", lease=-60)
+    await seen_for(tables, (80, 70), (50, 40))
+    sweeper = parts.sweeper(judges=False)
+    await sweeper.sweep()
+    assert (await tables.delivery())["state"] == "sending"
+    await seen_for(tables, (20, 8))
+    await tables.execute("UPDATE taskbell.delivery SET due_at = now()")
+    await sweeper.sweep()
+    assert (await tables.delivery())["state"] == "unknown"
+
+
+async def stretches(tables: NotifierTables) -> list[float]:
+    """The seconds of each stretch, the oldest first."""
+    rows = await tables.rows("SELECT extract(epoch FROM until - since) AS lasts FROM taskbell.answering ORDER BY id")
+    return [float(row["lasts"]) for row in rows]
+
+
+async def test_a_process_goes_on_with_the_stretch_of_the_one_before_it_unless_nobody_saw_what_was_between(
+    tables: NotifierTables, make_parts: Callable[..., NotifierParts]
+) -> None:
+    await seen_for(tables, (20, 5))
+    await make_parts().sweeper(judges=False).observe()
+    (first,) = await stretches(tables)
+    assert first >= 20
+    await tables.execute("UPDATE taskbell.answering SET until = now() - interval '11 seconds'")
+    await make_parts().sweeper(judges=False).observe()
+    assert (await stretches(tables))[1:] == [0]
+
+
+async def test_a_process_that_saw_postgresql_away_does_not_count_the_time_between(
+    tables: NotifierTables, parts: NotifierParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper_module, "OBSERVED", 0.0)
+    sweeper = parts.sweeper()
+    await sweeper.observe()
+    await sweeper.observe()
+    assert len(await stretches(tables)) == 1
+    parts.gate.trip("away for a moment")
+    parts.gate.open()
+    await sweeper.observe()
+    await sweeper.observe()
+    assert len(await stretches(tables)) == 2
+
+
+async def test_old_stretches_are_not_kept(tables: NotifierTables, parts: NotifierParts) -> None:
+    await seen_for(tables, (90_000, 89_000), (80_000, 79_000))
+    await parts.sweeper().observe()
+    assert await stretches(tables) == [1000, 0]
 
 
 async def test_a_lease_that_lasts_is_left_alone(tables: NotifierTables, parts: NotifierParts) -> None:
@@ -181,19 +274,6 @@ async def test_a_lease_that_lasts_is_left_alone(tables: NotifierTables, parts: N
     await sweep_all(parts)
     row = await tables.delivery()
     assert (row["state"], row["due_at"]) == ("sending", row["lease_until"])
-
-
-async def test_no_lease_is_judged_once_postgresql_was_away(tables: NotifierTables, parts: NotifierParts) -> None:
-    await planned(tables, parts)
-    await claimed(tables, "envelope")
-    sweeper = parts.sweeper()
-    parts.gate.trip("away for a moment")
-    await sweeper.sweep()
-    assert (await tables.delivery())["state"] == "sending"
-    parts.gate.open()
-    await tables.execute("UPDATE taskbell.delivery SET due_at = now()")
-    await sweeper.sweep()
-    assert (await tables.delivery())["state"] == "retry"
 
 
 async def test_a_mail_too_late_expires_and_is_told_of(tables: NotifierTables, parts: NotifierParts) -> None:

@@ -1,7 +1,7 @@
 """SQLModel tables: those of the web app that Taskbell reads, and Taskbell's own."""
 
 from taskbell.models.app import APP, AppModel, Project, Task, User
-from taskbell.models.ledger import Delivery, Mailing, Preference, Suppression
+from taskbell.models.ledger import Answering, AwaitedCommand, Delivery, Mailing, Preference, Suppression
 from taskbell.models.own import (
     OWN,
     ArchiveBatch,
@@ -18,9 +18,11 @@ from taskbell.models.own import (
 __all__ = [
     "APP",
     "OWN",
+    "Answering",
     "AppModel",
     "ArchiveBatch",
     "ArchivedTask",
+    "AwaitedCommand",
     "Command",
     "Delivery",
     "Mailing",

@@ -148,3 +148,31 @@ class Suppression(OwnModel, table=True):
     reason: str = Field(sa_column=words())
     delivery_id: int | None = Field(sa_column=Column(BigInteger))
     created_at: datetime = Field(sa_column=moment(now=True))
+
+
+class Answering(OwnModel, table=True):
+    """A time in which notifiers saw PostgreSQL answer, again and again; it outlives each of them."""
+
+    __tablename__ = "answering"
+
+    since: datetime = Field(sa_column=moment(now=True))
+    until: datetime = Field(sa_column=moment(now=True))
+    id: int | None = Field(default=None, sa_column=identity())
+
+
+class AwaitedCommand(OwnModel, table=True):
+    """A command whose outcome is that of a mail which has not ended; whoever asks again is answered besides."""
+
+    __tablename__ = "awaited_command"
+
+    message_id: str = Field(sa_column=words(key=True))
+    reply_to: str = Field(sa_column=words(key=True))
+    """Empty: nobody asked for a reply."""
+    correlation_id: str = Field(sa_column=words(key=True))
+    """Empty: it has none."""
+    delivery_id: int = Field(sa_column=Column(BigInteger, nullable=False))
+    envelope: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    body: str = Field(sa_column=words())
+    reason: str | None = Field(sa_column=words(required=False))
+    """What the mail waits for, in words for whoever asked."""
+    received_at: datetime = Field(sa_column=moment(now=True))

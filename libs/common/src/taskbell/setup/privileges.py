@@ -48,6 +48,8 @@ _PRIVILEGES: Mapping[str, Mapping[str, str]] = {
         "taskbell.delivery": _ALL_ROWS,
         "taskbell.preference": "SELECT, INSERT, UPDATE",
         "taskbell.suppression": "SELECT, INSERT",
+        "taskbell.answering": _ALL_ROWS,
+        "taskbell.awaited_command": _ALL_ROWS,
         "taskbell.command": _ALL_ROWS,
         "taskbell.refused_command": _ALL_ROWS,
         "taskbell.report": "SELECT",
@@ -82,6 +84,8 @@ _PRIVILEGES: Mapping[str, Mapping[str, str]] = {
         "taskbell.delivery": "SELECT",
         "taskbell.preference": "SELECT",
         "taskbell.suppression": "SELECT, DELETE",  # an operator lifts suppressions
+        "taskbell.answering": "SELECT",
+        "taskbell.awaited_command": "SELECT",
         "taskbell.report": "SELECT",
         "taskbell.archive_batch": "SELECT, UPDATE (restored)",
         "taskbell.archived_task": "SELECT, UPDATE (restored_at)",

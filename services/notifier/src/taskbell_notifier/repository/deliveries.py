@@ -15,7 +15,7 @@ from sqlalchemy import Row
 
 from taskbell.database import Transaction
 from taskbell.pruning import EndedRows
-from taskbell_notifier.lifecycle import ENDED, Change, Claimed, DeliveryState, OpenRow, Phase, Postpone
+from taskbell_notifier.lifecycle import CHECK_AGAIN, ENDED, Change, Claimed, DeliveryState, OpenRow, Phase, Postpone
 
 # "IS TRUE" keeps PostgreSQL from using the index of open rows: beside the rows of many days it expects next to none of
 # them, and would read every row of a mailing under way for each batch of it.
@@ -148,6 +148,21 @@ SWEEP = """
     LIMIT :limit
 """
 
+# Rows in the phase data that the sweeper has put off are due within seconds, and are left as they are.
+EXPIRED_LEASES = """
+    UPDATE taskbell.delivery AS d SET due_at = now()
+    FROM (
+        SELECT r.id
+        FROM taskbell.mailing AS m
+        JOIN taskbell.delivery AS r ON r.mailing_id = m.id AND r.ended_at IS NULL
+        WHERE m.completed_at IS NULL AND r.state = 'sending' AND r.lease_until <= now()
+            AND r.due_at > now() + make_interval(secs => :soon)
+        LIMIT :limit
+        FOR UPDATE OF r SKIP LOCKED
+    ) AS expired
+    WHERE d.id = expired.id
+"""
+
 POSTPONE = """
     UPDATE taskbell.delivery AS d SET due_at = now() + make_interval(secs => l.wait)
     FROM unnest(CAST(:ids AS bigint[]), CAST(:waits AS float8[])) AS l (id, wait)
@@ -255,6 +270,12 @@ async def due_rows(transaction: Transaction, limit: int) -> tuple[datetime | Non
     """The database's clock (None: no row is due) and the open rows that are due, locked."""
     rows = await transaction.rows(SWEEP, {"limit": limit})
     return (rows[0].now if rows else None), [_open(row) for row in rows]
+
+
+async def expired_leases_due(transaction: Transaction, limit: int) -> int:
+    """Makes rows due whose lease has run out, `limit` at most; returns how many."""
+    parameters = {"limit": limit, "soon": CHECK_AGAIN.total_seconds()}
+    return (await transaction.execute(EXPIRED_LEASES, parameters)).rowcount
 
 
 async def postpone(transaction: Transaction, postponed: Sequence[Postpone]) -> None:
