@@ -1,7 +1,7 @@
 """A part of each mail's Message-ID that nobody can guess.
 
 Revision ID: 0003
-Revises: 0001
+Revises: 0002
 """
 
 from alembic import op
