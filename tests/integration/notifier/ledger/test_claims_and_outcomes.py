@@ -52,11 +52,12 @@ async def test_a_row_has_one_message_id_for_ever_in_this_form(
 ) -> None:
     await planned(tables, parts, server)
     await tables.execute("UPDATE taskbell.delivery SET kind = :kind", kind=kind)
-    number = (await tables.delivery())["id"]
+    row_before = await tables.delivery()
+    number, token = row_before["id"], row_before["message_token"]
     for domain in ("tasks.example.org", "moved.example.org"):
         async with parts.database.transaction() as tx:
             (row,) = await deliveries.claim(tx, [number], lease=timedelta(minutes=1), domain=domain, hold=False)
-        assert row.message_id == f"<{kind}.{number}@tasks.example.org>"
+        assert row.message_id == f"<{kind}.{number}.{token}@tasks.example.org>"
         await tables.execute("UPDATE taskbell.delivery SET state = 'retry', claim = NULL, next_attempt_at = now()")
 
 

@@ -128,6 +128,8 @@ async def test_we_log_in(ehlo: list[str], replies: dict[str, str]) -> None:
     async with OddSmtp(Dialect(said, ehlo=ehlo)) as server:
         (found,) = await hand_over(server, username="bell", password="secret")
         assert found.verdict is Verdict.ACCEPTED, found
+        asked_for = [ANSWERS[verb] for verb in replies if verb in ANSWERS]
+        assert [line for line in server.lines if line in ANSWERS.values()] == asked_for
 
 
 @pytest.mark.parametrize(
