@@ -16,6 +16,7 @@ from taskbell.messaging.topology import topology
 from taskbell.settings import load
 from taskbell.setup import run
 from taskbell.setup.run import SetupSettings, set_up
+from taskbell.setup.schema import head
 
 ROLES_LEFT_OUT = (
     "left out: PostgreSQL roles for scheduler, notifier, maintenance, app, operator: "
@@ -46,7 +47,7 @@ async def test_on_empty_servers_it_makes_everything_and_says_so(empty_database_u
     done = await taskbell("setup", DATABASE_URL=empty_database_url, BROKER_URL=empty_vhost.url)
     assert done.status == 0, done.err
     assert done.out.splitlines() == [
-        "PostgreSQL: made schema taskbell, version 0001",
+        f"PostgreSQL: made schema taskbell, version {head()}",
         TOPOLOGY,
         TABLES_LEFT_OUT,
         ROLES_LEFT_OUT,
