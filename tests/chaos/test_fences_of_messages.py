@@ -193,7 +193,8 @@ async def test_without_the_occurrence_key_it_is_published_twice(
     harness: SchedulerHarness, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fences.take_out_occurrence_key(harness.database, monkeypatch)
-    assert list((await set_back_after_publishing(harness, vhost)).values()) == [2]
+    # Each time under an id of its own, by which nobody recognises it.
+    assert list((await set_back_after_publishing(harness, vhost)).values()) == [1, 1]
     assert await harness.sql("SELECT key, count(*) FROM taskbell.occurrence GROUP BY key") == [
         ("2026-11-20T08:01:00Z", 2)
     ]

@@ -6,9 +6,12 @@ import random
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
+from uuid import UUID, uuid5
 
 import asyncpg
 import pytest
+from sqlalchemy.exc import IntegrityError
+from structlog.testing import capture_logs
 from tests.integration.scheduler.conftest import MINUTELY, SchedulerHarness, entry, utc
 from tests.support.probes import ping
 from tests.support.waiting import eventually
@@ -219,6 +222,42 @@ async def test_a_position_set_back_publishes_nothing_again(harness: SchedulerHar
     await harness.sql("UPDATE taskbell.schedule_state SET position = position - interval '1 day'")
     await harness.turn(scheduler, harness.scheduler(MINUTELY))
     assert await harness.messages() == []
+
+
+async def test_nobody_can_take_an_occurrences_message_beforehand(harness: SchedulerHarness) -> None:
+    """Also not under the id that former versions gave it, which anybody can compute."""
+    await harness.at("2026-11-20T08:00:30")
+    scheduler = harness.scheduler(MINUTELY)
+    await harness.turn(scheduler)
+    former = uuid5(UUID("6f0f7ad5-5d0b-5b3e-9f5b-6a4f0f1c2f7e"), "tick/UTC/2026-11-20T08:01:00Z")
+    await harness.sql("SELECT taskbell.enqueue('weekly.due', '{}', :id)", id=str(former))
+    await harness.at("2026-11-20T08:01:30")
+    await harness.turn(scheduler)
+    rows = await harness.sql("SELECT owner, message_id FROM taskbell.outbox ORDER BY id")
+    assert [row.owner for row in rows] == ["app", "scheduler"]
+    assert await harness.sql("SELECT message_id FROM taskbell.occurrence") == [(rows[1].message_id,)]
+    assert UUID(rows[1].message_id).version == 4
+
+
+async def test_a_message_in_the_way_of_an_occurrence_is_said_and_the_next_turn_publishes_it(
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.at("2026-11-20T08:00:30")
+    scheduler = harness.scheduler(MINUTELY)
+    await harness.turn(scheduler)
+    await harness.sql("SELECT taskbell.enqueue('weekly.due', '{}', 'known')")
+    await harness.at("2026-11-20T08:01:30")
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(scheduling, "uuid4", lambda: "known")
+        with pytest.raises(IntegrityError):
+            await harness.turn(scheduler)
+    assert [(it["event"], it["log_level"], it["schedules"]) for it in logs] == [
+        ("occurrence.foreign", "error", ["tick"])
+    ]
+    assert await harness.occurrences() == []
+    await harness.turn(scheduler)
+    assert list((await harness.statuses()).values()) == ["published"]
+    assert len(await harness.messages()) == 2
 
 
 async def test_a_clock_set_back_by_an_hour_fires_nothing_twice(harness: SchedulerHarness) -> None:

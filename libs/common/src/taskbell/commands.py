@@ -16,7 +16,7 @@ from typing import Any, Generic
 from taskbell.catalogue import key_of_queue, message_of
 from taskbell.database import Database, Transaction
 from taskbell.errors import BrokerUnavailable, Overtaken, Unroutable
-from taskbell.identity import ANOTHER, digest_of, is_another
+from taskbell.identity import ANOTHER, Identity, identity_of, is_another
 from taskbell.logs import logger
 from taskbell.messaging.consuming.delivery import Body, Envelope, Received
 from taskbell.messaging.consuming.replies import reply_to
@@ -167,7 +167,7 @@ class CommandLog:
             if begun.fresh:
                 outcomes = await apply(transaction, begun.fresh)
                 ended = [
-                    _of(command, outcome, begun.digests[command.message_id])
+                    _of(command, outcome, begun.identities[command.message_id])
                     for command, outcome in zip(begun.fresh, outcomes, strict=True)
                 ]
                 await self._finish(transaction, ended)
@@ -233,18 +233,19 @@ class _Begun(Generic[Body]):
         """Those that must run."""
         self.others: list[_Ended] = []
         """Those whose message_ids are others'."""
-        self._fresh: set[str] = set()
+        self.identities: dict[str, Identity] = {}
+        """By message_id, of those that must run."""
         self._others: set[int] = set()
 
     def add(self, command: Received[Body]) -> None:
         """Sorts a command in."""
-        digest, known = digest_of(command.body), command.message_id
-        if known in self.digests and is_another(self.digests[known], digest):
-            self.others.append(_of(command, Outcome.rejected(ANOTHER), digest))
+        identity, known = identity_of(command.body), command.message_id
+        if known in self.digests and is_another(self.digests[known], identity.digest):
+            self.others.append(_of(command, Outcome.rejected(ANOTHER), identity))
             self._others.add(id(command))
-        elif known not in self.outcomes and known not in self._fresh:
-            self.digests[known] = digest
-            self._fresh.add(known)
+        elif known not in self.outcomes and known not in self.identities:
+            self.digests[known] = identity.digest
+            self.identities[known] = identity
             self.fresh.append(command)
 
     def outcome_of(self, command: Received[Body]) -> Outcome | None:
@@ -289,10 +290,9 @@ class Replies:
             self._log.warning("reply.failed", message_id=message_id, reason=str(error))
 
 
-def _of(command: Received[Any], outcome: Outcome, digest: str | None = None) -> _Ended:
-    body = command.body
-    key = message_of(body).routing_key
-    return _Ended(command.envelope, body.to_bytes().decode(), digest or digest_of(body), outcome, key)
+def _of(command: Received[Any], outcome: Outcome, identity: Identity | None = None) -> _Ended:
+    fields, digest = identity or identity_of(command.body)
+    return _Ended(command.envelope, fields, digest, outcome, message_of(command.body).routing_key)
 
 
 def _columns(ended: Sequence[_Ended]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import NamedTuple
 
 from taskbell.catalogue import message_of
 from taskbell.contracts import Contract
@@ -12,14 +13,24 @@ ANOTHER = "this message_id was another message's"
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
-def digest_of(body: Contract) -> str:
-    """SHA-256, in hexadecimal, of the message's routing key in the catalogue and of the fields that were given, sorted.
+class Identity(NamedTuple):
+    """What a message says, and its digest."""
 
-    A field that is null counts as not given, and so does one that the contract does not know. So the digest is the same
-    whoever wrote the message down, and however. It is stored: its form is for ever.
-    """
-    given = _encode(body.model_dump(mode="json", exclude_unset=True, exclude_none=True))
-    return hashlib.sha256(f"{message_of(body).routing_key}\0{given}".encode()).hexdigest()
+    fields: str
+    """JSON of the fields that were given, sorted. One that is null counts as not given."""
+    digest: str
+    """SHA-256, in hexadecimal, of the message's routing key in the catalogue and of `fields`."""
+
+
+def identity_of(body: Contract) -> Identity:
+    """The same for a message whoever wrote it down, and however. Digests are stored: their form is for ever."""
+    fields = _encode(body.model_dump(mode="json", exclude_unset=True, exclude_none=True))
+    return Identity(fields, hashlib.sha256(f"{message_of(body).routing_key}\0{fields}".encode()).hexdigest())
+
+
+def digest_of(body: Contract) -> str:
+    """The digest of a message."""
+    return identity_of(body).digest
 
 
 def is_another(stored: str | None, digest: str) -> bool:

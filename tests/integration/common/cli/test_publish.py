@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 import pytest_asyncio
-from tests.support.command import taskbell
+from tests.support.command import Done, taskbell
 from tests.support.management import Management
 from tests.support.responder import QUEUE, status_updates_answered
 from tests.support.vhosts import Vhost
@@ -83,6 +83,29 @@ async def test_waiting_tells_the_outcome_and_commands_show_keeps_it(database: st
     assert shown["result"] == {"task_id": 1, "old_status": "pending", "new_status": "done"}
     read = await taskbell("commands", "show", "m1", DATABASE_URL=database)
     assert 'body            {"task_id": 1, "new_status": "done"}' in read.out.splitlines()
+
+
+async def test_another_command_under_the_id_is_told_and_shown_beside_it(database: str, module_broker_url: str) -> None:
+    async def asked(body: str) -> Done:
+        async with status_updates_answered(database, module_broker_url):
+            return await taskbell(
+                *("publish", QUEUE, body, "--message-id", "m1", "--wait", "30"), BROKER_URL=module_broker_url
+            )
+
+    assert (await asked(DONE)).status == 0
+    other = await asked(DONE.replace("1", "2"))
+    assert other.status == 1
+    assert "this message_id was another message's" in other.out + other.err
+
+    shown = (await taskbell("commands", "show", "m1", "--json", DATABASE_URL=database)).json()
+    assert (shown["state"], shown["body"]["task_id"]) == ("done", 1)
+    assert [(it["state"], it["reason"], it["body"]["task_id"]) for it in shown["refused"]] == [
+        ("rejected", "this message_id was another message's", 2)
+    ]
+    read = (await taskbell("commands", "show", "m1", DATABASE_URL=database)).out
+    assert [line.split()[1] for line in read.splitlines() if line.startswith("state ")] == ["done", "rejected"]
+    listed = (await taskbell("commands", "list", "--json", DATABASE_URL=database)).json()
+    assert sorted(it["state"] for it in listed) == ["done", "rejected"]
 
 
 async def test_an_outcome_that_does_not_come_says_how_to_find_out(module_broker_url: str) -> None:

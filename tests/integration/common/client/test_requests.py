@@ -69,6 +69,16 @@ async def test_each_way_to_end_is_told(client: AsyncClient) -> None:
 
 
 @pytest.mark.usefixtures("responder")
+async def test_another_command_under_the_id_is_rejected_also_while_the_first_is_under_way(client: AsyncClient) -> None:
+    ids = {"message_id": "taken", "correlation_id": "form 7"}
+    commands = [update(103), update(104), update(103)]
+    outcomes = await asyncio.gather(*(client.request(command, **ids) for command in commands))
+    assert [it.state for it in outcomes] == ["done", "rejected", "done"]
+    later = await client.request(update(105), message_id="taken")
+    assert (outcomes[1].reason, later.reason) == ("this message_id was another message's",) * 2
+
+
+@pytest.mark.usefixtures("responder")
 async def test_asked_again_with_the_same_id_the_first_outcome_is_told(client: AsyncClient) -> None:
     first = await client.request(update(2), message_id="once")
     await client.request(update(2, TaskStatus.PENDING))

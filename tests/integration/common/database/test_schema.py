@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 import pytest_asyncio
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
@@ -106,6 +107,41 @@ async def test_migrations_and_models_have_the_same_checks(empty: Database) -> No
         )
     assert {f"{row.relname}.{row.conname}" for row in rows} == expected
     assert len(expected) > 5
+
+
+async def test_the_first_version_is_brought_to_this_one_with_its_rows_and_its_rights(
+    empty: Database, empty_database_url: str
+) -> None:
+    admin = await asyncpg.connect(empty_database_url)
+    role = f"{await admin.fetchval('SELECT current_database()')}_reader"
+    async with empty.transaction() as transaction:
+        await transaction.execute("CREATE SCHEMA taskbell")
+        await transaction.connection.run_sync(lambda sync: command.upgrade(schema._alembic(sync), "0001"))
+    await admin.execute(f"""
+        CREATE ROLE {role};
+        GRANT SELECT, INSERT ON taskbell.command TO {role};
+        INSERT INTO taskbell.command (message_id, routing_key, state) VALUES ('m1', 'k', 'rejected');
+        INSERT INTO taskbell.outbox (owner, routing_key, body, message_id) VALUES ('scheduler', 'k', '{{}}', 'm2');
+    """)
+    before = await admin.fetchval("SELECT pg_relation_filenode('taskbell.outbox')")
+    try:
+        assert await set_up(empty) == "0001"
+        rights = [
+            await admin.fetchval("SELECT has_table_privilege($1, 'taskbell.refused_command', $2)", role, right)
+            for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
+        ]
+        assert rights == [True, True, False, False]
+        assert await admin.fetchval("SELECT pg_relation_filenode('taskbell.outbox')") == before, "it was rewritten"
+        # What processes of the former version run while they are replaced.
+        for table, columns, values in (
+            ("command", "routing_key, state, message_id", "'k', 'done', 'm1'"),
+            ("outbox", "owner, routing_key, body, message_id", "'scheduler', 'k', '{}', 'm2'"),
+        ):
+            insert = f"INSERT INTO taskbell.{table} ({columns}) VALUES ({values}) ON CONFLICT (message_id) DO NOTHING"
+            assert await admin.execute(insert) == "INSERT 0 0"
+    finally:
+        await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await admin.close()
 
 
 async def test_an_older_schema_is_told_with_both_versions(empty: Database) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -10,6 +9,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 from tests.integration.common.outbox.test_commands import CommandRunner, command
 from tests.integration.common.outbox.test_identity import runner  # noqa: F401 - a fixture
+from tests.support.stranger import stranger_on
 
 from taskbell.contracts import WeeklyDue
 from taskbell.database import Database
@@ -18,17 +18,8 @@ from taskbell.outbox import Outbox, OutboxMessage
 
 @pytest_asyncio.fixture
 async def stranger(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """A login without any grant."""
-    admin = await asyncpg.connect(database_url)
-    role = f"stranger_{await admin.fetchval('SELECT current_database()')}"
-    await admin.execute(f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'pw'")
-    parts = urlsplit(database_url)
-    host = parts.netloc.rpartition("@")[2]
-    connection = await asyncpg.connect(urlunsplit(parts._replace(netloc=f"{role}:pw@{host}")))
-    yield connection
-    await connection.close()
-    await admin.execute(f'DROP ROLE "{role}"')
-    await admin.close()
+    async with stranger_on(database_url) as connection:
+        yield connection
 
 
 async def test_advisory_locks_hold_up_no_command(

@@ -90,6 +90,23 @@ async def test_another_message_under_the_same_id_goes_its_own_way(connection: as
     assert [row["id"] for row in ids] == ["m1", "m1"]
 
 
+async def test_another_command_under_the_id_is_rejected(
+    connection: asyncpg.Connection, module_database_url: str, broker_url: str
+) -> None:
+    await connection.execute("INSERT INTO tasks (id, title) VALUES (1, 'one'), (2, 'two')")
+    for body in (UPDATE, UPDATE.replace("1", "2"), UPDATE):
+        await connection.execute("SELECT taskbell.enqueue('maintenance.update_task_status', $1, 'm2')", body)
+
+    async def both() -> bool:
+        return bool(await connection.fetchval("SELECT count(*) = 2 FROM taskbell.command"))
+
+    async with status_updates_answered(module_database_url, broker_url):
+        await eventually(both)
+    found = await connection.fetch("SELECT state, reason FROM taskbell.command ORDER BY state")
+    assert [tuple(row) for row in found] == [("done", None), ("rejected", "this message_id was another message's")]
+    assert await connection.fetch("SELECT id FROM tasks WHERE status = 'done'") == [(1,)]
+
+
 @pytest.mark.parametrize("key", sorted(CATALOGUE))
 async def test_only_what_anybody_may_publish_can_be_enqueued(connection: asyncpg.Connection, key: str) -> None:
     if CATALOGUE[key].by_anyone:

@@ -3,26 +3,19 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 import pytest_asyncio
 from tests.support.command import taskbell
-from tests.support.servers import ServerUrls
+from tests.support.stranger import login_without_grants
 
 
 @pytest_asyncio.fixture
-async def stranger_url(servers: ServerUrls, database_url: str) -> AsyncIterator[str]:
-    """The database's URL for a login without any grant."""
-    admin = await asyncpg.connect(database_url)
-    role = f"stranger_{await admin.fetchval('SELECT current_database()')}"
-    await admin.execute(f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'pw'")
-    parts = urlsplit(database_url)
-    host = parts.netloc.rpartition("@")[2]
-    yield urlunsplit(parts._replace(netloc=f"{role}:pw@{host}"))
-    await admin.execute(f'DROP ROLE "{role}"')
-    await admin.close()
+async def stranger_url(database_url: str) -> AsyncIterator[str]:
+    async with login_without_grants(database_url) as url:
+        yield url
 
 
 async def test_a_stranger_who_holds_its_lock_is_named_and_setup_gives_up(

@@ -3,12 +3,14 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from tests.integration.notifier.ledger.notifier_parts import NotifierParts
 from tests.integration.notifier.ledger.support import NotifierTables, settings_for
 from tests.support.kinds import KINDS
 from tests.support.scripted_smtp import ScriptedSmtp
+from tests.support.stranger import stranger_on
 
 from taskbell.database import Database
 from taskbell_notifier.mail.links import Links
@@ -22,6 +24,13 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+@pytest_asyncio.fixture
+async def stranger(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A login without any grant."""
+    async with stranger_on(database_url) as connection:
+        yield connection
 
 
 @pytest_asyncio.fixture

@@ -1,6 +1,7 @@
 """From an event on the exchange to mails in the inbox, with everything real between them."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from tests.integration.notifier.ledger.support import DAY, HOUR, NotifierTables, running, settings_for
@@ -146,3 +147,38 @@ async def test_a_mailing_that_is_over_says_how_its_mails_ended(
         "kind": "overdue",
         "reason": "no valid address",
     }
+
+
+async def test_nobody_can_take_the_events_of_a_mailing_beforehand(
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management
+) -> None:
+    """Also not under the ids that former versions gave them, which anybody can count."""
+    await tables.late_people(1)
+    await tables.execute("UPDATE users SET email = 'nobody at all'")
+    for name in ("mailing.completed.1", "mail.failed.1"):
+        await tables.execute("SELECT taskbell.enqueue('weekly.due', '{}', :id)", id=name)
+    async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
+        await management.publish(EVENTS, "overdue.due", {})
+        await tables.completed(1)
+    assert [it["mailing_id"] for it in await tables.outbox("mailing.completed")] == [1]
+    ids = await tables.rows("SELECT message_id FROM taskbell.outbox WHERE owner = 'notifier'")
+    assert all(UUID(row["message_id"]).version == 4 for row in ids)
+
+
+async def test_another_event_under_the_same_id_is_dead_lettered_with_that_reason(
+    tables: NotifierTables, inbox: Inbox, database_url: str, broker_url: str, management: Management
+) -> None:
+    await tables.late_people(1)
+    async with running(settings_for(database_url, smtp_port=inbox.port, broker_url=broker_url)):
+        for body in ({}, {"user_ids": None}, {"user_ids": [1]}):
+            await management.publish(EVENTS, "overdue.due", body, properties={"message_id": "m1"})
+
+        async def is_dead() -> bool:
+            return (await management.depth("notifier.dead")).ready == 1
+
+        await eventually(is_dead)
+        await tables.completed(1)
+    (dead,) = await management.take("notifier.dead")
+    assert dead.json() == {"user_ids": [1]}
+    assert dead.headers["x-taskbell-reason"] == "this message_id was another message's"
+    assert await tables.value("SELECT count(*) FROM taskbell.mailing") == 1

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 from tests.integration.notifier.ledger.notifier_parts import NotifierParts
 from tests.integration.notifier.ledger.support import DAY, HOUR, NotifierTables
@@ -15,9 +16,11 @@ from tests.support.waiting import eventually
 
 from taskbell import gate as gate_module
 from taskbell.contracts import MailingDue, OverdueDue, ReminderDue, SendBatch, WeeklyDue
+from taskbell.errors import AnothersId, Retry
 from taskbell.kinds import AssignedTasks, Found, Kind, Task
 from taskbell_notifier.domain import found, gets_mail
 from taskbell_notifier.planning import planner as planner_module
+from taskbell_notifier.planning.inserting import body_digest_of
 from taskbell_notifier.repository import planning
 from taskbell_notifier.repository.contents import of_users
 from taskbell_notifier.repository.history import user_status
@@ -241,9 +244,49 @@ async def test_two_forced_mailings_at_once_each_have_their_run(
 async def test_a_repeated_message_is_the_same_mailing(tables: NotifierTables, parts: NotifierParts) -> None:
     await tables.late_people(1)
     await parts.plan(OverdueDue(), "m1")
-    await parts.plan(OverdueDue(force=True), "m1")
+    await parts.plan(OverdueDue(), "m1")
     assert await tables.value("SELECT count(*) FROM taskbell.mailing") == 1
     assert await tables.value("SELECT count(*) FROM taskbell.delivery") == 1
+
+
+@pytest.mark.parametrize("other", [OverdueDue(force=True), WeeklyDue(), OverdueDue(user_ids=(1,))])
+async def test_another_event_under_the_same_id_never_takes_effect(
+    tables: NotifierTables, parts: NotifierParts, other: MailingDue
+) -> None:
+    await tables.late_people(1)
+    await parts.plan(OverdueDue(), "m1")
+    with pytest.raises(AnothersId, match="this message_id was another message's"):
+        await parts.start(other, "m1")
+    assert await tables.value("SELECT count(*) FROM taskbell.mailing") == 1
+    # A mailing of a former version does not say whose its message_id is.
+    await tables.execute("UPDATE taskbell.mailing SET digest = NULL")
+    await parts.start(other, "m1")
+    assert await tables.value("SELECT count(*) FROM taskbell.mailing") == 1
+
+
+async def test_an_occurrence_that_has_not_come_takes_no_mails_from_the_real_one(
+    tables: NotifierTables, parts: NotifierParts
+) -> None:
+    await tables.late_people(1)
+    tomorrow = datetime.now(UTC) + DAY
+    with pytest.raises(Retry, match="its occurrence has not come yet"):
+        await parts.start(OverdueDue(occurrence=tomorrow, timezone="UTC"), "m1")
+    assert await tables.value("SELECT count(*) FROM taskbell.mailing") == 0
+
+
+async def test_advisory_locks_of_others_hold_up_no_mailing_for_long(
+    tables: NotifierTables, parts: NotifierParts, stranger: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    event = OverdueDue(force=True)
+    names = [f"taskbell mailing {body_digest_of(event)}", "taskbell forced overdue"]
+    for name in names:
+        await stranger.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", name)
+    await tables.late_people(1)
+    async with asyncio.timeout(20):
+        with pytest.raises(Retry, match="another session has held the lock on this message for more than 2s"):
+            await parts.start(event, "m0", anonymous=True, redelivered=True)
+        await parts.plan(event, "m1")
+    assert await tables.states() == {"user:1": "planned"}
 
 
 @pytest.mark.parametrize("again", [{"redelivered": True}, {"attempt": 1}])

@@ -11,6 +11,7 @@ from taskbell.client.messages import check_has_outcome, message_for
 from taskbell.client.requests import REPLY_TO, Requests
 from taskbell.client.sending import send
 from taskbell.contracts import CommandOutcome, Contract
+from taskbell.identity import digest_of
 from taskbell.messaging.publishing.publisher import Publisher
 
 TIMEOUT = 5.0
@@ -110,7 +111,8 @@ class AsyncClient:
             traceparent=traceparent,
             reply_to=REPLY_TO,
         )
-        return await self._requests.send(message, self.timeout if timeout is None else timeout)
+        limit = self.timeout if timeout is None else timeout
+        return await self._requests.send(message, digest_of(command), limit)
 
     async def close(self) -> None:
         """Closes the connections; calls under way fail. A later call opens them again."""

@@ -15,6 +15,7 @@ from aiormq.channel import Channel
 from taskbell.client.sending import send
 from taskbell.contracts import CommandOutcome
 from taskbell.errors import InvalidMessage, OutcomeLost, OutcomeTimeout, OutcomeUnknown
+from taskbell.identity import ANOTHER
 from taskbell.messaging.publishing.outgoing import Outgoing
 from taskbell.messaging.publishing.publisher import Publisher
 
@@ -29,6 +30,8 @@ class _Request:
     """A request under way."""
 
     outcome: "asyncio.Future[CommandOutcome]"
+    digest: str
+    """Tells whether another request under way with the same ids is the same command (`taskbell.identity`)."""
     channel: Channel | None = None
     """The channel on which the command was sent, once that is confirmed."""
 
@@ -40,10 +43,10 @@ class Requests:
         self._publisher = Publisher(url, name=name, prepare=self._listen)
         self._open: dict[Key, list[_Request]] = {}
 
-    async def send(self, command: Outgoing, limit: float) -> CommandOutcome:
+    async def send(self, command: Outgoing, digest: str, limit: float) -> CommandOutcome:
         """Publishes a command and returns its outcome.
 
-        Two requests under way with the same ids are the same command, and get the same outcome.
+        Two requests under way with the same ids and digest are the same command, and get the same outcome.
 
         Raises:
             OutcomeTimeout, OutcomeLost: the command was published, but its outcome did not reach us.
@@ -51,7 +54,7 @@ class Requests:
             BrokerUnavailable, TopologyMissing, Unroutable: the command was not published, or not confirmed.
         """
         deadline = asyncio.get_running_loop().time() + limit
-        with self._request(command) as request:
+        with self._request(command, digest) as request:
             channel = request.channel = await send(self._publisher, command, limit)
             if channel.is_closed and not request.outcome.done():
                 raise _unknown(OutcomeLost("the connection to RabbitMQ was lost"), command)
@@ -68,9 +71,9 @@ class Requests:
         await self._publisher.close()
 
     @contextmanager
-    def _request(self, command: Outgoing) -> Iterator[_Request]:
+    def _request(self, command: Outgoing, digest: str) -> Iterator[_Request]:
         key = (command.correlation_id, command.message_id)
-        request = _Request(asyncio.get_running_loop().create_future())
+        request = _Request(asyncio.get_running_loop().create_future(), digest)
         same = self._open.setdefault(key, [])
         same.append(request)
         try:
@@ -91,8 +94,11 @@ class Requests:
         except InvalidMessage:
             return  # anybody who knows our reply address may write to it; only a valid outcome ends the wait
         key = (message.header.properties.correlation_id, reply.message_id)
-        for request in self._open.get(key, []):
-            if not request.outcome.done():
+        waiting = [it for it in self._open.get(key, []) if not it.outcome.done()]
+        # If several commands are under way with the same ids, the one that was sent first has them.
+        answered = waiting[-1 if reply.reason == ANOTHER else 0].digest if waiting else None
+        for request in waiting:
+            if request.digest == answered:
                 request.outcome.set_result(reply)
 
     def _on_lost(self, channel: Channel) -> None:

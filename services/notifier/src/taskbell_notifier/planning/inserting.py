@@ -42,8 +42,7 @@ async def insert_mailing(
 
     Raises:
         AnothersId: another message has started a mailing under this message_id.
-        Retry: its occurrence has not come yet; or another delivery of this message, which has no id of its own, is
-            being handled.
+        Retry: its occurrence has not come yet; or it has no id of its own, and somebody holds the lock on it.
     """
     body_digest = body_digest_of(received.body)
     if await _is_repeated(transaction, received.envelope, kind.name, body_digest):

@@ -122,8 +122,8 @@ class Planner:
                 kind = self._kinds[mailing.kind]
                 await self._plan_page(transaction, kind, mailing)
         except Overtaken:
-            # The page is planned again, now that the other mailing's rows are there.
-            return True
+            # Now the other mailing's rows are there, and the page takes the run after theirs.
+            return await self.plan_page()
         except (DBAPIError, StatementError) as error:
             if kind is None:
                 raise

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row
+from sqlalchemy.exc import DBAPIError
 
 from taskbell.contracts import MailingCompleted
-from taskbell.database import Transaction
+from taskbell.database import Transaction, sqlstate
 from taskbell.errors import AnothersId, Retry
 from taskbell.identity import ANOTHER, is_another
 from taskbell.pruning import EndedRows
@@ -21,8 +22,13 @@ SAME_WITHIN_AN_HOUR = """
 """
 
 # If an anonymous message is delivered twice at once, only one of the two may find that its mailing is missing. Anybody
-# who may connect can hold this lock, so nobody waits for it.
-LOCK_DIGEST = "SELECT pg_try_advisory_xact_lock(hashtextextended('taskbell mailing ' || :digest, 0))"
+# who may connect can hold this lock, so nobody waits for it longer than LOCK_TIMEOUT.
+LOCK_DIGEST = "SELECT pg_advisory_xact_lock(hashtextextended('taskbell mailing ' || :digest, 0))"
+
+LOCK_TIMEOUT = "2s"
+
+LOCK_NOT_AVAILABLE = "55P03"
+"""SQLSTATE of a statement that did not get its lock in time."""
 
 DIGEST = "SELECT digest FROM taskbell.mailing WHERE message_id = :message_id"
 
@@ -153,11 +159,16 @@ async def same_within_an_hour(transaction: Transaction, kind: str, digest: str) 
     """The mailing that a repeated anonymous message belongs to: of the same kind and body, at most an hour old.
 
     Raises:
-        Retry: somebody else holds the lock on that message.
+        Retry: somebody else holds the lock on that message for longer than LOCK_TIMEOUT.
     """
-    if not await transaction.value(LOCK_DIGEST, {"digest": digest}):
-        msg = "another delivery of this message is being handled, or another session holds its lock"
-        raise Retry(msg)
+    await transaction.execute("SELECT set_config('lock_timeout', :limit, true)", {"limit": LOCK_TIMEOUT})
+    try:
+        await transaction.execute(LOCK_DIGEST, {"digest": digest})
+    except DBAPIError as error:
+        if sqlstate(error) != LOCK_NOT_AVAILABLE:
+            raise
+        msg = f"another session has held the lock on this message for more than {LOCK_TIMEOUT}"
+        raise Retry(msg) from error
     found = await transaction.value(SAME_WITHIN_AN_HOUR, {"kind": kind, "digest": digest})
     return None if found is None else int(found)
 
