@@ -33,6 +33,7 @@ OF_RABBITMQ = {
     "rabbitmq_alarms_memory_used_watermark",
     "rabbitmq_detailed_queue_consumers",
     "rabbitmq_detailed_queue_messages",
+    "rabbitmq_detailed_queue_messages_bytes",
     "rabbitmq_detailed_queue_messages_ready",
     "rabbitmq_detailed_queue_messages_unacked",
 }

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -61,6 +62,45 @@ def test_a_command_takes_effect_and_its_outcome_comes_back(stack: Compose) -> No
     outcome = json.loads(stack.taskbell("publish", "maintenance.generate_task_report", "{}", "--wait", "30", "--json"))
     assert outcome["outcome"]["state"] == "done", outcome
     assert stack.sql("SELECT count(*) > 0 FROM taskbell.report") == [["t"]]
+
+
+@pytest.mark.parametrize("header", ["CC", "BCC"])
+def test_a_copy_that_a_header_asks_for_takes_no_effect(stack: Compose, header: str) -> None:
+    url = f"http://taskbell:change-me@127.0.0.1:{stack.port('rabbitmq', 15672)}/api"
+    message_id = f"copied by {header}"
+    published = httpx.post(
+        f"{url}/exchanges/%2F/taskbell.commands/publish",
+        json={
+            "routing_key": "maintenance.generate_task_report",
+            "payload": "{}",
+            "payload_encoding": "string",
+            "properties": {"message_id": message_id, "headers": {header: ["maintenance.cleanup_completed_tasks"]}},
+        },
+        trust_env=False,
+        timeout=30,
+    )
+    assert published.json() == {"routed": True}
+    found: list[Any] = []
+    deadline = time.monotonic() + 60
+    while not found:
+        answer = httpx.post(
+            f"{url}/queues/%2F/maintenance.dead/get",
+            json={"count": 10, "ackmode": "ack_requeue_false", "encoding": "auto"},
+            trust_env=False,
+            timeout=30,
+        )
+        found = [it for it in answer.json() if it["properties"].get("message_id") == message_id]
+        assert time.monotonic() < deadline, answer.text
+    (dead,) = found
+    assert dead["properties"]["headers"]["x-taskbell-queue"] == "maintenance.cleanup_completed_tasks"
+    assert dead["properties"]["headers"]["x-taskbell-reason"].startswith("came from exchange")
+    assert stack.sql(f"SELECT count(*) FROM taskbell.archive_batch WHERE message_id = '{message_id}'") == [["0"]]
+
+
+def test_the_broker_is_configured_against_messages_that_are_too_large(stack: Compose) -> None:
+    said = stack("run", "--rm", "setup", limit=900)
+    assert "are there" in said
+    assert "advice: RabbitMQ took" not in said
 
 
 def test_the_notifiers_page_answers_on_this_machines_loopback_only(stack: Compose) -> None:

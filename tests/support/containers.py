@@ -109,7 +109,12 @@ def start(run: str, *, owner: str, pair: str = SHARED, ports: Ports = ANY_PORTS)
     )
     broker = (
         DockerContainer(RABBITMQ)
-        .with_envs(RABBITMQ_DEFAULT_USER=USER, RABBITMQ_DEFAULT_PASS=password)
+        .with_envs(
+            RABBITMQ_DEFAULT_USER=USER,
+            RABBITMQ_DEFAULT_PASS=password,
+            # As in the configurations that we ship.
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-rabbit max_message_size 4194304",
+        )
         .with_bind_ports(5672, ports.rabbitmq)
         .with_bind_ports(15672, ports.management)
         .with_kwargs(labels=labels)

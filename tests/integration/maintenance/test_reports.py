@@ -1,5 +1,6 @@
 """Daily reports: the figures, by hand; one row a date; and what is refused."""
 
+import tracemalloc
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -224,3 +225,31 @@ async def test_a_report_that_came_without_an_id_twice_is_one_row(maintenance: Ma
     await maintenance.reports.generate([received(body, anonymous=True)])
     await maintenance.reports.generate([received(body, anonymous=True, redelivered=True)])
     assert len(await maintenance.rows("SELECT * FROM taskbell.report")) == 1
+
+
+async def test_huge_statuses_and_priorities_are_cut_where_they_are_read(maintenance: Maintenance) -> None:
+    """60 tasks with a status and a priority of 2 MiB each, all different: read whole they would be 240 MiB."""
+    await maintenance.execute("""
+        INSERT INTO tasks (title, status, priority, due_date, created_at, updated_at)
+        SELECT repeat('t', 2097152), 'open ' || repeat('s', 200) || n || repeat('s', 2097152),
+            lpad(n::text, 3, '0') || repeat('p', 2097152), now() - interval '1 day', now(), now()
+        FROM generate_series(1, 60) AS n
+    """)
+    await maintenance.execute("""
+        INSERT INTO tasks (title, status, priority, due_date, created_at, updated_at)
+        SELECT repeat('t', 2097152), 'pending', repeat('p', 2097152), now() - interval '2 days', now(), now()
+        FROM generate_series(1, 10) AS n
+    """)
+    tracemalloc.start()
+    try:
+        outcome = await maintenance.report()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert outcome["state"] == "done"
+    assert peak < 4 * 1024 * 1024
+    body = await _body(maintenance)
+    assert body["by_status"] == {"pending": 10, ("open " + "s" * 200)[:100]: 60}, "those that begin alike are one"
+    assert body["by_priority"] == {"p" * 100: 10} | {f"{n:03}" + "p" * 97: 1 for n in range(1, 61)}
+    assert {len(task["priority"]) for task in body["oldest_overdue"]} == {100}
+    assert {len(task["title"]) for task in body["oldest_overdue"]} == {300}

@@ -26,6 +26,7 @@ management.tcp.port = {management_port}
 default_user = {user}
 default_pass = {password}
 disk_free_limit.absolute = 50MB
+max_message_size = 4194304
 vm_memory_high_watermark.absolute = 1GB
 raft.wal_max_size_bytes = 67108864
 collect_statistics_interval = 1000

@@ -15,9 +15,6 @@ from taskbell_maintenance.repository.statuses import Refused
 
 UpdateCommand = Received[UpdateTaskStatus]
 
-LONGEST_STATUS = 1_000
-"""Characters of the old status that the event carries: the app's table may hold longer texts than a message may."""
-
 
 class StatusUpdates:
     """The use case of `maintenance.update_task_status`."""
@@ -80,7 +77,7 @@ def _event(command: UpdateCommand, outcome: Outcome) -> OutboxMessage:
     return OutboxMessage(
         TaskStatusChanged(
             task_id=command.body.task_id,
-            old_status=(outcome.result["old_status"] or "")[:LONGEST_STATUS],
+            old_status=outcome.result["old_status"] or "",
             new_status=outcome.result["new_status"],
             requested_by=command.body.requested_by,
         ),

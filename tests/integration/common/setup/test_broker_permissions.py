@@ -13,8 +13,9 @@ from aiormq.abc import AbstractChannel, AbstractConnection
 from tests.support.roles import NAMES, Roles
 from tests.support.waiting import eventually
 
-from taskbell.contracts import CATALOGUE
-from taskbell.messaging.topology import topology
+from taskbell.contracts import CATALOGUE, SendBatch
+from taskbell.messaging.consuming.delivery import envelope_of, stray
+from taskbell.messaging.topology import binding_of, topology
 
 EVENTS, COMMANDS = "taskbell.events", "taskbell.commands"
 
@@ -233,6 +234,30 @@ async def test_who_may_read_no_queue_hears_the_outcome_of_a_command_all_the_same
         assert reply_to is not None
         await answering.basic_publish(b"done", exchange="", routing_key=reply_to)
         await eventually(lambda: heard == [b"done"], what="the outcome")
+
+
+@pytest.mark.parametrize("header", ["CC", "BCC"])
+async def test_a_copy_past_the_permissions_is_refused_by_the_broker_or_shows_the_key_that_was_allowed(
+    logged_in: Mapping[str, AbstractConnection], header: str
+) -> None:
+    """RabbitMQ 3.10 takes it, so the consumer has to see that it is not its own."""
+    queue = CATALOGUE["notifier.send_batch"].queue
+    assert queue is not None
+    async with channel_of(logged_in["app"]) as publishing, channel_of(logged_in["notifier"]) as consuming:
+        await consuming.queue_purge(queue)
+        copied = aiormq.spec.Basic.Properties(headers={header: ["notifier.send_batch"]})
+        try:
+            await publishing.basic_publish(
+                b'{"delivery_ids": [1]}', exchange=COMMANDS, routing_key="notifier.send_test_mail", properties=copied
+            )
+        except aiormq.exceptions.ChannelAccessRefused:
+            return
+        message = await consuming.basic_get(queue, no_ack=True)
+        assert (message.exchange, message.routing_key) == (COMMANDS, "notifier.send_test_mail")
+        reason = stray(envelope_of(queue, message), binding_of(queue, SendBatch))
+        assert reason is not None
+        assert "notifier.send_test_mail" in reason
+        await consuming.queue_purge("notifier.send_test_mail")
 
 
 async def _ignored(message: aiormq.abc.DeliveredMessage) -> None:

@@ -10,11 +10,13 @@ from tests.support.management import Management
 from tests.support.proxy import Proxy
 from tests.support.roles import as_user
 from tests.support.vhosts import Vhost
+from tests.support.waiting import eventually
 
 from taskbell.errors import BrokerUnavailable
 from taskbell.messaging.topology import topology
 from taskbell.settings import load
 from taskbell.setup import run
+from taskbell.setup.broker import LARGEST, takes
 from taskbell.setup.run import SetupSettings, set_up
 from taskbell.setup.schema import head
 
@@ -302,3 +304,61 @@ async def test_a_database_that_does_not_exist_is_said_with_the_remedy(database_u
         f'taskbell: PostgreSQL: database "{database_name(database_url)}_not" does not exist: '
         "create the database that DATABASE_URL names, for example with createdb\n",
     )
+
+
+async def test_a_broker_that_takes_messages_that_are_too_large_is_told_and_setup_succeeds(
+    empty_database_url: str, empty_vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The broker of the tests is configured as we ship it, so the try is smaller here than what it takes.
+    monkeypatch.setattr(run, "LARGEST", 1024 * 1024)
+    settings = load(SetupSettings, database_url=empty_database_url, broker_url=empty_vhost.url)
+    report = await set_up(settings, app_tables=False, wait=0, say=print)
+    (advice,) = report.advice
+    assert advice.startswith("RabbitMQ took a message of 2 MiB")
+    assert "max_message_size = " in advice
+    assert await empty_vhost.management.queue_names() == {queue.name for queue in topology().queues}
+
+
+async def test_a_broker_of_our_configuration_refuses_five_mebibytes(vhost: Vhost) -> None:
+    assert LARGEST == 4 * 1024 * 1024
+    assert await takes(vhost.url, LARGEST)
+    assert not await takes(vhost.url, LARGEST + 1024 * 1024)
+
+
+async def test_a_broker_that_cannot_be_tried_is_left_out(
+    database_url: str, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "LARGEST", 1024 * 1024)
+    await vhost.management.call("PUT", "/users/setup-without-write", {"password": "p", "tags": ""})
+    rights = {"configure": ".*", "write": r"^(?!taskbell\.dead$)", "read": ".*"}
+    try:
+        await vhost.management.call("PUT", "/permissions/{vhost}/setup-without-write", rights)
+        broker_url = as_user(vhost.url, "setup-without-write", "p")
+        settings = load(SetupSettings, database_url=database_url, broker_url=broker_url)
+        report = await set_up(settings, app_tables=False, wait=0, say=print)
+    finally:
+        await vhost.management.call("DELETE", "/users/setup-without-write")
+    (line,) = [it for it in report.left_out if "too large" in it]
+    assert line.startswith("the test whether RabbitMQ takes messages that are too large: RabbitMQ: ")
+    assert "ACCESS_REFUSED" in line
+    assert report.advice == ()
+
+
+async def test_dead_letters_are_counted_with_their_size(database_url: str, vhost: Vhost) -> None:
+    for _ in range(2):
+        await vhost.management.publish("taskbell.dead", "maintenance.dead", "x" * 2 * 1024 * 1024)
+
+    async def is_counted() -> bool:
+        found = await vhost.management.call("GET", "/queues/{vhost}/maintenance.dead")
+        return found.get("message_bytes") == 4 * 1024 * 1024
+
+    await eventually(is_counted, what="the size in the management API")
+    settings = {"DATABASE_URL": database_url, "BROKER_URL": vhost.url}
+    done = await taskbell("setup", **settings)
+    why = "the header x-taskbell-reason of each says why; move them back to their queue, or purge the queue"
+    told = "advice: RabbitMQ: 2 dead letters in maintenance.dead, {}: " + why
+    assert [it for it in done.out.splitlines() if "dead letters" in it] == [
+        told.format("of a size that is unknown without BROKER_MANAGEMENT_URL")
+    ]
+    done = await taskbell("setup", BROKER_MANAGEMENT_URL=vhost.management.url, **settings)
+    assert [it for it in done.out.splitlines() if "dead letters" in it] == [told.format("4.0 MiB")]

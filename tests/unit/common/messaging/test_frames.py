@@ -9,8 +9,9 @@ import pytest
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from taskbell.messaging.wire.frames import FrameReader
-from taskbell.messaging.wire.properties import UNREADABLE
+from taskbell.contracts import MAX_BODY_BYTES
+from taskbell.messaging.wire.frames import KEPT, FrameReader
+from taskbell.messaging.wire.properties import CUT, UNREADABLE
 from taskbell.messaging.wire.transport import JoiningWriter
 
 FLAGS = {"content_type": 15, "headers": 13, "mode": 12, "expiration": 8, "message_id": 7, "timestamp": 6, "type": 5}
@@ -248,3 +249,73 @@ async def test_nothing_stays_behind_when_the_writer_drains_or_closes() -> None:
     writer.close()
     assert transport.sent == [b"one", b"two"]
     await asyncio.sleep(0)
+
+
+def large(size: int, channel: int = 1, **properties: bytes) -> bytes:
+    """The header and the body of a message, in frames of 128 KiB."""
+    head = bytearray(header(**properties))
+    head[1:3] = channel.to_bytes(2, "big")
+    head[11:19] = size.to_bytes(8, "big")
+    sizes = [min(131_064, size - at) for at in range(0, size, 131_064)]
+    return bytes(head) + b"".join(struct.pack(">BHI", 3, channel, it) + b"x" * it + b"\xce" for it in sizes)
+
+
+async def test_of_a_body_that_is_too_large_the_beginning_comes_and_its_size() -> None:
+    size = MAX_BODY_BYTES + 1
+    first, body, *rest = await frames_of(
+        large(size, message_id=short(b"m-1"), headers=table(b"a", b"t\x01")) + frame(8, b"")
+    )
+    _, _, found = pamqp.frame.unmarshal(first)
+    assert isinstance(found, ContentHeader)
+    assert (found.body_size, found.properties.message_id) == (KEPT, "m-1")
+    assert found.properties.headers == {"a": True, CUT: size}
+    assert body == frame(3, b"x" * KEPT)
+    assert rest == [frame(8, b"")]
+
+
+async def test_a_body_of_the_largest_size_passes_as_it_is() -> None:
+    data = large(MAX_BODY_BYTES)
+    assert b"".join(await frames_of(data)) == data
+
+
+async def test_a_large_body_of_one_channel_does_not_cut_what_comes_on_another() -> None:
+    begun = large(3_000_000)[: -(131_064 * 2)]
+    cut_at = begun.rindex(struct.pack(">BHI", 3, 1, 131_064))
+    other = bytearray(frame(3, b"hello"))
+    other[1:3] = (2).to_bytes(2, "big")
+    found = await frames_of(begun[:cut_at] + bytes(other))
+    assert found[-1] == bytes(other)
+
+
+async def test_a_large_body_in_small_frames_is_cut_at_the_same_place() -> None:
+    data = bytearray(large(MAX_BODY_BYTES + 1))
+    head = bytes(data[: data.index(b"\xce") + 1])
+    pieces = [frame(3, b"%05d" % number * 20) for number in range((MAX_BODY_BYTES + 1) // 100 + 1)]
+    _, *found = await frames_of(head + b"".join(pieces))
+    assert b"".join(it[7:-1] for it in found) == b"".join(b"%05d" % number * 20 for number in range(11))[:KEPT]
+
+
+async def test_properties_that_cannot_be_read_do_not_keep_a_body_from_being_cut() -> None:
+    first, body = await frames_of(large(3_000_000, message_id=short(b"\xff")))
+    _, _, found = pamqp.frame.unmarshal(first)
+    assert isinstance(found, ContentHeader)
+    assert found.body_size == KEPT
+    assert found.properties.headers is not None
+    assert found.properties.headers[CUT] == 3_000_000
+    assert "codec" in str(found.properties.headers[UNREADABLE])
+    assert len(body) == KEPT + 8
+
+
+@pytest.mark.parametrize("mark", [CUT, UNREADABLE])
+async def test_marks_that_a_publisher_wrote_are_taken_away(mark: str) -> None:
+    found = await properties_of(
+        header(
+            content_type=short(b"a/b"),
+            headers=long(short(mark.encode()) + b"S" + long(b"a lie") + short(b"mine") + b"t\x01"),
+            message_id=short(b"m-1"),
+            timestamp=struct.pack(">Q", 1_763_800_000),
+        )
+    )
+    assert found.headers == {"mine": True}
+    assert (found.content_type, found.message_id) == ("a/b", "m-1")
+    assert found.timestamp is not None

@@ -61,6 +61,8 @@ def set_everything_up(
         print(f"left out: {sentence}")
     for sentence in report.left_over:
         print(f"left over: {sentence}")
+    for sentence in report.advice:
+        print(f"advice: {sentence}")
 
 
 def _chosen(settings: "SetupSettings", named: Sequence[str]) -> "Choice":

@@ -1,13 +1,41 @@
-"""Declares the topology on RabbitMQ."""
+"""Declares the topology on RabbitMQ, and tries whether it takes messages that are too large."""
 
 import asyncio
 
 import aiormq
 
 from taskbell.errors import BrokerUnavailable, SettingsError
-from taskbell.messaging.topology import Topology, topology
+from taskbell.messaging.topology import DEAD, Topology, topology
 from taskbell.messaging.wire.connection import connected
 from taskbell.messaging.wire.connection_errors import CONNECTION_ERRORS, connection_errors_named, in_words
+
+LARGEST = 4 * 1024 * 1024
+"""4 MiB, in bytes: `max_message_size` in the configurations of RabbitMQ that we ship."""
+
+TRY_TIMEOUT = 10.0
+"""Seconds for trying a message."""
+
+
+async def takes(url: str, size: int) -> bool:
+    """Whether RabbitMQ takes a message of so many bytes. It is published under a key that is not bound, so it is gone.
+
+    Raises:
+        BrokerUnavailable: RabbitMQ did not answer.
+    """
+    try:
+        with connection_errors_named():
+            async with asyncio.timeout(TRY_TIMEOUT), connected(url, "taskbell setup size") as connection:
+                channel = await connection.confirming_channel()
+                try:
+                    await channel.basic_publish(bytes(size), exchange=DEAD, routing_key="taskbell.setup")
+                except aiormq.exceptions.ChannelPreconditionFailed:
+                    return False
+                return True
+    except TimeoutError:
+        msg = f"RabbitMQ did not answer within {TRY_TIMEOUT:g} s"
+        raise BrokerUnavailable(msg) from None
+    except CONNECTION_ERRORS as error:
+        raise BrokerUnavailable(f"RabbitMQ: {in_words(error)}") from error
 
 
 async def declare(url: str) -> Topology:

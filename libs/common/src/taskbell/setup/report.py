@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SetupReport:
-    """Sentences about what a step did, about what it left out, and about what nobody needs any more."""
+    """Sentences about what a step did, what it left out, what nobody needs any more, and what should be changed."""
 
     done: Sequence[str] = ()
     left_out: Sequence[str] = ()
     left_over: Sequence[str] = ()
     is_last: bool = False
     """Whether the further steps are left out."""
+    advice: Sequence[str] = ()
 
     def __add__(self, other: "SetupReport") -> "SetupReport":
         return SetupReport(
@@ -20,4 +21,5 @@ class SetupReport:
             (*self.left_out, *other.left_out),
             (*self.left_over, *other.left_over),
             other.is_last,
+            (*self.advice, *other.advice),
         )

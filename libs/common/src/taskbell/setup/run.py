@@ -5,14 +5,15 @@ A step brings one thing to the state that this version needs, and reports what i
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
 from taskbell.database import Database, quoted
 from taskbell.errors import BrokerUnavailable, SettingsError, Unavailable
 from taskbell.models import AppModel
 from taskbell.setup import schema
-from taskbell.setup.broker import declare
+from taskbell.setup.broker import LARGEST, declare, takes
+from taskbell.setup.dead_letters import dead_letters
 from taskbell.setup.leftovers import queues_left_over
 from taskbell.setup.management import ManagementApi, management
 from taskbell.setup.packages import Choice, sentences
@@ -28,6 +29,8 @@ __all__ = ["SetupReport", "SetupSettings", "set_up"]
 
 PAUSE = 1.0
 """Seconds between two tries to reach a server."""
+
+MIB = 1024 * 1024
 
 Step = Callable[[], Awaitable[SetupReport]]
 
@@ -55,6 +58,7 @@ async def set_up(
     steps: Sequence[Step] = (
         partial(_database, settings, choice, say, app_tables=app_tables),
         partial(_topology, settings),
+        partial(_sizes, settings),
         partial(_users, settings, choice),
         partial(_left_over, settings),
     )
@@ -152,6 +156,29 @@ async def _topology(settings: SetupSettings) -> SetupReport:
     declared = await declare(settings.broker_url.get_secret_value())
     counts = f"{len(declared.exchanges)} exchanges, {len(declared.queues)} queues, {len(declared.bindings)} bindings"
     return SetupReport([f"RabbitMQ: {counts} are there"])
+
+
+async def _sizes(settings: SetupSettings) -> SetupReport:
+    """Looks at what may fill the broker. Nothing depends on this step, so setup does not fail with it."""
+    url = settings.broker_url.get_secret_value()
+    advice = []
+    left_out = []
+    try:
+        if await takes(url, size := LARGEST + MIB):
+            advice.append(
+                f"RabbitMQ took a message of {size // MIB} MiB: anybody who may publish can fill its disk. Set "
+                f"max_message_size = {LARGEST} in its configuration; Taskbell reads no body over 2 MiB"
+            )
+    except BrokerUnavailable as error:
+        left_out.append(f"the test whether RabbitMQ takes messages that are too large: {error}")
+    try:
+        async with AsyncExitStack() as stack:
+            there = settings.broker_management_url is not None
+            api = await stack.enter_async_context(_management(settings)) if there else None
+            advice += await dead_letters(url, api)
+    except (BrokerUnavailable, SettingsError) as error:
+        left_out.append(f"the look at the dead letters: {error}")
+    return SetupReport(left_out=left_out, advice=advice)
 
 
 async def _users(settings: SetupSettings, choice: Choice) -> SetupReport:

@@ -88,6 +88,10 @@ _MOVE = f"""
 """
 
 
+REASON = 1_000
+"""Characters of a reason that are read: the error of a trigger may quote a whole row."""
+
+
 def _one_by_one(statement: str) -> str:
     """A PL/pgSQL block that runs the statement for each id, in a subtransaction, and stores the reasons of failures.
 
@@ -110,7 +114,7 @@ def _one_by_one(statement: str) -> str:
                     WHEN integrity_constraint_violation OR data_exception OR triggered_data_change_violation
                         OR with_check_option_violation OR triggered_action_exception OR plpgsql_error
                         OR lock_not_available THEN
-                        _held := _held || jsonb_build_object(_task, SQLERRM);
+                        _held := _held || jsonb_build_object(_task, left(SQLERRM, {REASON}));
                 END;
             END LOOP;
             PERFORM set_config('taskbell.held', CAST(_held AS text), true);

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from taskbell import cuts
 from taskbell.database import Transaction
 from taskbell_maintenance.repository.names import of_app
 
@@ -55,7 +56,8 @@ _STORE = """
 """
 
 # One pass over the table. Every worker of a parallel scan can hold all groups, which would be too many if they were
-# also by priority. Rows are grouped by the column's own type, and only the groups are cast to text.
+# also by priority. Rows are grouped by the column's own type, and only the groups are cast to text,
+# and cut: statuses whose first characters are the same are counted as one.
 _COUNTS = f"""
     WITH cells AS MATERIALIZED (
         SELECT t.project_id, t.status, count(*) AS tasks,
@@ -71,11 +73,11 @@ _COUNTS = f"""
         FROM {{app}}.tasks AS t
         GROUP BY t.project_id, t.status
     ), by_status AS (
-        SELECT CAST(status AS text) AS status, sum(tasks) AS tasks, sum(past) AS past,
+        SELECT {cuts.word("status")} AS status, sum(tasks) AS tasks, sum(past) AS past,
             sum(completed) AS completed, sum(low) AS low, sum(medium) AS medium, sum(high) AS high,
             sum(urgent) AS urgent
         FROM cells GROUP BY 1
-        ORDER BY coalesce(CAST(status AS text), '') IN ('pending', 'in_progress', 'done', 'cancelled') DESC,
+        ORDER BY coalesce({cuts.word("status")}, '') IN ('pending', 'in_progress', 'done', 'cancelled') DESC,
             2 DESC
         LIMIT {VALUES}
     ), by_project AS (
@@ -95,7 +97,7 @@ _COUNTS = f"""
 """
 
 _OTHER_PRIORITIES = f"""
-    SELECT CAST(t.priority AS text) AS priority, count(*) AS tasks FROM {{app}}.tasks AS t
+    SELECT {cuts.word("t.priority")} AS priority, count(*) AS tasks FROM {{app}}.tasks AS t
     WHERE coalesce(CAST(t.priority AS text), '') NOT IN ('low', 'medium', 'high', 'urgent')
     GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {VALUES}
 """
@@ -106,8 +108,8 @@ _NAMES = (
 
 # greatest(): Python has no datetime for times before the year 1, and one such row would fail the statement.
 _OLDEST = f"""
-    SELECT t.id, left(t.title, {TEXT}) AS title, CAST(t.status AS text) AS status,
-        CAST(t.priority AS text) AS priority, t.project_id,
+    SELECT t.id, left(t.title, {TEXT}) AS title, {cuts.word("t.status")} AS status,
+        {cuts.word("t.priority")} AS priority, t.project_id,
         greatest(t.due_date, CAST('0001-01-02Z' AS timestamptz)) AS due_date
     FROM {{app}}.tasks AS t
     WHERE CAST(t.status AS text) IN ('pending', 'in_progress') AND t.due_date < CAST(:at AS timestamptz)

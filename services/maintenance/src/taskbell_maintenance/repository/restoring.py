@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Row, RowMapping
 from sqlalchemy.exc import DBAPIError
 
+from taskbell import cuts
 from taskbell.database import Transaction
 from taskbell_maintenance.repository.names import column, of_app
 from taskbell_maintenance.repository.refusals import refused
@@ -26,8 +27,9 @@ _BATCHES = f"""
 
 _BATCH = f"SELECT {_BATCH_COLUMNS} FROM taskbell.archive_batch WHERE id = :id"
 
-_ARCHIVED = """
-    SELECT task_id, row ->> 'title' AS title, row ->> 'completed_at' AS completed_at, restored_at
+_ARCHIVED = f"""
+    SELECT task_id, {cuts.name("row ->> 'title'")} AS title, {cuts.word("row ->> 'completed_at'")} AS completed_at,
+        restored_at
     FROM taskbell.archived_task
     WHERE batch_id = :batch_id AND (CAST(:task AS bigint) IS NULL OR task_id = :task)
     ORDER BY task_id LIMIT :limit

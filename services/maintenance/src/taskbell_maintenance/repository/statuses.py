@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy.exc import DBAPIError
 
+from taskbell import cuts
 from taskbell.database import Transaction
 from taskbell.errors import Retry, TaskbellError
 from taskbell_maintenance.domain import StatusChange
@@ -20,21 +21,24 @@ class Refused(TaskbellError):
     """The app's table refused a change, which has aborted the transaction."""
 
 
+LONGEST_STATUS = 1_000
+"""Characters of a status that are read, as many as an event may hold: the app's table may hold longer texts."""
+
 LOCK_TIMEOUT = "2s"
 """How long a set of status updates waits for a row that another transaction has locked."""
 
 
-_STATUSES = """
-    SELECT t.id, CAST(t.status AS text) AS status
-    FROM {app}.tasks AS t
+_STATUSES = f"""
+    SELECT t.id, {cuts.word("t.status", LONGEST_STATUS)} AS status
+    FROM {{app}}.tasks AS t
     WHERE t.id = ANY(CAST(:ids AS bigint[]))
-    ORDER BY t.id {lock}
+    ORDER BY t.id {{lock}}
 """
 
 # By way of jsonb, a text becomes whatever type the column has. The time is that of the statement: that of the
 # transaction may be earlier than changes for whose locks it waited.
-_CHANGE = """
-    UPDATE {app}.tasks AS t
+_CHANGE = f"""
+    UPDATE {{app}}.tasks AS t
     SET status = (jsonb_populate_record(t, jsonb_build_object('status', c.status))).status,
         updated_at = statement_timestamp(),
         completed_at = CASE c.completion
@@ -42,7 +46,7 @@ _CHANGE = """
     FROM unnest(CAST(:ids AS bigint[]), CAST(:statuses AS text[]), CAST(:completions AS text[]))
         AS c (id, status, completion)
     WHERE t.id = c.id
-    RETURNING t.id, CAST(t.status AS text) AS status
+    RETURNING t.id, {cuts.word("t.status", LONGEST_STATUS)} AS status
 """
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol, assert_never
 
 from sqlalchemy import Row
 
+from taskbell import cuts
 from taskbell.database import Transaction
 from taskbell.kinds import (
     AssignedTasks,
@@ -70,15 +71,18 @@ class Person:
     """Why nothing may be sent to the address; None: it is not suppressed."""
 
 
-PEOPLE = """
-    SELECT c.delivery_id, u.id IS NOT NULL OR c.user_id IS NULL AS found, u.name, a.address AS email,
-        u.timezone, u.locale, u.is_active, p.enabled, s.reason AS suppressed
+PEOPLE = f"""
+    SELECT c.delivery_id, u.id IS NOT NULL OR c.user_id IS NULL AS found, {cuts.name("u.name")} AS name,
+        a.address AS email, {cuts.word("u.timezone")} AS timezone, {cuts.word("u.locale")} AS locale,
+        u.is_active, p.enabled, s.reason AS suppressed
     FROM unnest(
         CAST(:deliveries AS bigint[]), CAST(:users AS bigint[]), CAST(:kinds AS text[]),
         CAST(:addresses AS text[])
     ) AS c (delivery_id, user_id, kind, address)
-    LEFT JOIN {app}.users AS u ON u.id = c.user_id
-    CROSS JOIN LATERAL (SELECT CASE WHEN c.user_id IS NULL THEN c.address ELSE u.email END AS address) AS a
+    LEFT JOIN {{app}}.users AS u ON u.id = c.user_id
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN c.user_id IS NULL THEN c.address ELSE {cuts.email("u.email")} END AS address
+    ) AS a
     LEFT JOIN taskbell.preference AS p ON p.user_id = c.user_id AND p.kind = c.kind
     LEFT JOIN taskbell.suppression AS s ON s.address = lower(btrim(a.address))
 """
@@ -95,8 +99,8 @@ SUPPRESSED = """
 DUE_DATE = "greatest(t.due_date, CAST('0001-01-02Z' AS timestamptz))"
 
 NAMED = f"""
-    SELECT c.delivery_id, t.id, left(t.title, 10000) AS title, CAST(t.status AS text) AS status,
-        CAST(t.priority AS text) AS priority, p.name AS project,
+    SELECT c.delivery_id, t.id, {cuts.name("t.title")} AS title, {cuts.word("t.status")} AS status,
+        {cuts.word("t.priority")} AS priority, {cuts.name("p.name")} AS project,
         CASE WHEN t.due_date IS NOT NULL THEN least({DUE_DATE}, CAST('9999-12-30Z' AS timestamptz)) END AS due_date
     FROM unnest(CAST(:deliveries AS bigint[]), CAST(:users AS bigint[]), CAST(:tasks AS bigint[]))
         AS c (delivery_id, user_id, task_id)
@@ -243,11 +247,11 @@ def list_statement(app: str, condition: str) -> str:
     urgency = " ".join(f"WHEN '{priority}' THEN {rank}" for priority, rank in URGENCY.items())
     order = f"t.due_date, CASE CAST(t.priority AS text) {urgency} ELSE {len(URGENCY)} END, t.id"
     return f"""
-        SELECT w.id AS user_id, l.*, p.name AS project
+        SELECT w.id AS user_id, l.*, {cuts.name("p.name")} AS project
         FROM unnest(CAST(:users AS bigint[])) AS w (id)
         CROSS JOIN LATERAL (
-            SELECT t.id, left(t.title, 10000) AS title, CAST(t.status AS text) AS status,
-                CAST(t.priority AS text) AS priority, t.project_id,
+            SELECT t.id, {cuts.name("t.title")} AS title, {cuts.word("t.status")} AS status,
+                {cuts.word("t.priority")} AS priority, t.project_id,
                 {DUE_DATE} AS due_date,
                 count(*) OVER () AS found, row_number() OVER (ORDER BY {order}) AS place
             FROM {app}.tasks AS t

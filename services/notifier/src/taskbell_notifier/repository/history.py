@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, RowMapping
 
+from taskbell import cuts
 from taskbell.database import Transaction
 from taskbell.kinds import Kind, Statement
 from taskbell_notifier.addresses import MARKS, MEANT, normal_form, other_spellings
@@ -18,7 +19,11 @@ USERS_AT = """
     WHERE starts_with(lower(translate(email, :marks, :meant)), lower(translate(:start, :marks, :meant)))
 """
 
-PERSON = "SELECT name, email, timezone, locale FROM {app}.users WHERE id = CAST(:id AS bigint)"
+PERSON = f"""
+    SELECT {cuts.name("u.name")} AS name, {cuts.email("u.email")} AS email, {cuts.word("u.timezone")} AS timezone,
+        {cuts.word("u.locale")} AS locale
+    FROM {{app}}.users AS u WHERE u.id = CAST(:id AS bigint)
+"""
 
 WHY = """
     SELECT d.id, d.kind, d.recipient, d.period, d.run, d.state, d.reason, d.attempts, d.resends,
@@ -39,12 +44,12 @@ KINDS = """
     SELECT kind FROM k WHERE kind IS NOT NULL
 """
 
-USER_STATUS = """
-    SELECT u.is_active, u.timezone, count(t.id) FILTER (WHERE {open}) AS open,
+USER_STATUS = f"""
+    SELECT u.is_active, {cuts.word("u.timezone")} AS timezone, count(t.id) FILTER (WHERE {OPEN}) AS open,
         ARRAY(SELECT kind FROM taskbell.preference WHERE user_id = u.id AND NOT enabled ORDER BY kind) AS opted_out,
-        ARRAY[{found}]::bigint[] AS found
-    FROM {app}.users AS u
-    LEFT JOIN {app}.tasks AS t ON t.assignee_id = u.id
+        ARRAY[{{found}}]::bigint[] AS found
+    FROM {{app}}.users AS u
+    LEFT JOIN {{app}}.tasks AS t ON t.assignee_id = u.id
     WHERE u.id = CAST(:id AS bigint)
     GROUP BY u.id, u.is_active, u.timezone
 """
@@ -93,7 +98,7 @@ async def user_status(
         would put them into its mailing; None: there is no such user.
     """
     found = ", ".join(_found(kind) for kind in kinds)
-    statement = USER_STATUS.format(app=app, open=OPEN, found=found)
+    statement = USER_STATUS.format(app=app, found=found)
     return await transaction.row(statement, {"id": user, "at": at} if kinds else {"id": user})
 
 

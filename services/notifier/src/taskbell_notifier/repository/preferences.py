@@ -1,5 +1,6 @@
 """Which kinds of mail a user wants; no row means that the user wants it."""
 
+from taskbell import cuts
 from taskbell.database import Transaction
 
 OPT_OUT = """
@@ -10,7 +11,7 @@ OPT_OUT = """
     WHERE preference.enabled
 """
 
-LOCALE = "SELECT locale FROM {app}.users WHERE id = CAST(:user_id AS bigint)"
+LOCALE = f"SELECT {cuts.word('locale')} FROM {{app}}.users WHERE id = CAST(:user_id AS bigint)"
 
 
 async def opt_out(transaction: Transaction, user_id: int, kind: str) -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from sqlalchemy import RowMapping
 
+from taskbell import cuts
 from taskbell.database import Transaction
 from taskbell.pruning import EndedRows
 from taskbell_scheduler.domain import EVERY_ZONE, Decision, Pair, PairState
@@ -177,7 +178,8 @@ async def zones_of_active_users(transaction: Transaction, app: str) -> tuple[dat
     await _limit(transaction, "lock_timeout", LOCK_TIMEOUT)
     seen_at = await _now(transaction)
     # There are about 600 zones: if the column has more than 10,000 values, it holds something else.
-    zones = f"SELECT DISTINCT timezone FROM {app}.users WHERE is_active LIMIT 10000"
+    found = f"SELECT DISTINCT timezone FROM {app}.users WHERE is_active LIMIT 10000"
+    zones = f"SELECT {cuts.word('timezone')} FROM ({found}) AS found"
     return seen_at, [row[0] for row in await transaction.rows(zones)]
 
 

@@ -20,7 +20,7 @@ SIZE = "x-taskbell-size"
 UNREADABLE = "x-taskbell-unreadable"
 """Set while reading, instead of properties that could not be decoded; says why. Senders of it are not believed."""
 CUT = "x-taskbell-cut"
-"""Set while reading, if only the first bytes of a body were kept; says how many it had. Its senders are not believed."""
+"""Set while reading, if only the first bytes of a body were kept; says how many it had. Senders are not believed."""
 MARKS = frozenset((UNREADABLE, CUT))
 """What reading a frame adds to its headers; it is not part of the message."""
 LEFT_OUT = "x-taskbell-left-out"
