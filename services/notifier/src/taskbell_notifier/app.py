@@ -21,7 +21,7 @@ from taskbell.stalled import StalledSessions
 from taskbell.zones import zone_named
 from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
-from taskbell_notifier.delivery.mail_server import PoolCloser, PoolObserver, smtp_gate
+from taskbell_notifier.delivery.mail_server import PoolCloser, PoolObserver, StartProbe, smtp_gate
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.delivery.sweeper import Sweeper
 from taskbell_notifier.handlers import UseCases, batches, events_and_commands
@@ -37,7 +37,7 @@ from taskbell_notifier.planning.report import ReportMails
 from taskbell_notifier.planning.trial import TestMails
 from taskbell_notifier.repository import deliveries, mailings
 from taskbell_notifier.repository.planning import BATCH
-from taskbell_notifier.settings import NotifierSettings
+from taskbell_notifier.settings import NO_MAIL, NotifierSettings
 from taskbell_notifier.smtp.pool import SmtpPool
 from taskbell_notifier.unsubscribe.pages import Pages
 from taskbell_notifier.unsubscribe.preferences import Preferences
@@ -101,6 +101,10 @@ def build(settings: NotifierSettings, process: Process) -> Application:
         completion,
     )
 
+    if settings.mail_suppress_send:
+        process.health.set("mail", "degraded", NO_MAIL)
+        shared.metrics.suppressed.set(1)
+
     broker_url = settings.broker_url.get_secret_value()
     publisher = Publisher(broker_url, name="taskbell notifier publish")
     replies = Replies(Publisher(broker_url, name="taskbell notifier replies"))
@@ -123,6 +127,8 @@ def build(settings: NotifierSettings, process: Process) -> Application:
             sending.sweeper,
             completion,
             sending.ledger,
+            # What is not used needs not work.
+            *([] if settings.mail_suppress_send else [StartProbe(sending.pool)]),
             PoolCloser(sending.pool),
             Pruner(database, gate, ended_rows()),
             StalledSessions(database, gate),

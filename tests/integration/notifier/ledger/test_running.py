@@ -278,3 +278,61 @@ async def test_after_a_kill_in_the_middle_everybody_has_one_mail_but_for_those_i
     assert sum(count - 1 for count in copies.values()) == cut_off
     assert max(copies.values()) <= 2
     assert await tables.value("SELECT sum(resends) FROM taskbell.delivery") == cut_off
+
+
+@pytest.mark.parametrize(
+    ("at", "rule", "words"),
+    [
+        ("CONNECT", {"drop": True}, "connect"),
+        ("CONNECT", {"reply": "554 5.7.1 go away"}, "554 5.7.1 go away"),
+        ("EHLO", {"reply": "421 4.3.2 closing"}, "421 4.3.2 closing"),
+        ("AUTH", {"reply": "535 5.7.8 wrong password"}, "535 5.7.8 wrong password"),
+        ("AUTH", {"reply": "454 4.7.0 later"}, "454 4.7.0 later"),
+    ],
+)
+async def test_readiness_says_what_is_wrong_with_the_mail_server_before_the_first_mail(
+    tables: NotifierTables,
+    database_url: str,
+    broker_url: str,
+    server: ScriptedSmtp,
+    at: str,
+    rule: dict[str, Any],
+    words: str,
+) -> None:
+    server.rule(at, **rule)
+    server.users, server.mechanisms = {"u": "p"}, ("PLAIN",)
+    settings = settings_for(
+        database_url, smtp_port=server.port, broker_url=broker_url, mail_username="u", mail_password="p"
+    )
+    async with running(settings) as notifier:
+        await eventually(lambda: notifier.process.health.report()["status"] == "degraded")
+        smtp = notifier.process.health.report()["parts"]["smtp"]
+        assert words in smtp["detail"].lower() or words in smtp["detail"]
+        assert notifier.process.health.ready
+        server.clear()
+        if at != "AUTH" or rule["reply"].startswith("4"):
+            await eventually(lambda: notifier.process.health.report()["status"] == "ready")
+    assert not any(b"MAIL FROM" in connection.received for connection in server.connections)
+
+
+async def test_a_mail_server_that_works_is_probed_and_left(
+    database_url: str, broker_url: str, server: ScriptedSmtp
+) -> None:
+    async with running(settings_for(database_url, smtp_port=server.port, broker_url=broker_url)) as notifier:
+        await eventually(lambda: any(b"QUIT" in connection.received for connection in server.connections))
+        assert notifier.process.health.report()["status"] == "ready"
+    assert len(server.connections) == 1
+
+
+async def test_mail_suppress_send_is_said_at_every_look_at_readiness_and_the_server_is_left_alone(
+    database_url: str, broker_url: str, server: ScriptedSmtp
+) -> None:
+    settings = settings_for(database_url, smtp_port=server.port, broker_url=broker_url, mail_suppress_send=True)
+    assert any(line.startswith("MAIL_SUPPRESS_SEND is set: no mail is sent") for line in settings.warnings())
+    async with running(settings) as notifier:
+        report = notifier.process.health.report()
+        assert report["status"] == "degraded"
+        assert report["parts"]["mail"]["detail"].startswith("MAIL_SUPPRESS_SEND is set: no mail is sent")
+        assert notifier.process.metrics.registry.get_sample_value("taskbell_mail_suppress_send") == 1
+        assert notifier.process.health.ready
+    assert server.connections == []
