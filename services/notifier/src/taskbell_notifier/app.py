@@ -34,7 +34,7 @@ from taskbell_notifier.planning.completion import Completion
 from taskbell_notifier.planning.mailings import Mailings
 from taskbell_notifier.planning.planner import Planner
 from taskbell_notifier.planning.report import ReportMails
-from taskbell_notifier.planning.trial import TestMails
+from taskbell_notifier.planning.trial import TestMailOutcomes, TestMails
 from taskbell_notifier.repository import deliveries, mailings
 from taskbell_notifier.repository.planning import BATCH
 from taskbell_notifier.settings import NO_MAIL, NotifierSettings
@@ -69,6 +69,7 @@ class Sending:
     """The objects that send mail."""
 
     pool: SmtpPool
+    observer: PoolObserver
     gate: Gate
     ledger: Ledger
     sender: Sender
@@ -116,16 +117,19 @@ def build(settings: NotifierSettings, process: Process) -> Application:
 
     planner = _planner(shared)
     sending = _sending(shared, renderer, links)
+    commands = CommandLog(database, replies)
+    tests = TestMailOutcomes(database, commands, gate=gate, paused=lambda: sending.observer.paused)
     relay = Relay(database, publisher, outbox, gate=gate, health=process.health, metrics=process.metrics)
     return Application(
         parts=[
             gate,
             sending.gate,
-            *_consumers(shared, planner, sending, publisher, CommandLog(database, replies)),
+            *_consumers(shared, planner, sending, publisher, commands, tests),
             relay,
             planner,
             sending.sweeper,
             completion,
+            tests,
             sending.ledger,
             # What is not used needs not work.
             *([] if settings.mail_suppress_send else [StartProbe(sending.pool)]),
@@ -211,11 +215,16 @@ def _sending(shared: Shared, renderer: Renderer, links: UnsubscribeLinks | None)
         hold=hold,
         on_ended=shared.completion.wanted.set,
     )
-    return Sending(pool, gate, ledger, sender, sweeper, WORKERS + 2 * smtp.pool_size // BATCH)
+    return Sending(pool, observer, gate, ledger, sender, sweeper, WORKERS + 2 * smtp.pool_size // BATCH)
 
 
 def _consumers(
-    shared: Shared, planner: Planner, sending: Sending, publisher: Publisher, commands: CommandLog
+    shared: Shared,
+    planner: Planner,
+    sending: Sending,
+    publisher: Publisher,
+    commands: CommandLog,
+    tests: TestMailOutcomes,
 ) -> tuple[Consumers, Consumers]:
     """Two groups, each with a connection of its own, so that an outage of the mail server delays batches only."""
     settings, process = shared.settings, shared.process
@@ -227,7 +236,9 @@ def _consumers(
         reports=ReportMails(
             shared.database, shared.outbox, recipients=settings.operators, expiry=expiry, completion=wanted
         ),
-        test_mails=TestMails(commands, shared.outbox, expiry=expiry, completion=wanted),
+        test_mails=TestMails(
+            shared.database, commands, shared.outbox, expiry=expiry, completion=wanted, wanted=tests.wanted
+        ),
         sender=sending.sender,
         commands=commands,
     )

@@ -30,6 +30,14 @@ _ONE = """
     WHERE message_id = :message_id
 """
 
+_AWAITED = """
+    SELECT message_id, envelope ->> 'routing_key' AS routing_key, CAST(body AS jsonb) AS body, 'waiting' AS state,
+        'because ' || coalesce(reason, 'its mail has not ended') AS reason, received_at
+    FROM taskbell.awaited_command
+    WHERE message_id = :message_id
+    ORDER BY received_at LIMIT 1
+"""
+
 
 @app.command("list")
 def latest(
@@ -56,7 +64,7 @@ def latest(
 @app.command("show")
 def one(message_id: Annotated[str, typer.Argument(help="The command's message_id.")], as_json: AsJson = False) -> None:
     """Show one command: its body, and how it ended."""
-    rows = _queried(_ONE, {"message_id": message_id})
+    rows = _queried(_ONE, {"message_id": message_id}) or _queried(_AWAITED, {"message_id": message_id})
     if not rows:
         msg = (
             f"no command {message_id!r} is recorded: it has not been handled yet, it has another id, or it ended more "

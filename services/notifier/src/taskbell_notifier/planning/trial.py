@@ -1,56 +1,182 @@
 """The command that sends a test mail.
 
-`done` means that the mail is planned: its row is in the ledger and its message in the outbox, both committed with the
-outcome, which names the row (`delivery_id`). The answer does not wait for the SMTP server. The ledger has the mail's
-outcome (`taskbell mail why --address`), and `mail.failed` is published if it fails.
+`done` means that the mail server has taken the mail, `rejected` that the mail ended unsent, with the server's words.
+The handler plans the mail and stores who asked, in one transaction; the outcome is stored and sent once the mail has
+ended, by any notifier. So no handler and no message waits meanwhile, and a killed notifier loses nothing.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 from taskbell.commands import CommandLog, Outcome
+from taskbell.concurrency import first_of
 from taskbell.contracts import SendTestMail
-from taskbell.database import Transaction
+from taskbell.database import Database, Transaction
+from taskbell.gate import Gate
 from taskbell.messaging.consuming.delivery import Received
 from taskbell.outbox import Outbox
 from taskbell_notifier.kinds import trial
+from taskbell_notifier.lifecycle import DeliveryState
 from taskbell_notifier.mail.headers import valid_address
-from taskbell_notifier.planning.inserting import insert_mailing, insert_recipients
+from taskbell_notifier.planning.inserting import digest_of, insert_mailing, insert_recipients
+from taskbell_notifier.repository import awaited, mailings
+from taskbell_notifier.repository.awaited import Awaited
 
-ALREADY = "a test mail to this address was asked for by the same message"
+OTHER = "this message_id was another message's"
+
+POLL = 5.0
+"""Seconds between searches for commands that another process took up."""
+
+WAITING_POLL = 0.5
+"""Seconds between searches while a command waits."""
+
+LIMIT = 100
+"""Commands in one transaction."""
 
 
 class TestMails:
-    """The use case of `notifier.send_test_mail`: the row's period is the command's message_id."""
+    """The use case of `notifier.send_test_mail`: the row's period is the command's message_id.
+
+    Args:
+        wanted: set once a command waits for its mail.
+    """
 
     # Its name begins with Test, but pytest must not collect it.
     __test__ = False
 
     def __init__(
-        self, commands: CommandLog, outbox: Outbox, *, expiry: Mapping[str, timedelta], completion: asyncio.Event
+        self,
+        database: Database,
+        commands: CommandLog,
+        outbox: Outbox,
+        *,
+        expiry: Mapping[str, timedelta],
+        completion: asyncio.Event,
+        wanted: asyncio.Event,
     ) -> None:
+        self._database = database
         self._commands = commands
         self._outbox = outbox
         self._expiry = expiry
         self._completion = completion
+        self._wanted = wanted
 
     async def send(self, commands: Sequence[Received[SendTestMail]]) -> None:
-        """Plans each test mail once, and answers each command."""
-        await self._commands.run(commands, self._apply)
+        """Plans each test mail once; answers commands that are refused, and those whose mail has ended before."""
+        async with self._database.transaction() as transaction:
+            transaction.after_commit(self._completion.set)
+            transaction.after_commit(self._wanted.set)
+            fresh, outcomes = await self._commands.begin(transaction, commands)
+            planned = {it.message_id: await self._plan(transaction, it) for it in fresh}
+            refused = [(it, found) for it in fresh if isinstance(found := planned[it.message_id], Outcome)]
+            await self._commands.finish(transaction, refused)
+            outcomes |= {command.message_id: outcome for command, outcome in refused}
+            for command in commands:
+                delivery_id = planned.get(command.message_id)
+                if isinstance(delivery_id, int):
+                    await awaited.add(transaction, command, delivery_id)
+        for command in commands:
+            if command.message_id in outcomes:
+                self._commands.reply(command.envelope, outcomes[command.message_id])
 
-    async def _apply(self, transaction: Transaction, commands: Sequence[Received[SendTestMail]]) -> Sequence[Outcome]:
-        transaction.after_commit(self._completion.set)
-        return [await self._plan(transaction, command) for command in commands]
-
-    async def _plan(self, transaction: Transaction, command: Received[SendTestMail]) -> Outcome:
+    async def _plan(self, transaction: Transaction, command: Received[SendTestMail]) -> int | Outcome:
+        """The id of the mail's row, or why there is none."""
         kind, address = trial.KIND, command.body.to.strip()
         if valid_address(address) is None:
             return Outcome.rejected("no valid address")
         mailing = await insert_mailing(transaction, kind, command, self._expiry, direct=True)
         if mailing is None:
-            return Outcome.unchanged(reason=ALREADY)
+            return await self._planned_before(transaction, command)
         (delivery_id,) = await insert_recipients(
             transaction, self._outbox, kind, mailing, self._expiry, addresses=[address], period=command.message_id
         )
-        return Outcome.done(mailing_id=mailing.id, delivery_id=delivery_id)
+        return delivery_id
+
+    async def _planned_before(self, transaction: Transaction, command: Received[SendTestMail]) -> int | Outcome:
+        """The row of a message that is delivered again, while its mail has not ended."""
+        kind, envelope = trial.KIND.name, command.envelope
+        same = None
+        if envelope.anonymous and envelope.again:
+            same = await mailings.same_within_an_hour(transaction, kind, digest_of(command.body))
+        delivery_id = await awaited.mail_of(transaction, kind, command.message_id, same)
+        return Outcome.rejected(OTHER) if delivery_id is None else delivery_id
+
+
+class TestMailOutcomes:
+    """Gives each command the outcome of its mail once that has ended, and says until then what the mail waits for.
+
+    Args:
+        paused: returns why this process sends nothing now; None: it sends.
+    """
+
+    __test__ = False
+
+    def __init__(
+        self, database: Database, commands: CommandLog, *, gate: Gate, paused: Callable[[], str | None]
+    ) -> None:
+        self.name = "test mails"
+        self.wanted = asyncio.Event()
+        """Set it when a command begins to wait."""
+        self._database = database
+        self._commands = commands
+        self._gate = gate
+        self._paused = paused
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Looks for mails that have ended, until `stop`."""
+        await self._gate.rounds(self.name, partial(self._round, stop), stop, wake=self.wanted)
+
+    async def _round(self, stop: asyncio.Event) -> float:
+        if not await self.answer():
+            return POLL
+        await first_of(stop.wait(), timeout=WAITING_POLL)
+        return 0.0
+
+    async def answer(self) -> int:
+        """Answers commands whose mails have ended; returns how many commands waited, LIMIT at most.
+
+        Raises:
+            DatabaseUnavailable: nothing took effect.
+        """
+        async with self._database.transaction() as transaction:
+            found = await awaited.open_commands(transaction, LIMIT)
+            ended = {it.command.message_id: it for it in found if it.ended}
+            waiting = [(it.command.message_id, self._waits_for(it)) for it in found if not it.ended]
+            told = {it.command.message_id: it.told for it in found}
+            changed = [(message_id, reason) for message_id, reason in waiting if told[message_id] != reason]
+            if changed:
+                await awaited.tell(transaction, changed)
+            asked = [it.command for it in found if it.ended]
+            outcomes: dict[str, Outcome] = {}
+            if asked:
+                fresh, outcomes = await self._commands.begin(transaction, asked)
+                decided = [(command, _outcome(ended[command.message_id])) for command in fresh]
+                await self._commands.finish(transaction, decided)
+                outcomes |= {command.message_id: outcome for command, outcome in decided}
+                await awaited.remove(transaction, asked)
+        for command in asked:
+            self._commands.reply(command.envelope, outcomes[command.message_id])
+        return len(found)
+
+    def _waits_for(self, it: Awaited) -> str:
+        """What the mail waits for, in words for whoever asked."""
+        paused = self._paused()
+        if it.state is DeliveryState.SENDING:
+            return "the mail is being handed to the mail server"
+        if paused is not None:
+            return f"sending is paused: {paused}"
+        if it.reason:
+            return f"the mail is tried again: {it.reason}"
+        return "the mail waits for its turn"
+
+
+def _outcome(it: Awaited) -> Outcome:
+    if it.delivery_id is None:
+        return Outcome.rejected("the ledger does not know the mail any more")
+    if it.state is DeliveryState.SENT:
+        return Outcome.done(mailing_id=it.mailing_id, delivery_id=it.delivery_id)
+    assert it.state is not None
+    words = f"the mail was not sent ({it.state.value}): {it.reason}"
+    return Outcome.rejected(words, mailing_id=it.mailing_id, delivery_id=it.delivery_id)
