@@ -7,6 +7,7 @@ from random import Random
 
 from starlette.routing import Route
 
+from taskbell.clock_skew import ClockSkew
 from taskbell.commands import CommandLog, Replies
 from taskbell.database import Database
 from taskbell.gate import Gate
@@ -135,6 +136,7 @@ def build(settings: NotifierSettings, process: Process) -> Application:
             *([] if settings.mail_suppress_send else [StartProbe(sending.pool)]),
             PoolCloser(sending.pool),
             Pruner(database, gate, ended_rows()),
+            ClockSkew(database, gate, process.clock, health=process.health, metrics=process.metrics),
             StalledSessions(database, gate),
         ],
         close=[sending.sender.close, sending.ledger.close, replies.close, publisher.close, database.close],
