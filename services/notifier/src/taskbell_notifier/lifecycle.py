@@ -280,7 +280,7 @@ def _missing(row: OpenRow, view: SweeperView) -> timedelta:
     Counted from one lease before the row's own ran out, because its holder may know the outcome since about then. While
     PostgreSQL answers, a living holder writes the outcome within seconds; after a full lease it has none to write.
     """
-    since = view.now if row.lease_until is None else row.lease_until - view.lease
+    since = (row.lease_until or view.now) - view.lease
     return view.lease - answered_between(view.answering, since, view.now)
 
 
