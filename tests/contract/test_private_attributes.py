@@ -26,7 +26,7 @@ INTERNAL_CLASSES = {("jinja2.runtime", "Context")}
 """Classes whose documentation says that they are not to be made by hand."""
 OPENINGS = {"__globals__", "__code__", "__closure__", "__wrapped__", "__dict__"}
 """Ways into a function or an object that are nobody's interface."""
-DOCUMENTED = {"_replace", "_asdict", "_fields", "_mapping"}
+DOCUMENTED = {"_replace", "_asdict", "_exit", "_fields", "_mapping"}
 """Public though they begin with an underscore: of named tuples, and of rows of SQLAlchemy."""
 
 

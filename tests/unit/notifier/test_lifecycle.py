@@ -261,9 +261,19 @@ def test_a_cancelled_mailings_waiting_rows_are_skipped(state: DeliveryState) -> 
     assert (change.state, change.reason) == (DeliveryState.SKIPPED, "mailing cancelled")
 
 
-def test_a_cancelled_mailings_rows_under_way_are_left_to_end() -> None:
-    row = replace(CUT_OFF, cancelled=True, lease_until=NOW + MINUTE)
+def test_a_cancelled_mailings_rows_whose_message_has_begun_are_left_to_end() -> None:
+    row = replace(IN_DOUBT, cancelled=True, lease_until=NOW + MINUTE)
     assert isinstance(judge(row, VIEW), Postpone)
+
+
+@pytest.mark.parametrize("was_unknown", [False, True])
+def test_a_cancelled_mailings_claims_end_before_the_message_begins(was_unknown: bool) -> None:
+    row = replace(CUT_OFF, cancelled=True, lease_until=NOW + MINUTE, was_unknown=was_unknown)
+    found = judge(row, VIEW)
+    assert isinstance(found, Change)
+    assert (found.claim, found.untried) == (CLAIM, True)
+    skipped, unknown = (DeliveryState.SKIPPED, "mailing cancelled"), (DeliveryState.FAILED, OUTCOME_UNKNOWN)
+    assert (found.state, found.reason) == (unknown if was_unknown else skipped)
 
 
 def test_a_retry_is_queued_when_its_time_has_come_and_not_before() -> None:

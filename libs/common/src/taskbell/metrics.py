@@ -36,6 +36,11 @@ class Metrics:
             ["error"],
             registry=self.registry,
         )
+        self.clock_skew = Gauge(
+            "taskbell_clock_skew_seconds",
+            "Seconds by which this machine's clock is ahead of the database's; negative if it is behind",
+            registry=self.registry,
+        )
         self.outbox_waiting = Gauge(
             "taskbell_outbox_waiting",
             "Rows of the outbox without a confirm, as the relay last counted them",

@@ -4,7 +4,6 @@ A service's package offers a `Service` in the entry point group `taskbell.servic
 """
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol
@@ -19,6 +18,7 @@ from taskbell.http import HttpServer, operations
 from taskbell.logs import configure, logger
 from taskbell.metrics import Metrics
 from taskbell.settings import CommonSettings, Settings, doubtful_settings, load
+from taskbell.signals import end_at_once, stop_on_signals
 from taskbell.supervision import Supervision
 
 GRACE = 27.5
@@ -72,12 +72,15 @@ class Service(Generic[Settings]):
 def run(chosen: Sequence[Service[Any]]) -> int:
     """Runs services in this process until SIGTERM or SIGINT; returns the exit status.
 
+    Further signals change nothing, also while the process ends; one that comes while it starts ends it at once, with 0.
+
     0: stopped by a signal, with no error. 1: a part ended by itself or failed, so a supervisor should start us again.
 
     Raises:
         SettingsError: a setting is missing or wrong, or an installed package offers what cannot be used; nothing was
             started.
     """
+    end_at_once()
     installed()
     settings = list(zip(chosen, _load_all(chosen), strict=True))
     _, common = settings[0]
@@ -164,8 +167,7 @@ async def _run(applications: Sequence[Application], servers: Sequence[HttpServer
     log = logger("service")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop_on_signals(loop, stop)
     parts = [part for application in applications for part in application.parts]
     tasks = [asyncio.create_task(part.run(stop), name=_name(part)) for part in parts]
     # The HTTP servers stop last: probes must be answered while parts drain.

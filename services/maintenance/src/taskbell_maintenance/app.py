@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from taskbell.clock_skew import ClockSkew
 from taskbell.commands import CommandLog, Replies
 from taskbell.database import Database
 from taskbell.extensions import installed
@@ -64,7 +65,15 @@ def build(settings: MaintenanceSettings, process: Process) -> Application:
     )
     relay = Relay(database, publisher, outbox, gate=gate, health=health, metrics=metrics, also=["app"])
     return Application(
-        parts=[gate, consumers, relay, cleanups, Pruner(database, gate, ended_rows()), StalledSessions(database, gate)],
+        parts=[
+            gate,
+            consumers,
+            relay,
+            cleanups,
+            Pruner(database, gate, ended_rows()),
+            ClockSkew(database, gate, process.clock, health=process.health, metrics=process.metrics),
+            StalledSessions(database, gate),
+        ],
         close=[replies.close, publisher.close, database.close],
     )
 

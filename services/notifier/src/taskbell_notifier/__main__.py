@@ -2,8 +2,12 @@
 
 import sys
 
-from taskbell.service import main
-from taskbell_notifier.app import service
+from taskbell.signals import end_at_once
 
 if __name__ == "__main__":
+    # The imports below take most of a second.
+    end_at_once()
+    from taskbell.service import main
+    from taskbell_notifier.app import service
+
     sys.exit(main(service))

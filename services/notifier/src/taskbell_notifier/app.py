@@ -7,6 +7,7 @@ from random import Random
 
 from starlette.routing import Route
 
+from taskbell.clock_skew import ClockSkew
 from taskbell.commands import CommandLog, Replies
 from taskbell.database import Database
 from taskbell.gate import Gate
@@ -21,7 +22,7 @@ from taskbell.stalled import StalledSessions
 from taskbell.zones import zone_named
 from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
-from taskbell_notifier.delivery.mail_server import PoolCloser, PoolObserver, smtp_gate
+from taskbell_notifier.delivery.mail_server import PoolCloser, PoolObserver, StartProbe, smtp_gate
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.delivery.sweeper import Sweeper
 from taskbell_notifier.handlers import UseCases, batches, events_and_commands
@@ -34,10 +35,10 @@ from taskbell_notifier.planning.completion import Completion
 from taskbell_notifier.planning.mailings import Mailings
 from taskbell_notifier.planning.planner import Planner
 from taskbell_notifier.planning.report import ReportMails
-from taskbell_notifier.planning.trial import TestMails
+from taskbell_notifier.planning.trial import TestMailOutcomes, TestMails
 from taskbell_notifier.repository import deliveries, mailings
 from taskbell_notifier.repository.planning import BATCH
-from taskbell_notifier.settings import NotifierSettings
+from taskbell_notifier.settings import NO_MAIL, NotifierSettings
 from taskbell_notifier.smtp.pool import SmtpPool
 from taskbell_notifier.unsubscribe.pages import Pages
 from taskbell_notifier.unsubscribe.preferences import Preferences
@@ -69,6 +70,7 @@ class Sending:
     """The objects that send mail."""
 
     pool: SmtpPool
+    observer: PoolObserver
     gate: Gate
     ledger: Ledger
     sender: Sender
@@ -101,6 +103,10 @@ def build(settings: NotifierSettings, process: Process) -> Application:
         completion,
     )
 
+    if settings.mail_suppress_send:
+        process.health.set("mail", "degraded", NO_MAIL)
+        shared.metrics.suppressed.set(1)
+
     broker_url = settings.broker_url.get_secret_value()
     publisher = Publisher(broker_url, name="taskbell notifier publish")
     replies = Replies(Publisher(broker_url, name="taskbell notifier replies"))
@@ -112,19 +118,25 @@ def build(settings: NotifierSettings, process: Process) -> Application:
 
     planner = _planner(shared)
     sending = _sending(shared, renderer, links)
+    commands = CommandLog(database, replies)
+    tests = TestMailOutcomes(database, commands, gate=gate, paused=lambda: sending.observer.paused)
     relay = Relay(database, publisher, outbox, gate=gate, health=process.health, metrics=process.metrics)
     return Application(
         parts=[
             gate,
             sending.gate,
-            *_consumers(shared, planner, sending, publisher, CommandLog(database, replies)),
+            *_consumers(shared, planner, sending, publisher, commands, tests),
             relay,
             planner,
             sending.sweeper,
             completion,
+            tests,
             sending.ledger,
+            # What is not used needs not work.
+            *([] if settings.mail_suppress_send else [StartProbe(sending.pool)]),
             PoolCloser(sending.pool),
             Pruner(database, gate, ended_rows()),
+            ClockSkew(database, gate, process.clock, health=process.health, metrics=process.metrics),
             StalledSessions(database, gate),
         ],
         close=[sending.sender.close, sending.ledger.close, replies.close, publisher.close, database.close],
@@ -206,11 +218,16 @@ def _sending(shared: Shared, renderer: Renderer, links: UnsubscribeLinks | None)
         hold=hold,
         on_ended=shared.completion.wanted.set,
     )
-    return Sending(pool, gate, ledger, sender, sweeper, WORKERS + 2 * smtp.pool_size // BATCH)
+    return Sending(pool, observer, gate, ledger, sender, sweeper, WORKERS + 2 * smtp.pool_size // BATCH)
 
 
 def _consumers(
-    shared: Shared, planner: Planner, sending: Sending, publisher: Publisher, commands: CommandLog
+    shared: Shared,
+    planner: Planner,
+    sending: Sending,
+    publisher: Publisher,
+    commands: CommandLog,
+    tests: TestMailOutcomes,
 ) -> tuple[Consumers, Consumers]:
     """Two groups, each with a connection of its own, so that an outage of the mail server delays batches only."""
     settings, process = shared.settings, shared.process
@@ -222,7 +239,9 @@ def _consumers(
         reports=ReportMails(
             shared.database, shared.outbox, recipients=settings.operators, expiry=expiry, completion=wanted
         ),
-        test_mails=TestMails(commands, shared.outbox, expiry=expiry, completion=wanted),
+        test_mails=TestMails(
+            shared.database, commands, shared.outbox, expiry=expiry, completion=wanted, wanted=tests.wanted
+        ),
         sender=sending.sender,
         commands=commands,
     )

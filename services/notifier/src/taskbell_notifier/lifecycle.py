@@ -71,6 +71,8 @@ ALONE_AFTER = 2
 
 OUTCOME_UNKNOWN = "outcome unknown"
 
+CANCELLED = "mailing cancelled"
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -140,6 +142,13 @@ def ended(row: Claimed, state: DeliveryState, reason: str, *, address: str | Non
 def returned(row: Claimed, reason: str, wait: timedelta = UNTRIED_PAUSE) -> Change:
     """The change that gives a row back in its former state, for another process or for later."""
     return Change(row.id, row.claim, row.before, reason, wait, untried=True)
+
+
+def cancelled(row: Claimed) -> Change:
+    """The change that ends a row of a cancelled mailing before its mail begins."""
+    if row.was_unknown:
+        return ended(row, DeliveryState.FAILED, OUTCOME_UNKNOWN)
+    return ended(row, DeliveryState.SKIPPED, CANCELLED)
 
 
 def after_submission(row: Claimed, submission: Submission, address: str, rng: Random) -> Change:
@@ -217,7 +226,7 @@ def judge(row: OpenRow, view: SweeperView) -> Change | Postpone | Enqueue:
     if row.state is DeliveryState.SENDING:
         return _judge_sending(row, view)
     if row.cancelled:
-        return _over(row, DeliveryState.SKIPPED, "mailing cancelled")
+        return _over(row, DeliveryState.SKIPPED, CANCELLED)
     hold = view.hold and row.state is DeliveryState.UNKNOWN
     deadline = row.at + HOLD if hold else row.expires_at
     if deadline <= view.now:
@@ -241,6 +250,12 @@ def judge(row: OpenRow, view: SweeperView) -> Change | Postpone | Enqueue:
 
 
 def _judge_sending(row: OpenRow, view: SweeperView) -> Change | Postpone:
+    if row.cancelled and row.phase is Phase.ENVELOPE:
+        # From now on the marker refuses its holder, which may have many such rows in memory.
+        state, reason = DeliveryState.SKIPPED, CANCELLED
+        if row.was_unknown:
+            state, reason = DeliveryState.FAILED, OUTCOME_UNKNOWN
+        return Change(row.id, row.claim, state, reason, untried=True)
     if row.lease_until is not None and row.lease_until > view.now:
         return Postpone(row.id, row.lease_until - view.now)
     if row.phase is Phase.DATA:
@@ -265,7 +280,7 @@ def _missing(row: OpenRow, view: SweeperView) -> timedelta:
     Counted from one lease before the row's own ran out, because its holder may know the outcome since about then. While
     PostgreSQL answers, a living holder writes the outcome within seconds; after a full lease it has none to write.
     """
-    since = view.now if row.lease_until is None else row.lease_until - view.lease
+    since = (row.lease_until or view.now) - view.lease
     return view.lease - answered_between(view.answering, since, view.now)
 
 

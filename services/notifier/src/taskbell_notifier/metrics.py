@@ -52,6 +52,11 @@ class NotifierMetrics:
             "taskbell_smtp_sending", "1 while mail may be sent, 0 while sending is paused", registry=registry
         )
         self.sending.set(1)
+        self.suppressed = Gauge(
+            "taskbell_mail_suppress_send",
+            "1 if MAIL_SUPPRESS_SEND is set, so that no mail is sent, else 0",
+            registry=registry,
+        )
 
     def changed(self, kind: str, state: DeliveryState) -> None:
         """Counts a row that took this state."""

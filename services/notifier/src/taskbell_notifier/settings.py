@@ -128,6 +128,9 @@ else:
     OwnExpiry = expiry_settings(OWN)
 
 
+NO_MAIL = "MAIL_SUPPRESS_SEND is set: no mail is sent, each row ends skipped"
+
+
 class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
     """All settings of the notifier."""
 
@@ -204,7 +207,9 @@ class NotifierSettings(OwnExpiry, Appearance, CommonSettings):
         return super().weakness(name, secret)
 
     def warnings(self) -> Iterator[str]:
-        """Short former keys in production: links that were made with them may be guessed."""
+        """No mail is sent; short former keys in production: links that were made with them may be guessed."""
+        if self.mail_suppress_send:
+            yield f"{NO_MAIL}; unset it to send mail"
         former = "" if self.secret_key_former is None else self.secret_key_former.get_secret_value()
         if self.taskbell_env == "production" and any(len(key) < SHORTEST_KEY for key in _keys(former)):
             yield (

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+from taskbell.clock_skew import ClockSkew
 from taskbell.database import Database
 from taskbell.gate import Gate
 from taskbell.logs import logger
@@ -49,6 +50,7 @@ def build(settings: SchedulerSettings, process: Process) -> Application:
             scheduler,
             relay,
             Pruner(database, gate, ended_rows()),
+            ClockSkew(database, gate, process.clock, health=process.health, metrics=process.metrics),
             StalledSessions(database, gate, limit=STALLED.total_seconds()),
         ],
         close=[publisher.close, database.close],

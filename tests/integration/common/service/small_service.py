@@ -5,9 +5,12 @@ draining: told to stop, it runs until the file in SMALL_RELEASE exists.
 stubborn: never ends by itself.
 ending, failing: ends, or fails, by itself once the file in SMALL_RELEASE exists.
 late_failure: fails while it stops.
+starting: cannot be constructed before the file in SMALL_RELEASE exists.
+SMALL_LEAVING: when all has ended, the interpreter waits for the file of that name before it ends.
 """
 
 import asyncio
+import atexit
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -72,6 +75,10 @@ class Part:
 
 
 def build(name: str, settings: SmallSettings, process: Process) -> Application:
+    if name == "starting":
+        say("starting")
+        wait_until(Path(os.environ["SMALL_RELEASE"]).exists, limit=60)
+
     async def hello(_: Request) -> PlainTextResponse:
         return PlainTextResponse(f"{name}: {settings.small_note}")
 
@@ -88,9 +95,19 @@ def build(name: str, settings: SmallSettings, process: Process) -> Application:
     return Application([Part(name, process)], [closing(1), closing(2)], [Route(f"/{name}", hello)])
 
 
+def leave() -> None:
+    say("leaving")
+    wait_until(Path(os.environ["SMALL_LEAVING"]).exists, limit=60)
+    say("left")
+
+
 if __name__ == "__main__":
+    if "SMALL_LEAVING" in os.environ:
+        atexit.register(leave)
     if grace := os.environ.get("SMALL_GRACE"):
         module.GRACE = float(grace)
+    if os.environ.get("SMALL_LOOP") == "asyncio":
+        sys.modules["uvloop"] = None  # type: ignore[assignment]
     chosen = [Service(name, SmallSettings, partial(build, name)) for name in sys.argv[1:] if name[0] != "-"]
     if "--main" in sys.argv:
         sys.argv[1:] = [word for word in sys.argv[1:] if word == "--help"]

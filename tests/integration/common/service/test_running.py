@@ -137,6 +137,50 @@ def test_a_second_signal_changes_nothing(start: Start) -> None:
     assert "ended draining" in service.said
 
 
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_signals_change_nothing_until_the_process_has_ended(start: Start, tmp_path: Path, loop: str) -> None:
+    leave = tmp_path / "leave"
+    service = start("steady", SMALL_LEAVING=str(leave), SMALL_LOOP=loop)
+    service.wait_to_say("running steady")
+    service.stop()
+    service.wait_to_say("leaving")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        service.stop(number)
+    leave.touch()
+    assert service.status() == 0
+    assert service.said[-1] == "left"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_starts_ends_it_with_0_and_nothing_runs(start: Start, number: signal.Signals) -> None:
+    service = start("starting")
+    service.wait_to_say("starting")
+    service.stop(number)
+    assert service.status() == 0
+    assert service.said == ["starting"]
+
+
+@pytest.mark.parametrize("name", ["taskbell_scheduler", "taskbell_notifier", "taskbell_maintenance"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_each_service_ends_with_0_also_if_it_is_stopped_while_it_is_imported(
+    tmp_path: Path, name: str, number: signal.Signals
+) -> None:
+    """A module that it imports says so, and then takes for ever."""
+    words = "print('importing', flush=True)\nimport threading\nthreading.Event().wait()\n"
+    (tmp_path / "uvicorn.py").write_text(words)
+    process = subprocess.Popen(
+        [sys.executable, "-m", name], cwd=tmp_path, env={"PATH": os.environ["PATH"]}, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"importing\n"
+        process.send_signal(number)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_probes_are_answered_also_while_it_drains(start: Start) -> None:
     service = start("draining")
     assert service.get("/livez").text == "ok\n"

@@ -13,12 +13,15 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from tests.integration.notifier.ledger.support import NotifierTables, running, settings_for
+from tests.support.command import taskbell
 from tests.support.inbox import Inbox
 from tests.support.kinds import KINDS, WEEKLY
 from tests.support.management import Management
 from tests.support.scripted_smtp import ScriptedSmtp
 from tests.support.waiting import eventually
 
+from taskbell.client import AsyncClient
+from taskbell.contracts import CommandOutcome, SendTestMail
 from taskbell.http import operations
 from taskbell_notifier.unsubscribe.tokens import Unsubscriber
 
@@ -104,13 +107,20 @@ async def test_with_the_mail_server_away_readiness_is_degraded_and_everything_el
         assert notifier.process.health.report()["parts"]["smtp"]["state"] == "degraded"
         await management.publish(COMMANDS, "notifier.send_test_mail", {"to": "ops@example.org"})
 
+        async def waits() -> bool:
+            reason = await tables.value("SELECT reason FROM taskbell.awaited_command")
+            return (reason or "").startswith("sending is paused: connect: ")
+
+        await eventually(waits)
+        assert await tables.value("SELECT count(*) FROM taskbell.command") == 0
+        assert await tables.value("SELECT sum(attempts) FROM taskbell.delivery") == 0
+        server.clear()
+        await tables.all_ended(21)
+
         async def answered() -> bool:
             return bool(await tables.value("SELECT count(*) FROM taskbell.command WHERE state = 'done'"))
 
         await eventually(answered)
-        assert await tables.value("SELECT sum(attempts) FROM taskbell.delivery") == 0
-        server.clear()
-        await tables.all_ended(21)
     assert len(server.accepted) == 21
     assert len({mail.recipients for mail in server.accepted}) == 21
 
@@ -278,3 +288,128 @@ async def test_after_a_kill_in_the_middle_everybody_has_one_mail_but_for_those_i
     assert sum(count - 1 for count in copies.values()) == cut_off
     assert max(copies.values()) <= 2
     assert await tables.value("SELECT sum(resends) FROM taskbell.delivery") == cut_off
+
+
+@pytest.mark.parametrize(
+    ("at", "rule", "words"),
+    [
+        ("CONNECT", {"drop": True}, "connect"),
+        ("CONNECT", {"reply": "554 5.7.1 go away"}, "554 5.7.1 go away"),
+        ("EHLO", {"reply": "421 4.3.2 closing"}, "421 4.3.2 closing"),
+        ("AUTH", {"reply": "535 5.7.8 wrong password"}, "535 5.7.8 wrong password"),
+        ("AUTH", {"reply": "454 4.7.0 later"}, "454 4.7.0 later"),
+    ],
+)
+async def test_readiness_says_what_is_wrong_with_the_mail_server_before_the_first_mail(
+    tables: NotifierTables,
+    database_url: str,
+    broker_url: str,
+    server: ScriptedSmtp,
+    at: str,
+    rule: dict[str, Any],
+    words: str,
+) -> None:
+    server.rule(at, **rule)
+    server.users, server.mechanisms = {"u": "p"}, ("PLAIN",)
+    settings = settings_for(
+        database_url, smtp_port=server.port, broker_url=broker_url, mail_username="u", mail_password="p"
+    )
+    async with running(settings) as notifier:
+        await eventually(lambda: notifier.process.health.report()["status"] == "degraded")
+        smtp = notifier.process.health.report()["parts"]["smtp"]
+        assert words in smtp["detail"].lower() or words in smtp["detail"]
+        assert notifier.process.health.ready
+        server.clear()
+        if at != "AUTH" or rule["reply"].startswith("4"):
+            await eventually(lambda: notifier.process.health.report()["status"] == "ready")
+    assert not any(b"MAIL FROM" in connection.received for connection in server.connections)
+
+
+async def test_a_mail_server_that_works_is_probed_and_left(
+    database_url: str, broker_url: str, server: ScriptedSmtp
+) -> None:
+    async with running(settings_for(database_url, smtp_port=server.port, broker_url=broker_url)) as notifier:
+        await eventually(lambda: any(b"QUIT" in connection.received for connection in server.connections))
+        assert notifier.process.health.report()["status"] == "ready"
+    assert len(server.connections) == 1
+
+
+async def test_mail_suppress_send_is_said_at_every_look_at_readiness_and_the_server_is_left_alone(
+    database_url: str, broker_url: str, server: ScriptedSmtp
+) -> None:
+    settings = settings_for(database_url, smtp_port=server.port, broker_url=broker_url, mail_suppress_send=True)
+    assert any(line.startswith("MAIL_SUPPRESS_SEND is set: no mail is sent") for line in settings.warnings())
+    async with running(settings) as notifier:
+        report = notifier.process.health.report()
+        assert report["status"] == "degraded"
+        assert report["parts"]["mail"]["detail"].startswith("MAIL_SUPPRESS_SEND is set: no mail is sent")
+        assert notifier.process.metrics.registry.get_sample_value("taskbell_mail_suppress_send") == 1
+        assert notifier.process.health.ready
+    assert server.connections == []
+
+
+@pytest.mark.parametrize(
+    ("at", "reply", "reason"),
+    [
+        ("RCPT", "550 5.1.1 no such user", "the mail was not sent (failed): RCPT: 550 5.1.1 no such user"),
+        ("DATA", "554 5.6.0 no", "the mail was not sent (failed): DATA: 554 5.6.0 no"),
+        ("DOT", "554 5.7.1 spam", "the mail was not sent (failed): message: 554 5.7.1 spam"),
+    ],
+)
+async def test_a_test_mail_that_the_server_refuses_is_rejected_with_its_words(
+    tables: NotifierTables, database_url: str, broker_url: str, server: ScriptedSmtp, at: str, reply: str, reason: str
+) -> None:
+    server.rule(at, reply=reply)
+    settings = settings_for(database_url, smtp_port=server.port, broker_url=broker_url)
+    async with running(settings), AsyncClient(broker_url) as client:
+        outcome = await client.request(SendTestMail(to="ops@example.org"), timeout=30)
+        again = await client.request(SendTestMail(to="ops@example.org"), timeout=30, message_id=outcome.message_id)
+    assert (outcome.state, outcome.reason) == ("rejected", reason)
+    assert (again.state, again.reason) == (outcome.state, outcome.reason)
+    assert await tables.value("SELECT count(*) FROM taskbell.awaited_command") == 0
+
+
+async def test_whoever_asks_twice_is_answered_twice_when_another_process_has_sent_the_mail(
+    tables: NotifierTables, database_url: str, broker_url: str, server: ScriptedSmtp, management: Management
+) -> None:
+    server.rule("CONNECT", drop=True)
+    settings = settings_for(database_url, smtp_port=server.port, broker_url=broker_url)
+    async with AsyncClient(broker_url) as client, AsyncClient(broker_url) as other:
+        asked: list[asyncio.Task[CommandOutcome]] = []
+        async with running(settings):
+            asked += [
+                asyncio.create_task(it.request(SendTestMail(to="ops@example.org"), timeout=60, message_id="t1"))
+                for it in (client, other)
+            ]
+
+            async def both_wait() -> bool:
+                return await tables.value("SELECT count(*) FROM taskbell.awaited_command WHERE reason <> ''") == 2
+
+            await eventually(both_wait)
+        assert not any(task.done() for task in asked)
+        # No handler held them: they would have come back.
+        assert (await management.depth("notifier.send_test_mail")).ready == 0
+        server.clear()
+        async with running(settings):
+            outcomes = await asyncio.gather(*asked)
+    assert [outcome.state for outcome in outcomes] == ["done", "done"]
+    assert len(server.accepted) == 1
+    assert await tables.value("SELECT state FROM taskbell.command WHERE message_id = 't1'") == "done"
+
+
+async def test_at_the_end_of_wait_a_test_mail_under_way_says_what_it_waits_for(
+    tables: NotifierTables, database_url: str, broker_url: str, server: ScriptedSmtp
+) -> None:
+    server.rule("RCPT", reply="450 4.2.1 try later")
+    settings = settings_for(database_url, smtp_port=server.port, broker_url=broker_url)
+    async with running(settings):
+        done = await taskbell(
+            *("publish", "notifier.send_test_mail", '{"to": "ops@example.org"}', "--wait", "5", "--message-id", "t1"),
+            DATABASE_URL=database_url,
+            BROKER_URL=broker_url,
+        )
+        shown = await taskbell("commands", "show", "t1", DATABASE_URL=database_url)
+    assert done.status == 1
+    assert "waiting, because the mail is tried again: RCPT: 450 4.2.1 try later" in done.err
+    assert "because the mail is tried again: RCPT: 450 4.2.1 try later" in shown.out
+    assert server.accepted == []

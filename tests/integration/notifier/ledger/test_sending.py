@@ -423,3 +423,37 @@ async def test_what_cannot_be_read_of_one_person_leaves_the_others_of_the_batch_
     states = await tables.states()
     assert {name for name, state in states.items() if state == "sent"} == {"user:1", "user:2", "user:3", "user:5"}
     assert (await tables.deliveries())["user:4"]["reason"] == "error: OverflowError"
+
+
+async def test_no_mail_of_a_cancelled_mailing_begins_though_its_rows_are_claimed_and_in_memory(
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
+) -> None:
+    """Two mails are before their marker when the mailing is cancelled, and the others of the batch wait for them."""
+    await planned(tables, parts, server, *range(1, 21))
+    held = server.rule("DATA", hold=True)
+    sending = asyncio.create_task(parts.send())
+    await eventually(lambda: held.seen >= 2)
+    await tables.execute("UPDATE taskbell.mailing SET state = 'cancelled'")
+    server.clear()
+    await sending
+    assert server.accepted == []
+    assert set((await tables.states()).values()) == {"skipped"}
+    assert {row["reason"] for row in (await tables.deliveries()).values()} == {"mailing cancelled"}
+    assert {row["attempts"] for row in (await tables.deliveries()).values()} == {0}
+    begun = sum(connection.received.count(b"MAIL FROM") for connection in server.connections)
+    assert begun <= 6, "each session, and those that waited for one"
+    assert parts.metrics.outcomes_lost._value.get() == 0
+
+
+async def test_a_mail_that_had_begun_when_its_mailing_was_cancelled_ends_as_the_server_says(
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
+) -> None:
+    await planned(tables, parts, server, *range(1, 7))
+    held = server.rule("DOT", hold=True)
+    sending = asyncio.create_task(parts.send())
+    await eventually(lambda: held.seen == 2)
+    await tables.execute("UPDATE taskbell.mailing SET state = 'cancelled'")
+    server.clear()
+    await sending
+    assert len(server.accepted) == 2
+    assert sorted((await tables.states()).values()) == ["sent"] * 2 + ["skipped"] * 4

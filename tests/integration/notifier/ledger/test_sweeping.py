@@ -307,6 +307,21 @@ async def test_a_cancelled_mailings_rows_end_at_once_but_those_under_way(
     assert await tables.value("SELECT state FROM taskbell.mailing") == "cancelled"
 
 
+async def test_a_cancelled_mailings_claims_end_before_their_mails_begin(
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp
+) -> None:
+    """Their process may have them in memory."""
+    await planned(tables, parts, 1, 2)
+    parts.add_sender(server)
+    rows = await parts.ledger.claim([row["id"] for row in (await tables.deliveries()).values()])
+    await tables.execute("UPDATE taskbell.delivery SET unknown_at = now() WHERE user_id = 2")
+    await tables.execute("UPDATE taskbell.mailing SET state = 'cancelled'")
+    await sweep_all(parts)
+    found = {name: (row["state"], row["reason"], row["attempts"]) for name, row in (await tables.deliveries()).items()}
+    assert found == {"user:1": ("skipped", "mailing cancelled", 0), "user:2": ("failed", "outcome unknown", 0)}
+    assert [await parts.ledger.mark_data(row) for row in rows] == [False, False]
+
+
 async def test_a_retry_due_is_queued_again(tables: NotifierTables, parts: NotifierParts) -> None:
     await planned(tables, parts, 1, 2)
     await tables.execute(

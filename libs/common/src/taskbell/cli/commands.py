@@ -31,6 +31,14 @@ _ONE = """
     ORDER BY tableoid <> 'taskbell.command'::regclass, received_at, finished_at
 """
 
+_AWAITED = """
+    SELECT message_id, envelope ->> 'routing_key' AS routing_key, CAST(body AS jsonb) AS body, 'waiting' AS state,
+        'because ' || coalesce(reason, 'its mail has not ended') AS reason, received_at
+    FROM taskbell.awaited_command
+    WHERE message_id = :message_id
+    ORDER BY received_at LIMIT 1
+"""
+
 
 @app.command("list")
 def latest(
@@ -57,7 +65,8 @@ def latest(
 @app.command("show")
 def one(message_id: Annotated[str, typer.Argument(help="The command's message_id.")], as_json: AsJson = False) -> None:
     """Show the command of that message_id: its body, and how it ended. Then those that were refused under that id."""
-    rows = _queried(_ONE, {"message_id": message_id})
+    named = {"message_id": message_id}
+    rows = _queried(_AWAITED, named) + _queried(_ONE, named)
     if not rows:
         msg = (
             f"no command {message_id!r} is recorded: it has not been handled yet, it has another id, or it ended more "

@@ -45,7 +45,9 @@ def publish_by_hand(
     """
     from taskbell.catalogue import catalogue
     from taskbell.cli.bodies import read_body
+    from taskbell.cli.waiting import still_waiting
     from taskbell.client import AsyncClient
+    from taskbell.errors import OutcomeTimeout
     from taskbell.settings import BrokerAccess, load
 
     known = catalogue()
@@ -72,6 +74,8 @@ def publish_by_hand(
         published_as, outcome = asyncio.run(send())
     except ValueError as error:  # an id that AMQP cannot carry
         raise Mistake(str(error)) from None
+    except OutcomeTimeout as error:
+        raise asyncio.run(still_waiting(error)) from None
     _print(message, published_as, outcome, as_json=as_json)
     if outcome and not outcome.ok:
         raise typer.Exit(1)

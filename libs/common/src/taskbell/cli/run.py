@@ -6,6 +6,7 @@ import typer
 
 from taskbell.cli.packages import SERVICES, offers
 from taskbell.errors import Mistake, SettingsError
+from taskbell.signals import end_at_once
 from taskbell.spelling import did_you_mean
 
 app = typer.Typer(rich_markup_mode=None)
@@ -26,6 +27,8 @@ def run_services(
     Settings come from the environment and .env. Exit code 0: stopped by a signal. 1: a part ended by itself or failed.
     2: a setting is missing or wrong.
     """
+    # Loading the services takes most of a second.
+    end_at_once()
     installed = offers(SERVICES)
     if names == [ALL]:
         names = list(installed)

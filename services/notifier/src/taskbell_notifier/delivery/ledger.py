@@ -68,6 +68,8 @@ class Ledger:
         self._hold = hold
         self._on_ended = on_ended
         self._claimed: dict[int, Claimed] = {}
+        self._cancelled: set[int] = set()
+        """Mailings that were found cancelled when a marker was refused."""
         # A session waits for its marker, so a group waits for the markers of all sessions; outcomes join any group.
         self._writes: GroupCommit[Claimed | Change, bool] = GroupCommit(
             self._write, pause=self._pause, complete=lambda asked: asked >= sessions()
@@ -84,6 +86,8 @@ class Ledger:
             rows = await deliveries.claim(transaction, ids, lease=self._lease, domain=self._domain, hold=self._hold)
         for row in rows:
             self._claimed[row.id] = row
+            # It would not have been claimed if its mailing were cancelled still.
+            self._cancelled.discard(row.mailing_id)
         return rows
 
     async def locked(self, ids: Sequence[int]) -> Sequence[int]:
@@ -101,7 +105,17 @@ class Ledger:
         Raises:
             DatabaseUnavailable: the marker is not known to be committed, so the message must not be sent.
         """
-        return await self._writes.ask(row)
+        if await self._writes.ask(row):
+            return True
+        if row.mailing_id not in self._cancelled:
+            async with self._database.statement() as transaction:
+                if await deliveries.is_cancelled(transaction, row.mailing_id):
+                    self._cancelled.add(row.mailing_id)
+        return False
+
+    def is_cancelled(self, row: Claimed) -> bool:
+        """Whether the row's mailing is known to be cancelled; the marker would refuse it."""
+        return row.mailing_id in self._cancelled
 
     def record(self, change: Change) -> "asyncio.Future[bool]":
         """Writes an outcome, even if the caller is cancelled.
@@ -177,8 +191,11 @@ class Ledger:
         self.forget(changes)
         for it in written:
             self._metrics.changed(it.kind, it.state)
-        if len(written) < len(changes):
-            self._metrics.outcomes_lost.inc(len(changes) - len(written))
-            self._log.warning("outcomes.too_late", rows=len(changes) - len(written))
+        kept = {it.id for it in written}
+        # A row that was not tried has no outcome to lose: a sweeper has taken it, or its mailing was cancelled.
+        lost = sum(it.id not in kept and not it.untried for it in changes)
+        if lost:
+            self._metrics.outcomes_lost.inc(lost)
+            self._log.warning("outcomes.too_late", rows=lost)
         if any(it.ended for it in written):
             self._on_ended()

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from taskbell.concurrency import first_of
 from taskbell.errors import Unavailable
 from taskbell.gate import Gate
 from taskbell.health import Health
@@ -9,7 +10,7 @@ from taskbell.logs import logger
 from taskbell_notifier.metrics import NotifierMetrics
 from taskbell_notifier.smtp.breaker import BreakerStatus, Observer
 from taskbell_notifier.smtp.pool import SmtpPool
-from taskbell_notifier.smtp.replies import Submission
+from taskbell_notifier.smtp.replies import Submission, Verdict
 
 GRACE = 25.0
 """Seconds that a stopping service waits for final replies; after that the sweeper judges the rows."""
@@ -65,6 +66,34 @@ def smtp_gate(observer: PoolObserver, health: Health) -> Gate:
     """The gate before the queue of batches. While it is closed the service stays ready: all but sending goes on."""
     observer.gate = Gate("smtp", observer.probe, health, MailServerUnavailable, closed="degraded")
     return observer.gate
+
+
+class StartProbe:
+    """Tries the mail server at the start, without a mail, so that readiness says what is wrong before the first one.
+
+    A fault pauses sending as other faults do: the breaker probes on, and resumes. It never stops the service.
+    """
+
+    def __init__(self, pool: SmtpPool) -> None:
+        self.name = "smtp probe"
+        self._pool = pool
+        self._log = logger("smtp")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Probes once, then waits for `stop`."""
+        await first_of(self.probe(), stop.wait())
+        await stop.wait()
+
+    async def probe(self) -> None:
+        """Opens a session (EHLO, STARTTLS, AUTH) and ends it with QUIT."""
+        try:
+            fault = await self._pool.check()
+        except Exception as error:  # noqa: BLE001 - a mistake of ours here must not stop what works
+            fault = Submission(Verdict.SERVER_FAULT, text=f"the probe broke: {error!r}")
+        if fault is None:
+            self._log.info("smtp.probed")
+        else:
+            self._pool.breaker.doubt(fault)
 
 
 class PoolCloser:

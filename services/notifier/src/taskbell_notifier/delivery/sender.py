@@ -22,13 +22,13 @@ from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
 from taskbell_notifier.kinds.pauses import Pauses
 from taskbell_notifier.kinds.table import Kinds
-from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState, after_submission, ended, returned
+from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState, after_submission, cancelled, ended, returned
 from taskbell_notifier.repository import contents
 from taskbell_notifier.repository.contents import Person
 from taskbell_notifier.repository.planning import BATCH
 from taskbell_notifier.repository.statements import StatementError, TooManyRows, said_of
 from taskbell_notifier.smtp.pool import SmtpPool
-from taskbell_notifier.smtp.replies import retry_delay
+from taskbell_notifier.smtp.replies import Verdict, retry_delay
 
 SUPPRESSED_SENDING = "MAIL_SUPPRESS_SEND is set"
 
@@ -209,6 +209,8 @@ class Sender:
             if isinstance(draft, Change):
                 return draft
             async with self._slots:
+                if self._ledger.is_cancelled(row):
+                    return cancelled(row)
                 mail = self._composer.write(draft, self._clock.now())
                 if self._suppress:
                     return ended(row, DeliveryState.SKIPPED, SUPPRESSED_SENDING, address=draft.address)
@@ -216,6 +218,8 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - a mail that fails must not stop the others of its batch
             self._log.error("mail.broken", delivery_id=row.id, kind=row.kind, exc_info=error)
             return self._broken(row, error)
+        if submission.verdict is Verdict.NOT_SENT and self._ledger.is_cancelled(row):
+            return cancelled(row)
         return after_submission(row, submission, draft.address, self._rng)
 
     def _broken(self, row: Claimed, error: Exception) -> Change:

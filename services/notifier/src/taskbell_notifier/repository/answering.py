@@ -1,6 +1,7 @@
 """When PostgreSQL was seen to answer, by any notifier: kept in the database, so that it outlives each process.
 
-A stretch lasts from the first to the last of several observations, each soon after the one before it. What lies between two stretches was seen by nobody: PostgreSQL may have been away, or no notifier ran.
+A stretch lasts from the first to the last of several observations, each soon after the one before it. What lies between
+two stretches was seen by nobody: PostgreSQL may have been away, or no notifier ran.
 """
 
 from collections.abc import Sequence

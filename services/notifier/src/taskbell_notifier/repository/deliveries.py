@@ -67,12 +67,15 @@ RENEW = """
     WHERE d.id = claimed.id
 """
 
+CANCELLED = "SELECT state = 'cancelled' FROM taskbell.mailing WHERE id = :id"
+
 MARK = """
     UPDATE taskbell.delivery AS d
     SET phase = 'data', lease_until = now() + make_interval(secs => :lease),
         resends = d.resends + CASE WHEN d.unknown_at IS NULL THEN 0 ELSE 1 END
-    FROM unnest(CAST(:marked AS bigint[]), CAST(:marked_claims AS uuid[])) AS m (id, claim)
+    FROM unnest(CAST(:marked AS bigint[]), CAST(:marked_claims AS uuid[])) AS m (id, claim), taskbell.mailing AS g
     WHERE d.id = m.id AND d.claim = m.claim AND d.state = 'sending' AND d.phase = 'envelope'
+        AND g.id = d.mailing_id AND g.state <> 'cancelled'
         AND d.lease_until > now() AND d.expires_at > now() AND (d.unknown_at IS NULL OR d.resends = 0)
     RETURNING d.id
 """
@@ -223,6 +226,11 @@ async def renew(transaction: Transaction, claimed: Iterable[Claimed], *, lease: 
     rows = list(claimed)
     parameters = {"ids": [row.id for row in rows], "claims": [row.claim for row in rows]}
     await transaction.execute(RENEW, parameters | {"lease": lease.total_seconds()})
+
+
+async def is_cancelled(transaction: Transaction, mailing: int) -> bool:
+    """Whether that mailing was cancelled, so that none of its mails may begin any more."""
+    return bool(await transaction.value(CANCELLED, {"id": mailing}))
 
 
 async def write(

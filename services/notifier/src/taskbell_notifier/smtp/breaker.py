@@ -148,6 +148,13 @@ class Breaker:
             if self.state is BreakerState.RESUMING and submission.code is not None:
                 self._widen()
 
+    def doubt(self, fault: Submission) -> None:
+        """Pauses sending after this one fault, which was found before there was a mail; probes go on from there."""
+        if not self._status.allows_sending or fault.verdict in (Verdict.NOT_SENT, Verdict.PAUSED):
+            return
+        known = fault.verdict is Verdict.CONFIGURATION_FAULT
+        self._pause(BreakerState.CONFIGURATION_FAULT if known else BreakerState.SERVER_FAULT, fault.reason)
+
     async def close(self) -> None:
         """Ends the probing for good."""
         self._closed = True
