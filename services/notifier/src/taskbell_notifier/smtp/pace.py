@@ -4,8 +4,8 @@ Without a limit of ours and before the server asks for one, nobody waits. When t
 a part of what it was, and then grows a little with each mail that the server takes, until the server throttles again.
 So it stays a little below what the server takes, and is kept for the next mailing.
 
-    throttled after a mail was taken: × 0.7      throttled again before one was taken: × 0.5, FLOOR at least
-    a mail that had waited was taken: × 1.03     after the floor was reached: × 1.5, until the server throttles
+    throttled after a mail was taken: × 0.7     throttled again before one was taken: × 0.5, FLOOR at least
+    a mail that had waited was taken: × 1.03    after several refusals in a row: × 1.5, up to the pace after the first
 
 At the floor each further refusal makes the wait longer, up to LONGEST seconds: a server that counts by the minute or by
 the hour is asked now and then, and is taken up at once when it takes mail again.
@@ -25,6 +25,9 @@ LONGEST = 60.0
 LONGER = 1.25
 SLOWER, MUCH_SLOWER = 0.7, 0.5
 FASTER, MUCH_FASTER = 1.03, 1.5
+GROWTH_SECONDS = 0.25
+"""Between two small steps at least: many mails a second must not make the pace grow more in a second than few do."""
+
 UNLIMITED = 1_000.0
 """Mails a second from which the pace is no limit any more."""
 
@@ -59,10 +62,13 @@ class Pace:
         self._seconds = seconds
         self._found: float | None = None
         """What the server takes; None: it has not throttled."""
-        self._epoch = 0
+        self.epoch = 0
+        """Grows with each change that a refusal makes."""
         self._taken_since = False
         """Whether a mail was taken since the pace fell last."""
-        self._recovers = False
+        self._goal = 0.0
+        """The pace after the first of several refusals in a row, to which it returns quickly."""
+        self._grown = -GROWTH_SECONDS
         self._wait = 0.0
         """Seconds between mails at the floor."""
         self._last: float | None = None
@@ -92,7 +98,7 @@ class Pace:
         now = self._now()
         if not self._waiting and (self._last is None or now - self._last >= self.interval):
             self._last = now
-            return Turn(self._epoch, waited=False)
+            return Turn(self.epoch, waited=False)
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._schedule()
@@ -102,7 +108,7 @@ class Pace:
             # If it was given its turn and cancelled, the turn is lost: the next one comes an interval later.
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
-        return Turn(self._epoch, waited=True)
+        return Turn(self.epoch, waited=True)
 
     def dismiss(self) -> None:
         """Ends every wait at once."""
@@ -117,13 +123,13 @@ class Pace:
         if self._found is None:
             self._recent.append(self._now())
             return
-        if turn.epoch != self._epoch:
+        if turn.epoch != self.epoch:
             return
         self._taken_since = True
         self._wait = 0.0
         if turn.waited:
-            self._found *= MUCH_FASTER if self._recovers else FASTER
-            if self._found >= UNLIMITED:
+            self._grow(self._found)
+            if self._found is not None and self._found >= UNLIMITED:
                 self._found = None
                 self.dismiss()
                 return
@@ -131,23 +137,31 @@ class Pace:
 
     def refused(self, turn: Turn) -> None:
         """The server throttled the mail of that turn."""
-        if turn.epoch != self._epoch:
+        if turn.epoch != self.epoch:
             return
         if self._found is None:
-            self._found = self._first()
+            # What was taken in so short a time says little: the pace grows quickly until it is refused again.
+            self._found, self._goal = self._first(), UNLIMITED
         elif self._taken_since:
-            self._found = max(self._found * SLOWER, FLOOR)
-            self._recovers = False
+            self._found = self._goal = max(self._found * SLOWER, FLOOR)
         elif self._found > FLOOR:
+            # The server takes none until its window ends, whatever the pace: this may be far too slow afterwards.
             self._found = max(self._found * MUCH_SLOWER, FLOOR)
         else:
-            self._recovers = True
             self._wait = min(max(self._wait, 1 / FLOOR) * LONGER, LONGEST)
         self._taken_since = False
-        self._epoch += 1
-        self._free = Turn(self._epoch, waited=False)
+        self.epoch += 1
+        self._free = Turn(self.epoch, waited=False)
         self._last = self._now()
         self._schedule()
+
+    def _grow(self, found: float) -> None:
+        now = self._now()
+        if found < self._goal:
+            self._found = found * MUCH_FASTER
+        elif now - self._grown >= GROWTH_SECONDS:
+            self._found = found * FASTER
+            self._grown = now
 
     def _first(self) -> float:
         """Half of what the server took in the last second."""
