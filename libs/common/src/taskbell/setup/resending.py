@@ -18,6 +18,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     former record;
     created bigint;
+    was_planned_again boolean;
 BEGIN
     IF resend.states IS NULL OR NOT resend.states <@ ARRAY['failed', 'expired', 'suppressed'] THEN
         RAISE EXCEPTION 'taskbell.resend: only mails that ended failed, expired or suppressed are planned again'
@@ -27,13 +28,16 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
+    -- Mails of a mailing that was planned again expired so long after that, not after T.
+    was_planned_again := starts_with(former.message_id, 'resend.');
     INSERT INTO taskbell.mailing AS m (message_id, kind, at, timezone, force, props, body_digest, state, note)
     VALUES ('resend.' || gen_random_uuid(), former.kind, former.at, former.timezone, true, former.props,
         former.body_digest, 'sending', 'planned again from mailing ' || former.id)
     RETURNING m.id INTO created;
     RETURN QUERY
     WITH wanted AS (
-        SELECT d.* FROM taskbell.delivery AS d
+        SELECT d.*, d.expires_at - CASE WHEN was_planned_again THEN d.created_at ELSE former.at END AS lasts
+        FROM taskbell.delivery AS d
         WHERE d.mailing_id = resend.mailing AND d.state = ANY(resend.states)
             AND d.id BETWEEN former.first_delivery AND former.last_delivery
             AND (resend.deliveries IS NULL OR d.id = ANY(resend.deliveries))
@@ -48,8 +52,7 @@ BEGIN
         SELECT created, w.kind, w.recipient, w.user_id, CASE WHEN w.user_id IS NULL THEN w.address END, w.period,
             1 + (SELECT max(r.run) FROM taskbell.delivery AS r
                 WHERE r.kind = w.kind AND r.recipient = w.recipient AND r.period = w.period),
-            now() + (w.expires_at - former.at),
-            least(now() + interval '150 seconds', now() + (w.expires_at - former.at))
+            now() + w.lasts, now() + least(w.lasts, interval '150 seconds')
         FROM wanted AS w
         ON CONFLICT ON CONSTRAINT delivery_once_key DO NOTHING
         RETURNING n.id

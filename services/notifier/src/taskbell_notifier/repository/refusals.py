@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Row
 
 from taskbell.database import Transaction
-from taskbell.setup.resending import RESEND
 from taskbell_notifier.lifecycle import Change, DeliveryState
 from taskbell_notifier.refusals import Refused
+from taskbell_notifier.repository.resending import resend
 
 MOST = 1_000
 """Refusals that are judged at once."""
@@ -105,10 +105,10 @@ async def plan_again(transaction: Transaction, rows: Sequence[Refused]) -> int:
     Each has a row of its own, of the next run, in a mailing of its own for each mailing that they were in.
     """
     planned = 0
-    for mailing in {row.mailing_id for row in rows}:
+    for mailing in sorted({row.mailing_id for row in rows if row.mailing_id is not None}):
         ids = [row.delivery_id for row in rows if row.mailing_id == mailing]
-        parameters = {"mailing": mailing, "deliveries": ids, "states": [DeliveryState.FAILED.value]}
-        planned += sum(row.planned for row in await transaction.rows(RESEND, parameters))
+        again = await resend(transaction, mailing, states=[DeliveryState.FAILED.value], deliveries=ids)
+        planned += again.rows
     return planned
 
 
