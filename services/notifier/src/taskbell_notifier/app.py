@@ -19,6 +19,7 @@ from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
 from taskbell.stalled import StalledSessions
 from taskbell.zones import zone_named
+from taskbell_notifier.delivery.bounces import Bounces
 from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
 from taskbell_notifier.delivery.mail_server import PoolCloser, PoolObserver, smtp_gate
@@ -236,6 +237,7 @@ def _consumers(
             shared.database, shared.outbox, recipients=settings.operators, expiry=expiry, completion=wanted
         ),
         test_mails=TestMails(commands, shared.outbox, expiry=expiry, completion=wanted),
+        bounces=Bounces(commands, shared.database.app, shared.metrics),
         sender=sending.sender,
         commands=commands,
     )

@@ -28,7 +28,8 @@ MATRIX = """
     taskbell.mailing        ----        SIUD        ----          ----    S---
     taskbell.delivery       ----        SIUD        s---          ----    S---
     taskbell.preference     ----        SIU-        ----          ----    S---
-    taskbell.suppression    ----        SI--        ----          ----    S--D
+    taskbell.suppression    ----        SI-D        ----          ----    S--D
+    taskbell.refusal        ----        SIUD        ----          ----    S---
 
     taskbell.report         ----        S---        SIU-          ----    S---
     taskbell.archive_batch  ----        ----        SIU-          ----    S-u-

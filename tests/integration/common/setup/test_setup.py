@@ -46,7 +46,7 @@ async def test_on_empty_servers_it_makes_everything_and_says_so(empty_database_u
     done = await taskbell("setup", DATABASE_URL=empty_database_url, BROKER_URL=empty_vhost.url)
     assert done.status == 0, done.err
     assert done.out.splitlines() == [
-        "PostgreSQL: made schema taskbell, version 0001",
+        "PostgreSQL: made schema taskbell, version 0004",
         TOPOLOGY,
         TABLES_LEFT_OUT,
         ROLES_LEFT_OUT,
@@ -69,7 +69,7 @@ async def test_again_it_changes_nothing(database_url: str, broker_url: str, mana
 
     assert done.status == 0, done.err
     assert done.out.splitlines() == [
-        "PostgreSQL: schema taskbell is there, version 0001",
+        "PostgreSQL: schema taskbell is there, version 0004",
         "PostgreSQL: the app's tables projects, tasks, users are there, in schema public",
         TOPOLOGY,
         ROLES_LEFT_OUT,
@@ -103,9 +103,9 @@ async def test_several_at_once_on_empty_servers_all_succeed(empty_database_url: 
     assert [done.status for done in all_done] == [0, 0, 0], [done.err for done in all_done]
     first_lines = sorted(done.out.splitlines()[0] for done in all_done)
     assert first_lines == [
-        "PostgreSQL: made schema taskbell, version 0001",
-        "PostgreSQL: schema taskbell is there, version 0001",
-        "PostgreSQL: schema taskbell is there, version 0001",
+        "PostgreSQL: made schema taskbell, version 0004",
+        "PostgreSQL: schema taskbell is there, version 0004",
+        "PostgreSQL: schema taskbell is there, version 0004",
     ]
 
 
@@ -117,7 +117,7 @@ async def test_a_newer_version_is_left_alone_with_everything_that_it_made(
     done = await taskbell("setup", DATABASE_URL=database_url, BROKER_URL=empty_vhost.url)
     assert done.status == 0, done.err
     assert done.out.splitlines() == [
-        "PostgreSQL: schema taskbell has version 9999, newer than this Taskbell's 0001: "
+        "PostgreSQL: schema taskbell has version 9999, newer than this Taskbell's 0004: "
         "nothing was done, because only the newer version's setup may change it"
     ]
     assert await fetch(database_url, "SELECT to_regproc('taskbell.enqueue')::text") == [None]
