@@ -69,6 +69,13 @@ TABLE: dict[str, tuple[str, set[str], set[str], str | None, bool]] = {
         True,
     ),
     "notifier.send_test_mail": ("taskbell.commands", {"to"}, set(), "notifier.send_test_mail", True),
+    "notifier.report_bounce": (
+        "taskbell.commands",
+        {"type"},
+        {"message_id", "address", "reason"},
+        "notifier.report_bounce",
+        True,
+    ),
     "notifier.send_batch": ("taskbell.commands", {"delivery_ids"}, set(), "notifier.send_batch", False),
 }
 
@@ -101,6 +108,7 @@ def test_commands_have_outcomes_but_for_the_notifiers_own_batches() -> None:
         "maintenance.cleanup_completed_tasks",
         "maintenance.update_task_status",
         "notifier.send_test_mail",
+        "notifier.report_bounce",
     }
 
 

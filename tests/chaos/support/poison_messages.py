@@ -50,6 +50,7 @@ PLACES = {
     "notifier.weekly_due": _DUE,
     "notifier.report_generated": b'{"as_of": "2026-01-01T00:00:00Z", "date": %b}',
     "notifier.send_test_mail": b'{"to": %b}',
+    "notifier.report_bounce": b'{"type": "soft", "address": %b}',
     "notifier.send_batch": b'{"delivery_ids": [%b]}',
     "maintenance.update_task_status": b'{"task_id": %b, "new_status": "done"}',
     "maintenance.cleanup_completed_tasks": b'{"mode": %b}',
@@ -70,6 +71,7 @@ OWN = {
     "notifier.weekly_due": _OF_A_DUE,
     "notifier.report_generated": {"a field is missing": b'{"date": "2026-01-01"}'},
     "notifier.send_test_mail": {"a field is missing": b"{}"},
+    "notifier.report_bounce": {"an unknown type": b'{"type": "medium"}'},
     "notifier.send_batch": {"more rows than allowed": b'{"delivery_ids": [' + b"1," * 100 + b"1]}"},
     "maintenance.update_task_status": {
         "a field is missing": b'{"task_id": 7}',
@@ -86,6 +88,7 @@ VALID = {
     "notifier.weekly_due": b'{"user_ids": [], "n": %d}',
     "notifier.report_generated": b'{"date": "2026-01-01", "as_of": "2026-01-01T00:00:00Z", "n": %d}',
     "notifier.send_test_mail": b'{"to": "a@example.org", "n": %d}',
+    "notifier.report_bounce": b'{"type": "soft", "address": "a@example.org", "n": %d}',
     "notifier.send_batch": b'{"delivery_ids": [1], "n": %d}',
     "maintenance.update_task_status": b'{"task_id": 1, "new_status": "cancelled", "n": %d}',
     "maintenance.cleanup_completed_tasks": b'{"dry_run": true, "n": %d}',

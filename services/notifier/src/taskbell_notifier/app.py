@@ -20,9 +20,11 @@ from taskbell.service import Application, Process, Service
 from taskbell.setup.schema import check_schema
 from taskbell.stalled import StalledSessions
 from taskbell.zones import zone_named
+from taskbell_notifier.delivery.bounces import Bounces
 from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
 from taskbell_notifier.delivery.mail_server import PoolCloser, PoolObserver, StartProbe, smtp_gate
+from taskbell_notifier.delivery.refusals import Refusals
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.delivery.sweeper import Sweeper
 from taskbell_notifier.handlers import UseCases, batches, events_and_commands
@@ -75,6 +77,7 @@ class Sending:
     ledger: Ledger
     sender: Sender
     sweeper: Sweeper
+    refusals: Refusals
     workers: int
     """Batches under way at once."""
 
@@ -129,6 +132,7 @@ def build(settings: NotifierSettings, process: Process) -> Application:
             relay,
             planner,
             sending.sweeper,
+            sending.refusals,
             completion,
             tests,
             sending.ledger,
@@ -218,7 +222,18 @@ def _sending(shared: Shared, renderer: Renderer, links: UnsubscribeLinks | None)
         hold=hold,
         on_ended=shared.completion.wanted.set,
     )
-    return Sending(pool, observer, gate, ledger, sender, sweeper, WORKERS + 2 * smtp.pool_size // BATCH)
+    refusals = Refusals(
+        database,
+        pool,
+        gate=shared.gate,
+        sending=gate,
+        health=shared.process.health,
+        outbox=shared.outbox,
+        metrics=shared.metrics,
+        on_ended=shared.completion.wanted.set,
+    )
+    shared.metrics.pace.set_function(lambda: pool.pace.per_second or 0.0)
+    return Sending(pool, observer, gate, ledger, sender, sweeper, refusals, WORKERS + 2 * smtp.pool_size // BATCH)
 
 
 def _consumers(
@@ -242,6 +257,7 @@ def _consumers(
         test_mails=TestMails(
             shared.database, commands, shared.outbox, expiry=expiry, completion=wanted, wanted=tests.wanted
         ),
+        bounces=Bounces(commands, shared.database.app, shared.metrics),
         sender=sending.sender,
         commands=commands,
     )

@@ -5,9 +5,10 @@ from typing import Any
 
 from taskbell.catalogue import row_of
 from taskbell.commands import CommandLog
-from taskbell.contracts import ReportGenerated, SendBatch, SendTestMail
+from taskbell.contracts import ReportBounce, ReportGenerated, SendBatch, SendTestMail
 from taskbell.kinds import Kind
 from taskbell.messaging.consuming.subscription import Handler, Subscription
+from taskbell_notifier.delivery.bounces import Bounces
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.kinds.table import Kinds
 from taskbell_notifier.planning.mailings import Mailings
@@ -22,6 +23,7 @@ class UseCases:
     mailings: Mailings
     reports: ReportMails
     test_mails: TestMails
+    bounces: Bounces
     sender: Sender
     commands: CommandLog
 
@@ -36,6 +38,15 @@ def events_and_commands(use: UseCases, kinds: Kinds) -> tuple[Subscription[Any],
             "notifier.send_test_mail",
             SendTestMail,
             use.test_mails.send,
+            on_invalid=use.commands.refuse,
+            on_dead=use.commands.fail,
+        ),
+        Subscription(
+            "notifier.report_bounce",
+            ReportBounce,
+            use.bounces.report,
+            batch=20,
+            prefetch=40,
             on_invalid=use.commands.refuse,
             on_dead=use.commands.fail,
         ),

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from taskbell_notifier.smtp.replies import Stage, Submission, Verdict, retry_delay
+from taskbell_notifier.smtp.suspicion import Standing
 
 
 class DeliveryState(StrEnum):
@@ -50,6 +51,21 @@ HOLD = timedelta(hours=48)
 
 UNTRIED_PAUSE = timedelta(seconds=10)
 """Until a row that could not be tried is due again; while sending is paused the sweeper waits longer."""
+
+THROTTLED_PAUSE = timedelta(seconds=5)
+"""Until a row is due again whose mail was throttled at the final dot; the pool keeps the pace."""
+
+BLAME_AFTER = timedelta(hours=1)
+"""After this time a refusal that names neither side counts as the recipient's fault."""
+
+REFUSED_PAUSE = BLAME_AFTER + timedelta(minutes=5)
+"""Until a row with such a refusal is tried again; before that, whoever judges refusals ends it or releases it."""
+
+SUSPECTED_PAUSE = timedelta(seconds=60)
+"""Until a row is due again whose refusal paused sending: longer than for others, whose mails are the first probes."""
+
+KNOWN_PAUSE = timedelta(minutes=10)
+"""Until a row is due again whose mail alone is refused with words about the sender or the relay."""
 
 CHECK_AGAIN = timedelta(seconds=15)
 """Until the sweeper checks a row again about which nothing can be done now."""
@@ -115,6 +131,8 @@ class Change:
     address: str | None = None
     suppress: bool = False
     """The address will never take mail: it is to be suppressed."""
+    words: str = ""
+    """What a refusal has in common with the same to others; empty: the row met none that is to be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +172,10 @@ def cancelled(row: Claimed) -> Change:
 def after_submission(row: Claimed, submission: Submission, address: str, rng: Random) -> Change:
     """The change that the verdict on its mail makes to a row, as the table in docs/mail.md has it."""
     verdict, reason = submission.verdict, submission.reason
+    if verdict is Verdict.REFUSED or (verdict is Verdict.CONFIGURATION_FAULT and submission.standing is not None):
+        return _refused(row, submission, address)
     if not verdict.is_try:
-        return returned(row, reason)
+        return returned(row, reason, THROTTLED_PAUSE if verdict is Verdict.THROTTLED else UNTRIED_PAUSE)
     resent = row.was_unknown and submission.stage is Stage.MESSAGE
     if verdict is Verdict.ACCEPTED:
         state = DeliveryState.SENT
@@ -172,7 +192,31 @@ def after_submission(row: Claimed, submission: Submission, address: str, rng: Ra
     # The server may close the connection after the marker, which counts a resend, and before the first byte: then there
     # was no resend.
     unsent = state is DeliveryState.UNKNOWN and submission.stage is Stage.DATA
-    return Change(row.id, row.claim, state, reason, wait, unsent, address=address, suppress=submission.suppress)
+    words = submission.words if state is DeliveryState.FAILED else ""
+    return Change(
+        row.id, row.claim, state, reason, wait, unsent, address=address, suppress=submission.suppress, words=words
+    )
+
+
+def _refused(row: Claimed, submission: Submission, address: str) -> Change:
+    """The change to a row whose refusal is not known to be the recipient's fault: it waits, and no try is counted.
+
+    It waits as `retry`, so that no message that is under way can take it up before its time.
+    """
+    reason, words, wait = submission.reason, submission.words, REFUSED_PAUSE
+    if submission.standing is Standing.SUSPECTED:
+        reason = f"sending is paused, because this is not the recipient's fault: {reason}"
+        wait = SUSPECTED_PAUSE
+    elif submission.verdict is Verdict.CONFIGURATION_FAULT:
+        reason = f"the server takes others' mails, but of this one it says: {reason}"
+        wait = KNOWN_PAUSE
+    else:
+        reason = f"waits until the server takes a mail to somebody else, an hour at most: {reason}"
+    if submission.verdict is Verdict.CONFIGURATION_FAULT:
+        # What names the sender never becomes the recipient's fault, so nobody has to judge it.
+        words = ""
+    state = DeliveryState.UNKNOWN if row.was_unknown else DeliveryState.RETRY
+    return Change(row.id, row.claim, state, reason, wait, untried=True, address=address, words=words)
 
 
 @dataclass(frozen=True, slots=True)

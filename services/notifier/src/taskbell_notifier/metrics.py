@@ -48,6 +48,22 @@ class NotifierMetrics:
         self.sessions_closed = Counter(
             "taskbell_smtp_sessions_closed", "SMTP sessions that ended, by reason", ["why"], registry=registry
         )
+        self.bounces = Counter(
+            "taskbell_mail_bounces",
+            "Bounces and complaints that notifier.report_bounce reported, by type",
+            ["type"],
+            registry=registry,
+        )
+        self.refused = Gauge(
+            "taskbell_mails_refused_undecided",
+            "Refusals of mails of which it is not known yet whose fault they are, as the ledger has them",
+            registry=registry,
+        )
+        self.pace = Gauge(
+            "taskbell_smtp_pace",
+            "Mails a second that are handed over since the server throttled; 0: it has not, there is no limit",
+            registry=registry,
+        )
         self.sending = Gauge(
             "taskbell_smtp_sending", "1 while mail may be sent, 0 while sending is paused", registry=registry
         )

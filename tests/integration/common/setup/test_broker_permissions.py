@@ -37,6 +37,7 @@ PUBLISHES = """
     taskbell.commands    maintenance.cleanup_completed_tasks  yes        -         yes          yes  yes
     taskbell.commands    maintenance.update_task_status       yes        -         yes          yes  yes
     taskbell.commands    notifier.send_test_mail              yes        -         yes          yes  yes
+    taskbell.commands    notifier.report_bounce               yes        -         yes          yes  yes
     taskbell.commands    notifier.send_batch                  yes        yes       -            -    -
     taskbell.commands    maintenance.no_such_command          -          -         -            -    -
 
@@ -61,6 +62,7 @@ READS = """
     notifier.weekly_due                   -          yes       -            -    -
     notifier.report_generated             -          yes       -            -    -
     notifier.send_test_mail               -          yes       -            -    -
+    notifier.report_bounce                -          yes       -            -    -
     notifier.send_batch                   -          yes       -            -    -
 
     maintenance.generate_task_report      -          -         yes          -    -

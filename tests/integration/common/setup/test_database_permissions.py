@@ -29,7 +29,8 @@ MATRIX = """
     taskbell.mailing        ----        SIUD        ----          ----    S---
     taskbell.delivery       ----        SIUD        s---          ----    S---
     taskbell.preference     ----        SIU-        ----          ----    S---
-    taskbell.suppression    ----        SI--        ----          ----    S--D
+    taskbell.suppression    ----        SI-D        ----          ----    S--D
+    taskbell.refusal        ----        SIUD        ----          ----    S---
     taskbell.answering      ----        SIUD        ----          ----    S---
     taskbell.awaited_command ----      SIUD        ----          ----    S---
 

@@ -22,6 +22,7 @@ from taskbell.metrics import Metrics
 from taskbell.outbox import Outbox
 from taskbell_notifier.delivery.compose import Composer
 from taskbell_notifier.delivery.ledger import Ledger
+from taskbell_notifier.delivery.refusals import Refusals
 from taskbell_notifier.delivery.sender import Sender
 from taskbell_notifier.delivery.sweeper import Sweeper
 from taskbell_notifier.kinds.absent import Absent
@@ -119,6 +120,23 @@ class NotifierParts:
             suppress=self.settings.mail_suppress_send,
         )
         return self.sender
+
+    def refusals(self, *, paused: bool = False) -> Refusals:
+        """Makes what judges refusals, for the pool of `add_sender`; mails count at once that are taken in a pause."""
+        sending = Gate("smtp", partial(ping, self.database), self.health)
+        if not paused:
+            sending.open()
+        return Refusals(
+            self.database,
+            self.pool,
+            gate=self.gate,
+            sending=sending,
+            health=self.health,
+            outbox=self.outbox,
+            metrics=self.metrics,
+            on_ended=self.completion.wanted.set,
+            settle=timedelta(0),
+        )
 
     async def send(self, ids: Sequence[int] | None = None) -> None:
         """Handles a batch message with these rows, by default with all open ones."""

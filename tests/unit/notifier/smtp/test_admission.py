@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, cast
 
-from taskbell_notifier.smtp.admission import IdleSessions, Places, RateLimit
+from taskbell_notifier.smtp.admission import IdleSessions, Places
 from taskbell_notifier.smtp.session import SmtpSession
 
 
@@ -132,34 +132,6 @@ async def test_fewer_places_let_those_inside_stay_and_more_let_others_in() -> No
     assert not waiting.done()
     places.resize(2)
     assert await waiting
-
-
-async def test_turns_are_spaced_evenly() -> None:
-    pace = RateLimit(100)
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    for _ in range(6):
-        await pace.turn()
-    assert loop.time() - started >= 0.05  # the first at once, five more a hundredth of a second apart
-
-
-async def test_without_a_rate_nobody_waits() -> None:
-    pace = RateLimit(None)
-    turn = pace.turn()
-    try:
-        turn.send(None)
-    except StopIteration:
-        return
-    raise AssertionError("waited")
-
-
-async def test_waits_for_a_turn_can_be_ended() -> None:
-    pace = RateLimit(0.001)
-    await pace.turn()
-    waiting = [asyncio.ensure_future(pace.turn()) for _ in range(3)]
-    await settle()
-    pace.dismiss()
-    await asyncio.gather(*waiting)
 
 
 # --- idle sessions

@@ -22,6 +22,7 @@ from taskbell_notifier.smtp.replies import (
 
 SERVER, CONFIGURATION = Verdict.SERVER_FAULT, Verdict.CONFIGURATION_FAULT
 RETRY, FAILED, UNKNOWN = Verdict.RETRY, Verdict.FAILED, Verdict.UNKNOWN
+REFUSED, THROTTLED = Verdict.REFUSED, Verdict.THROTTLED
 
 TABLE = [
     # stage            4xx     5xx            dropped or timed out
@@ -30,9 +31,9 @@ TABLE = [
     (Stage.STARTTLS, SERVER, SERVER, SERVER),
     (Stage.AUTH, SERVER, CONFIGURATION, SERVER),
     (Stage.MAIL, RETRY, CONFIGURATION, RETRY),
-    (Stage.RCPT, RETRY, FAILED, RETRY),
-    (Stage.DATA, RETRY, FAILED, RETRY),
-    (Stage.MESSAGE, RETRY, FAILED, UNKNOWN),
+    (Stage.RCPT, RETRY, REFUSED, RETRY),
+    (Stage.DATA, RETRY, REFUSED, RETRY),
+    (Stage.MESSAGE, RETRY, REFUSED, UNKNOWN),
 ]
 
 
@@ -46,16 +47,55 @@ def verdict_on(stage: Stage, event: Reply | Loss) -> Submission:
 def test_each_stage_has_a_verdict_on_4xx_5xx_and_silence(
     stage: Stage, temporary: Verdict, permanent: Verdict, lost: Verdict
 ) -> None:
-    for code in (400, 450, 451, 452, 454, 499):
+    for code in (400, 450, 451, 452, 499):
         assert verdict_on(stage, Reply(code, "later")).verdict is temporary
-    for code, text in ((421, "4.3.2 bye"), (421, "bye"), (452, "4.5.3 too many recipients")):
-        assert verdict_on(stage, Reply(code, text)).verdict is SERVER
-        assert ends_no_mail(verdict_on(stage, Reply(code, text)))
-    assert not ends_no_mail(verdict_on(stage, Reply(452, "4.3.1 no room")))
-    for code in (500, 503, 530, 535, 550, 554, 571, 599):
+    for code in (500, 503, 550, 554, 571, 599):
         assert verdict_on(stage, Reply(code, "no")).verdict is permanent
     for loss in (Loss.DROPPED, Loss.TIMED_OUT):
         assert verdict_on(stage, loss).verdict is lost
+
+
+OF_THE_MAIL = [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.MESSAGE]
+
+
+@pytest.mark.parametrize("stage", OF_THE_MAIL)
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (454, "Throttling failure: Maximum sending rate exceeded."),
+        (454, "4.7.0 Throttling failure: Daily message quota exceeded."),
+        (421, "4.7.0 Too many messages, slow down"),
+        (421, "Service not available, closing transmission channel"),
+        (451, "4.7.1 You are sending too fast"),
+        (450, "4.7.1 Error: too much mail from 192.0.2.1"),
+        (452, "4.5.3 Too many recipients"),
+        (451, "4.7.500 Server busy. Please try again later"),
+        (450, "Too many connections from your host"),
+        (450, "Requested action not taken: rate limit exceeded"),
+        (451, "Message limit per connection exceeded"),
+    ],
+)
+def test_a_server_that_asks_for_a_slower_pace_costs_no_try(stage: Stage, code: int, text: str) -> None:
+    found = verdict_on(stage, Reply(code, text))
+    assert (found.verdict, found.verdict.is_try) == (THROTTLED, False)
+
+
+@pytest.mark.parametrize("stage", OF_THE_MAIL)
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (450, "4.7.1 Greylisted, see you in 300 seconds"),
+        (451, "4.7.1 Graylisting in action, please come back later"),
+        (450, "4.2.1 The user you are trying to contact is receiving mail too quickly"),
+        (452, "4.2.2 Mailbox over quota"),
+        (452, "4.3.1 Insufficient system storage"),
+        (451, "4.3.0 Temporary lookup failure"),
+    ],
+)
+def test_what_is_about_one_recipient_or_the_server_alone_does_not_slow_down_others(
+    stage: Stage, code: int, text: str
+) -> None:
+    assert verdict_on(stage, Reply(code, text)).verdict is RETRY
 
 
 @pytest.mark.parametrize("stage", [s for s in Stage if s not in (Stage.DATA, Stage.MESSAGE)])
@@ -114,9 +154,14 @@ def test_an_address_that_does_not_exist_is_suppressed(code: str) -> None:
 @pytest.mark.parametrize(
     ("stage", "reply"),
     [
-        (Stage.RCPT, Reply(550, "no such user")),
+        (Stage.RCPT, Reply(550, "no")),
         (Stage.RCPT, Reply(550, "5.7.1 relaying denied")),
         (Stage.RCPT, Reply(550, "5.1.4 ambiguous")),
+        (Stage.RCPT, Reply(550, "5.1.0 other")),
+        (Stage.RCPT, Reply(550, "5.2.1 mailbox disabled")),
+        (Stage.RCPT, Reply(550, "5.2.2 mailbox full")),
+        (Stage.RCPT, Reply(550, "5.7.1 no such user, says our policy")),
+        (Stage.MESSAGE, Reply(550, "no such user")),
         (Stage.RCPT, Reply(550, "5.1.100 unknown")),
         (Stage.RCPT, Reply(550, "unknown, see 5.1.1")),
         (Stage.RCPT, Reply(450, "4.1.1 unknown at present")),

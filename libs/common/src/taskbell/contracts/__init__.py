@@ -5,6 +5,7 @@ from taskbell.contracts.catalogue import CATALOGUE, COMMANDS, EVENTS, Message
 from taskbell.contracts.commands import (
     CleanupCompletedTasks,
     GenerateTaskReport,
+    ReportBounce,
     SendBatch,
     SendTestMail,
     TaskStatus,
@@ -43,6 +44,7 @@ __all__ = [
     "Message",
     "OverdueDue",
     "ReminderDue",
+    "ReportBounce",
     "ReportGenerated",
     "SendBatch",
     "SendTestMail",

@@ -60,6 +60,19 @@ class SendTestMail(Contract):
     to: Annotated[Text, Field(min_length=3, max_length=320, pattern=r'^("[^\r\n]+"|[^\s@＠﹫]+)[@＠﹫][^\s@＠﹫]+$')]
 
 
+class ReportBounce(Contract):
+    """A mail came back, or its recipient complained, after the mail server had taken it."""
+
+    type: Literal["hard", "soft", "complaint"]
+    """hard: the address will never take mail. soft: it did not take this one; only counted."""
+    message_id: Text | None = None
+    """The mail's Message-ID, with or without angle brackets. Its unguessable part proves that the mail was ours."""
+    address: Text | None = None
+    """Instead, or in addition: the address that the mail went to, within the last 30 days."""
+    reason: Text | None = None
+    """What the other side said."""
+
+
 class SendBatch(Contract):
     """Send these rows of the ledger. Only the notifier publishes it."""
 
@@ -100,6 +113,15 @@ MESSAGES = (
         SendTestMail,
         "anyone",
         "prove that mail works",
+        "notifier",
+        by_anyone=True,
+    ),
+    Message(
+        "notifier.report_bounce",
+        "command",
+        ReportBounce,
+        "anyone",
+        "a mail came back later",
         "notifier",
         by_anyone=True,
     ),

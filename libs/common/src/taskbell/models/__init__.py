@@ -1,7 +1,7 @@
 """SQLModel tables: those of the web app that Taskbell reads, and Taskbell's own."""
 
 from taskbell.models.app import APP, AppModel, Project, Task, User
-from taskbell.models.ledger import Answering, AwaitedCommand, Delivery, Mailing, Preference, Suppression
+from taskbell.models.ledger import Answering, AwaitedCommand, Delivery, Mailing, Preference, Refusal, Suppression
 from taskbell.models.own import (
     OWN,
     ArchiveBatch,
@@ -31,6 +31,7 @@ __all__ = [
     "OwnModel",
     "Preference",
     "Project",
+    "Refusal",
     "RefusedCommand",
     "Report",
     "ScheduleState",

@@ -176,3 +176,20 @@ class AwaitedCommand(OwnModel, table=True):
     reason: str | None = Field(sa_column=words(required=False))
     """What the mail waits for, in words for whoever asked."""
     received_at: datetime = Field(sa_column=moment(now=True))
+
+
+class Refusal(OwnModel, table=True):
+    """A refusal of a mail by the mail server, until it is known if it was the recipient's fault."""
+
+    __tablename__ = "refusal"
+
+    delivery_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    person: str = Field(sa_column=words())
+    """The address, in lower case."""
+    said: str = Field(sa_column=words())
+    """What the refusal has in common with the same to others."""
+    reason: str = Field(sa_column=words())
+    """As the ledger has it."""
+    refused_at: datetime = Field(sa_column=moment(now=True))
+    held_at: datetime | None = Field(sa_column=moment())
+    """Since when sending is paused for these words; null: too few have met them."""

@@ -47,7 +47,8 @@ _PRIVILEGES: Mapping[str, Mapping[str, str]] = {
         "taskbell.mailing": _ALL_ROWS,
         "taskbell.delivery": _ALL_ROWS,
         "taskbell.preference": "SELECT, INSERT, UPDATE",
-        "taskbell.suppression": "SELECT, INSERT",
+        "taskbell.suppression": "SELECT, INSERT, DELETE",  # lifts those that were no recipient's fault
+        "taskbell.refusal": _ALL_ROWS,
         "taskbell.answering": _ALL_ROWS,
         "taskbell.awaited_command": _ALL_ROWS,
         "taskbell.command": _ALL_ROWS,
@@ -84,6 +85,7 @@ _PRIVILEGES: Mapping[str, Mapping[str, str]] = {
         "taskbell.delivery": "SELECT",
         "taskbell.preference": "SELECT",
         "taskbell.suppression": "SELECT, DELETE",  # an operator lifts suppressions
+        "taskbell.refusal": "SELECT",
         "taskbell.answering": "SELECT",
         "taskbell.awaited_command": "SELECT",
         "taskbell.report": "SELECT",
@@ -117,6 +119,9 @@ def roles(granted: Sequence[Installed]) -> tuple[str, ...]:
 
 MAY_ENQUEUE: tuple[str, ...] = ("app",)
 """Roles that may call taskbell.enqueue(). Services write their own outbox rows, and operators publish to the broker."""
+
+MAY_RESEND: tuple[str, ...] = ("notifier", "operator")
+"""Roles that may call taskbell.resend(). It writes rows of the ledger and of the outbox that an operator may not."""
 
 OUTBOX_OWNERS: Mapping[str, tuple[str, ...]] = {
     "scheduler": ("scheduler",),

@@ -12,8 +12,8 @@ from taskbell.extensions import Grant, Installed
 from taskbell.extensions.checks import is_closed
 from taskbell.extensions.parts import Privilege
 from taskbell.models import OWN
-from taskbell.setup import package_roles
-from taskbell.setup.privileges import GRANTS, MAY_ENQUEUE, OUTBOX_OWNERS, ROLES, Passwords, login
+from taskbell.setup import package_roles, resending
+from taskbell.setup.privileges import GRANTS, MAY_ENQUEUE, MAY_RESEND, OUTBOX_OWNERS, ROLES, Passwords, login
 from taskbell.setup.report import SetupReport
 from taskbell.setup.rights import Right, in_words, revoke, rights_of
 from taskbell.setup.schema import LOCK_TIMEOUT
@@ -181,6 +181,8 @@ async def _replace_rights(
         await connection.exec_driver_sql(f"GRANT {privileges} ON {quoted(schema)}.{quoted(table)} TO {name}")
     if role in MAY_ENQUEUE:
         await connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION {OWN}.enqueue(text, jsonb, text) TO {name}")
+    if role in MAY_RESEND:
+        await connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION {OWN}.{resending.SIGNATURE} TO {name}")
     return before - await rights_of(connection, login(role))
 
 

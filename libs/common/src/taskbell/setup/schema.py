@@ -16,6 +16,7 @@ from taskbell.database import Database, check_writable, quoted
 from taskbell.errors import DatabaseUnavailable
 from taskbell.extensions import Installed
 from taskbell.models import APP, OWN, AppModel
+from taskbell.setup import resending
 from taskbell.setup.privileges import messages_with
 
 # Several setups at once take turns. The lock ends with the transaction, also behind PgBouncer. Anybody who may connect
@@ -66,6 +67,8 @@ async def migrate(connection: AsyncConnection, granted: Sequence[Installed] = ()
     await connection.run_sync(lambda sync: command.upgrade(_alembic(sync), "head"))
     await connection.execute(text(_enqueue_function(granted)))
     await connection.execute(text(f"REVOKE ALL ON FUNCTION {OWN}.enqueue(text, jsonb, text) FROM PUBLIC"))
+    await connection.execute(text(resending.FUNCTION))
+    await connection.execute(text(f"REVOKE ALL ON FUNCTION {OWN}.{resending.SIGNATURE} FROM PUBLIC"))
     return found
 
 

@@ -28,7 +28,18 @@ def mailings(
     elif not rows:
         print("No such mailing: its event has not been handled yet, or it ended more than 90 days ago.")
     else:
-        columns = ("inserted_at", "kind", "message_id", "timezone", "state", "planned", "already", "counts", "note")
+        columns = (
+            "id",
+            "inserted_at",
+            "kind",
+            "message_id",
+            "timezone",
+            "state",
+            "planned",
+            "already",
+            "counts",
+            "note",
+        )
         print_table(columns, [[(row | {"counts": _counts(row)})[column] for column in columns] for row in rows])
 
 

@@ -62,7 +62,7 @@ def _print_deliveries(rows: list[dict[str, Any]]) -> None:
     if not rows:
         print("The ledger has no mail to them: none was planned, or it ended more than 90 days ago.")
         return
-    columns = ("created_at", "kind", "recipient", "period", "run", "state", "reason", "attempts", "ended_at")
+    columns = ("id", "created_at", "kind", "recipient", "period", "run", "state", "reason", "attempts", "ended_at")
     print_table(columns, [[row[column] for column in columns] for row in rows])
     for row in rows:
         if row["ended_at"] is None:

@@ -5,7 +5,7 @@ long as this process lives, because without it the mail's outcome would be unkno
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
 
 from sqlalchemy.exc import DBAPIError
@@ -19,7 +19,7 @@ from taskbell.outbox import Outbox
 from taskbell_notifier.delivery.group_commit import LATER, GroupCommit, Later, SplitGroup
 from taskbell_notifier.lifecycle import Change, Claimed, DeliveryState
 from taskbell_notifier.metrics import NotifierMetrics
-from taskbell_notifier.repository import deliveries
+from taskbell_notifier.repository import deliveries, refusals
 
 SLACK = timedelta(seconds=60)
 """Added to the time that the server may take for a message, so that the outcome can be committed."""
@@ -166,10 +166,22 @@ class Ledger:
                 # server's time for a message runs from the commit of its marker.
                 raise SplitGroup from error
             return [self._refused(items[0], error)]
+        await self._keep_refusals(changes, {it.id for it in changed})
         self._metrics.resends.inc(sum(row.was_unknown and row.id in marked for row in marks))
         self._note(changes, changed)
         done = marked.union(it.id for it in changed)
         return [it.id in done for it in items]
+
+    async def _keep_refusals(self, changes: Sequence[Change], written: Collection[int]) -> None:
+        """Keeps what refusals are judged by. One that cannot be kept is tried again an hour after it was met."""
+        met = [it for it in changes if it.words and it.id in written]
+        if not met:
+            return
+        try:
+            async with self._database.statement() as transaction:
+                await refusals.record(transaction, met)
+        except (DatabaseUnavailable, DBAPIError) as error:
+            self._log.warning("refusals.not_kept", rows=len(met), reason=str(error).partition("\n")[0])
 
     def _refused(self, item: Claimed | Change, error: DBAPIError) -> Exception | Later:
         if isinstance(item, Claimed):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from taskbell import extensions
-from taskbell.contracts import CATALOGUE, Contract, MailKind, SendBatch
+from taskbell.contracts import CATALOGUE, Contract, MailKind, ReportBounce, SendBatch
 from taskbell.errors import ExtensionError, TaskbellError
 from taskbell.kinds import Kind
 from taskbell.spelling import did_you_mean
@@ -88,7 +88,7 @@ def mistakes_in(own: Sequence[Kind]) -> Iterator[str]:
             yield f"kind of mail {kind.name!r}: {kind.event.__name__} has no row with consumer notifier in {events}"
         if kind.name not in set(MailKind):
             yield f"kind of mail {kind.name!r} is not named in MailKind of {events}"
-    for contract in set(consumed) - {kind.event for kind in own} - {SendBatch}:
+    for contract in set(consumed) - {kind.event for kind in own} - {SendBatch, ReportBounce}:
         key = consumed[contract].routing_key
         yield f"no kind in OWN of taskbell_notifier/kinds/table.py has {contract.__name__} ({key}) as its event"
     for code, count in Counter(kind.unsubscribe for kind in own if kind.unsubscribe is not None).items():

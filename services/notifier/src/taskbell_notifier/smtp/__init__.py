@@ -1,6 +1,6 @@
 """Hands mails over to an SMTP server, and reports exactly how each submission ended.
 
-    SmtpPool.submit ── Places, RateLimit ── SmtpSession ── transact ── Conversation ── the connection
+    SmtpPool.submit ── Places, Pace ── SmtpSession ── transact ── Conversation ── the connection
          │                                      └ opened by aiosmtplib: connect, TLS, EHLO, AUTH
          └ Breaker: pauses after faults, probes, resumes
 

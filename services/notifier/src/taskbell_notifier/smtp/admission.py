@@ -1,4 +1,4 @@
-"""Admission to the mail server: a fair queue for a changing number of places, a rate limit, and the idle sessions."""
+"""Admission to the mail server: a fair queue for a changing number of places, and the idle sessions."""
 
 import asyncio
 from collections import deque
@@ -54,43 +54,6 @@ class Places:
             if not turn.done():
                 self._inside += 1
                 turn.set_result(True)
-
-
-class RateLimit:
-    """At most `per_second` turns a second, evenly spaced: no window of one second has more than `per_second` + 1."""
-
-    def __init__(self, per_second: float | None) -> None:
-        self._interval = 1 / per_second if per_second else 0.0
-        self._next = 0.0
-        self._waiting: set[asyncio.Future[None]] = set()
-
-    async def turn(self) -> None:
-        """Waits for the caller's turn, or until `dismiss` is called."""
-        if not self._interval:
-            return
-        loop = asyncio.get_running_loop()
-        at = max(self._next, loop.time())
-        self._next = at + self._interval
-        if at <= loop.time():
-            return
-        waiter = loop.create_future()
-        timer = loop.call_at(at, _end, waiter)
-        self._waiting.add(waiter)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            self._waiting.discard(waiter)
-
-    def dismiss(self) -> None:
-        """Ends every wait at once."""
-        for waiter in self._waiting:
-            _end(waiter)
-
-
-def _end(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 class IdleSessions:

@@ -6,7 +6,9 @@
        └──────── all sessions in use again ────────── resuming: 1, 2, 4 … sessions
                                                           │ any fault: back at once
 
-A probe opens a session (connect, TLS, EHLO, AUTH) and sends no mail on it.
+A probe opens a session (connect, TLS, EHLO, AUTH) and sends no mail on it. If sending was paused because of what the
+server says to a mail, only a mail can tell if that is over: the first one after the probe does, and if it is refused in
+the same way, sending is paused again.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from random import Random
 
 from taskbell.clock import Clock
 from taskbell_notifier.smtp.replies import Submission, Verdict
+from taskbell_notifier.smtp.suspicion import Standing
 
 Probe = Callable[[], Awaitable[Submission | None]]
 """Tries the server without a mail; returns None if it works, else the fault."""
@@ -62,6 +65,11 @@ class Waits:
 
 
 FAULTS_IN_A_ROW = 10
+
+NOT_THE_RECIPIENT = "the server refuses the sender or the relay (MAIL_DEFAULT_SENDER, MAIL_USERNAME), or everybody"
+
+_SAYS_LITTLE = frozenset({Verdict.REFUSED, Verdict.THROTTLED})
+"""Verdicts after which no further sessions are used while sending resumes."""
 
 
 class Observer:
@@ -137,7 +145,11 @@ class Breaker:
         verdict = submission.verdict
         if verdict in (Verdict.NOT_SENT, Verdict.PAUSED) or not self._status.allows_sending:
             return
-        if verdict is Verdict.CONFIGURATION_FAULT:
+        if submission.standing is Standing.SUSPECTED:
+            self.suspect(submission.reason)
+        elif submission.standing is Standing.KNOWN and verdict is not Verdict.FAILED:
+            self._faults = 0
+        elif verdict is Verdict.CONFIGURATION_FAULT:
             self._pause(BreakerState.CONFIGURATION_FAULT, submission.reason)
         elif verdict is Verdict.SERVER_FAULT:
             self._faults += 1
@@ -145,7 +157,7 @@ class Breaker:
                 self._pause(BreakerState.SERVER_FAULT, submission.reason)
         else:
             self._faults = 0
-            if self.state is BreakerState.RESUMING and submission.code is not None:
+            if self.state is BreakerState.RESUMING and submission.code is not None and verdict not in _SAYS_LITTLE:
                 self._widen()
 
     def doubt(self, fault: Submission) -> None:
@@ -154,6 +166,11 @@ class Breaker:
             return
         known = fault.verdict is Verdict.CONFIGURATION_FAULT
         self._pause(BreakerState.CONFIGURATION_FAULT if known else BreakerState.SERVER_FAULT, fault.reason)
+
+    def suspect(self, reason: str) -> None:
+        """Pauses, because the server refuses mails for what no recipient can help."""
+        if self._status.allows_sending:
+            self._pause(BreakerState.CONFIGURATION_FAULT, f"{NOT_THE_RECIPIENT}: {reason}")
 
     async def close(self) -> None:
         """Ends the probing for good."""

@@ -1,19 +1,27 @@
 """The pool of open SMTP sessions that all senders share."""
 
 import asyncio
+import time
+from dataclasses import replace
 from random import Random
 
 from taskbell.clock import Clock
-from taskbell_notifier.smtp.admission import IdleSessions, Places, RateLimit
+from taskbell_notifier.smtp.admission import IdleSessions, Places
+from taskbell_notifier.smtp.blame import alike
 from taskbell_notifier.smtp.breaker import Breaker, BreakerStatus, Observer, Waits
 from taskbell_notifier.smtp.envelope import OutgoingMail, mailbox, refused_addresses, refused_sender
-from taskbell_notifier.smtp.replies import CLOSING, Loss, Stage, Submission, Verdict
+from taskbell_notifier.smtp.pace import Pace, Turn
+from taskbell_notifier.smtp.replies import CLOSING, OF_THE_MAIL, Loss, Stage, Submission, Verdict, says_too_fast
 from taskbell_notifier.smtp.session import SessionOpener, SmtpSession
 from taskbell_notifier.smtp.settings import SmtpSettings
+from taskbell_notifier.smtp.suspicion import Standing, Suspicions
 from taskbell_notifier.smtp.transaction import BeforeData, check_sender
 
 SERVER_LIMIT_SECONDS = 60.0
 """How long the pool opens no further session after the server refused one."""
+
+THROTTLED_TRIES = 10
+"""How often a mail is handed over again at once that was throttled before its message; after that its row waits."""
 
 QUIT_SECONDS = 1.0
 """How long a closing pool waits for its connections to end after QUIT."""
@@ -40,7 +48,8 @@ class SmtpPool:
         self._observer = observer or Observer()
         self._opener = SessionOpener(settings)
         self._places = Places(settings.pool_size)
-        self._rate_limit = RateLimit(settings.rate_per_second)
+        self.pace = Pace(settings.rate_per_second)
+        self.suspicions = Suspicions(time.monotonic)
         self._idle = IdleSessions(settings.idle_seconds, self._observer.session_closed)
         self._used: set[SmtpSession] = set()
         self._opening: set[asyncio.Task[SmtpSession | Submission]] = set()
@@ -106,7 +115,7 @@ class SmtpPool:
         """
         self._closing = True
         self._places.dismiss()
-        self._rate_limit.dismiss()
+        self.pace.dismiss()
         if self._limit_timer is not None:
             self._limit_timer.cancel()
         await self.breaker.close()
@@ -129,20 +138,32 @@ class SmtpPool:
         # A bad recipient says nothing about the server, so the breaker does not count it; a bad sender pauses sending.
         if refused is not None:
             return refused if refused.verdict is Verdict.FAILED else self._noted(refused, mail)
+        throttled = 0
         while (pause := self._pause()) is None:
             if await self._places.enter():
                 try:
                     submission = await self._attempt(mail, before_data, started)
                 finally:
                     self._places.leave()
-                if submission is not None:
+                if submission is None:
+                    continue
+                throttled += submission.verdict is Verdict.THROTTLED
+                # After the data marker only the row itself can be taken up again, so it goes back.
+                if not 0 < throttled < THROTTLED_TRIES or submission.stage is Stage.MESSAGE:
                     return submission
         return pause
 
+    def suspect(self, words: str, reason: str) -> None:
+        """Pauses sending, because several people met these words, some of them in other processes."""
+        self.suspicions.suspect(words)
+        self.breaker.suspect(reason)
+
     async def _attempt(self, mail: OutgoingMail, before_data: BeforeData, started: float) -> Submission | None:
         """One try on an idle session, or on a new one if that has ended meanwhile. None: wait again."""
-        if self._pause() is None:
-            await self._rate_limit.turn()
+        pause = self._pause()
+        if pause is not None:
+            return pause
+        turn = await self.pace.turn()
         pause = self._pause()
         if pause is not None:
             return pause
@@ -150,14 +171,14 @@ class SmtpPool:
         if kept is not None:
             submission = await self._use(kept, mail, before_data, started)
             if not (_was_stale(submission) or kept.may_try_again):
-                return self._noted(submission, mail)
+                return self._learned(submission, kept, turn, mail)
         for tries_left in (1, 0):
             opened = await self._open()
             if not isinstance(opened, SmtpSession):
                 break
             submission = await self._use(opened, mail, before_data, started)
             if not (opened.may_try_again and tries_left):
-                return self._noted(submission, mail)
+                return self._learned(submission, opened, turn, mail)
         assert isinstance(opened, Submission)
         if opened.verdict is Verdict.SERVER_FAULT and opened.code is not None and self.sessions:
             self._limit_to(self.sessions)
@@ -186,7 +207,7 @@ class SmtpPool:
             self._observer.session_closed("lost")
         elif self._closing:
             self._quit(session, "shutdown")
-        elif session.mails >= self._settings.mails_per_session:
+        elif session.is_used_up or session.mails >= self._settings.mails_per_session:
             self._quit(session, "worn")
         else:
             self._idle.put(session)
@@ -269,7 +290,32 @@ class SmtpPool:
         status = self.breaker.status
         return None if status.allows_sending else Submission(Verdict.PAUSED, text=status.reason)
 
+    def _learned(self, submission: Submission, session: SmtpSession, turn: Turn, mail: OutgoingMail) -> Submission:
+        """Notes how a mail ended, and what that says of the pace."""
+        if submission.verdict is Verdict.ACCEPTED:
+            self.pace.taken(turn)
+        elif submission.verdict is Verdict.THROTTLED and not _is_worn(submission, session):
+            self.pace.refused(turn)
+        return self._noted(submission, mail)
+
+    def _weighed(self, submission: Submission, mail: OutgoingMail) -> Submission:
+        """The submission, with what a refusal means beside those of others; nobody ends for a suspected one."""
+        if submission.verdict is Verdict.ACCEPTED:
+            # What was under way when sending paused says nothing of what came after.
+            if self.breaker.status.allows_sending:
+                self.suspicions.taken()
+            return submission
+        if submission.verdict not in _WEIGHED or submission.code is None or submission.stage not in _WEIGHED_AT:
+            return submission
+        words = alike(submission.code, submission.text, mail.recipient)
+        names_us = submission.verdict is Verdict.CONFIGURATION_FAULT
+        standing = self.suspicions.refused(words, mail.recipient.lower(), names_us=names_us)
+        if standing is Standing.SUSPECTED and submission.verdict is Verdict.FAILED:
+            return replace(submission, verdict=Verdict.REFUSED, suppress=False, standing=standing, words=words)
+        return replace(submission, standing=standing, words=words)
+
     def _noted(self, submission: Submission, mail: OutgoingMail) -> Submission:
+        submission = self._weighed(submission, mail)
         if submission.verdict is Verdict.CONFIGURATION_FAULT and submission.stage is Stage.MAIL:
             self._refused_sender = mail.sender
         self.breaker.record(submission)
@@ -283,7 +329,7 @@ class SmtpPool:
         self._resize()
         if not status.allows_sending:
             self._places.dismiss()
-            self._rate_limit.dismiss()
+            self.pace.dismiss()
         self._observer.breaker_changed(status)
 
     def _limit_to(self, sessions: int) -> None:
@@ -313,6 +359,17 @@ def _abort(opening: "asyncio.Task[SmtpSession | Submission]") -> None:
         opened = opening.result()
         if isinstance(opened, SmtpSession):
             opened.conversation.abort()
+
+
+_WEIGHED = frozenset({Verdict.FAILED, Verdict.REFUSED, Verdict.CONFIGURATION_FAULT})
+_WEIGHED_AT = OF_THE_MAIL - {Stage.MAIL}
+"""At MAIL there is no recipient yet: what is refused there is never one's fault."""
+
+
+def _is_worn(submission: Submission, session: SmtpSession) -> bool:
+    """True if the server ended a session that had carried mails, without a word about the pace: another goes on."""
+    ended = submission.code == CLOSING or session.is_used_up
+    return ended and session.mails > 1 and not says_too_fast(submission.text)
 
 
 def _was_stale(submission: Submission) -> bool:

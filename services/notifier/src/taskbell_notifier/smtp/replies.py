@@ -4,12 +4,15 @@
 |---|---|---|---|
 | connect, EHLO, STARTTLS | server fault | server fault | server fault |
 | AUTH | server fault | configuration fault | server fault |
-| MAIL | retry | configuration fault (552, 5.3.4: failed) | retry |
-| RCPT | retry | failed; some codes suppress the address | retry |
-| DATA | retry | failed | retry |
-| message | retry | failed | unknown |
+| MAIL | retry, throttled | configuration fault (552, 5.3.4: failed) | retry |
+| RCPT | retry, throttled | by whom it blames; failed may suppress the address | retry |
+| DATA | retry, throttled | by whom it blames | retry |
+| message | retry, throttled | by whom it blames | unknown |
 
-A 421, and a 452 4.5.3, say that the session is over, and nothing about the mail: a server fault at every stage.
+Whom a 5xx blames, `blame.py` tells: the sender or relay (configuration fault), the recipient or the message (failed),
+or neither (refused). A 4xx that asks for a slower pace is throttled.
+
+A 421, and a 452 4.5.3, say that the session is over, and nothing about the mail: throttled at every stage of it.
 
 Codes are read by their first digit, as RFC 5321 §4.3.2 asks of a client. A reply that makes no sense at its stage (a
 2xx to DATA, a 3xx to RCPT, a line that is not a reply) is odd: before the first byte of the message it counts like a
@@ -24,11 +27,11 @@ from datetime import timedelta
 from enum import StrEnum
 from random import Random
 
+from taskbell_notifier.smtp.blame import Blame, blamed
+from taskbell_notifier.smtp.suspicion import Standing
+
 REASON_LIMIT = 200
 """Characters that the ledger keeps of a reason."""
-
-NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"})
-"""Enhanced codes of a refused recipient which say that this address will never take mail (RFC 3463, RFC 7505)."""
 
 CLOSING = 421
 """The server closes the connection; RFC 5321 §3.8 allows this reply to any command, and unasked."""
@@ -37,6 +40,12 @@ FIRST_DELAYS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15
 LATER_DELAY = timedelta(hours=4)
 SPREAD = 0.2
 """Varies the later delay, so that mails that were deferred together are not all tried again together."""
+
+_GREYLISTED = re.compile(r"gr[ea]y.?list|postgrey")
+_TOO_FAST = re.compile(
+    r"throttl|\brate\b|too (?:many|fast|much|quickly|often|frequent)|slow(?:er)? down|concurren"
+    r"|(?:sending|message|hourly|daily|connection)s? (?:limit|maximum)\b.*\b(?:exceeded|reached)"
+)
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?=\s|$)")
 _ADDRESS = re.compile(r'<?(?:"(?:[^"\\]|\\.)*"|[^\s<>:;,]+)@[^\s<>:;,]+>?')
@@ -55,6 +64,10 @@ class Stage(StrEnum):
     MESSAGE = "message"
 
 
+OF_THE_MAIL = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.MESSAGE})
+"""The steps of one mail; those before them belong to the session."""
+
+
 class Verdict(StrEnum):
     """What becomes of the mail."""
 
@@ -63,13 +76,17 @@ class Verdict(StrEnum):
     RETRY = "retry"
     """The server did not take it now; the try counts."""
     FAILED = "failed"
-    """The server refused it for good."""
+    """The server refused it for good, and means this recipient or this message."""
+    REFUSED = "refused"
+    """The server refused it for good, but does not tell whom it means; nobody ends for that alone."""
+    THROTTLED = "throttled"
+    """The server takes mail more slowly than we hand it over."""
     UNKNOWN = "unknown"
     """The message went out, in part or whole, and no reply came."""
     SERVER_FAULT = "server_fault"
     """No mail can be handed over at present; this one was not tried."""
     CONFIGURATION_FAULT = "configuration_fault"
-    """An operator has to correct a setting; this mail was not tried."""
+    """An operator has to correct a setting; this does not count as a try of the mail."""
     NOT_SENT = "not_sent"
     """We closed the connection before the first byte of the message."""
     PAUSED = "paused"
@@ -123,6 +140,10 @@ class Submission:
     suppress: bool = False
     """The server says that this address will never take mail."""
     loss: Loss | None = None
+    standing: Standing | None = None
+    """What a 5xx to this mail means beside those to others; the pool says that."""
+    words: str = ""
+    """What that 5xx has in common with the same to others (`blame.alike`)."""
     cause: BaseException | None = None
     """What `before_data` raised, if that is why the mail was not sent."""
 
@@ -141,8 +162,8 @@ def classify(stage: Stage, event: Reply | Loss) -> Submission | None:
     if kind == _expected(stage):
         return decided(Verdict.ACCEPTED, stage, event) if stage is Stage.MESSAGE else None
     if kind == 4:
-        verdict = _AFTER_4XX[stage] if _of_mail(event) else Verdict.SERVER_FAULT
-        return decided(verdict, stage, event)
+        verdict = _AFTER_4XX[stage]
+        return decided(Verdict.THROTTLED if verdict is Verdict.RETRY and throttles(event) else verdict, stage, event)
     if kind == 5:
         return _refused(stage, event)
     return odd(stage, event)
@@ -210,13 +231,13 @@ _AFTER_4XX = {
     Stage.MESSAGE: Verdict.RETRY,
 }
 
-_AFTER_5XX = {
-    **_AFTER_4XX,
-    Stage.AUTH: Verdict.CONFIGURATION_FAULT,
-    Stage.MAIL: Verdict.CONFIGURATION_FAULT,
-    Stage.RCPT: Verdict.FAILED,
-    Stage.DATA: Verdict.FAILED,
-    Stage.MESSAGE: Verdict.FAILED,
+_AFTER_5XX = {**_AFTER_4XX, Stage.AUTH: Verdict.CONFIGURATION_FAULT}
+
+_BLAMED = {
+    Blame.SENDER: Verdict.CONFIGURATION_FAULT,
+    Blame.RECIPIENT: Verdict.FAILED,
+    Blame.MESSAGE: Verdict.FAILED,
+    Blame.NOBODY: Verdict.REFUSED,
 }
 
 _AFTER_LOSS = {**_AFTER_4XX, Stage.MESSAGE: Verdict.UNKNOWN}
@@ -228,11 +249,32 @@ def _expected(stage: Stage) -> int:
 
 
 def _refused(stage: Stage, reply: Reply) -> Submission:
-    # This message is too large; the next one need not be.
-    if stage is Stage.MAIL and (reply.code == 552 or reply.enhanced == "5.3.4"):
-        return decided(Verdict.FAILED, stage, reply)
-    suppress = stage is Stage.RCPT and reply.enhanced in NO_SUCH_ADDRESS
-    return decided(_AFTER_5XX[stage], stage, reply, suppress=suppress)
+    if stage not in OF_THE_MAIL:
+        return decided(_AFTER_5XX[stage], stage, reply)
+    if stage is Stage.MAIL:
+        # This message is too large; the next one need not be.
+        too_large = reply.code == 552 or reply.enhanced == "5.3.4"
+        return decided(Verdict.FAILED if too_large else Verdict.CONFIGURATION_FAULT, stage, reply)
+    blame, is_dead = blamed(reply.code, reply.enhanced, reply.text)
+    return decided(_BLAMED[blame], stage, reply, suppress=is_dead and stage is Stage.RCPT)
+
+
+def throttles(reply: Reply) -> bool:
+    """True if a 4xx asks for a slower pace, or for another session, and says nothing about this recipient.
+
+    Greylisting, which often has 4.7.1 too, is about one sender and one recipient. So is Gmail's "receiving mail too
+    quickly", with 4.2.1.
+    """
+    if _GREYLISTED.search(reply.text.lower()) or (reply.enhanced or "").startswith("4.2."):
+        return False
+    if reply.code in (CLOSING, 454) or reply.enhanced == "4.5.3" or says_too_fast(reply.text):
+        return True
+    return (reply.enhanced or "").startswith("4.7.")
+
+
+def says_too_fast(text: str) -> bool:
+    """True if the text is about how much, or how fast, we send."""
+    return _TOO_FAST.search(text.lower()) is not None
 
 
 def retry_delay(attempt: int, rng: Random) -> timedelta:

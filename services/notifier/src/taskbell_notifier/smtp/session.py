@@ -23,7 +23,6 @@ from taskbell_notifier.smtp.replies import (
     Verdict,
     classify,
     clean,
-    ends_no_mail,
     lost,
     odd,
 )
@@ -50,6 +49,8 @@ class SmtpSession:
         self.idle_since = 0.0
         self.may_try_again = False
         """The last mail's message was not begun, and the session is why; on a new session the mail may go at once."""
+        self.is_used_up = False
+        """The server takes no further recipients on it."""
         self._settings = settings
         self._pipelining = pipelining
 
@@ -78,10 +79,8 @@ class SmtpSession:
         )
         if self.extensions.pipelining:
             self._judge(submission, together=together, begun=asked)
-        if ends_no_mail(submission):
-            # The session is used up; on its first mail that is no reason to hope for another one.
-            self.may_try_again = not asked and self.mails > 1
-            self.mails = self._settings.mails_per_session
+        # The session takes no more recipients; another one does.
+        self.is_used_up = submission.code == 452 and submission.enhanced == "4.5.3"
         return submission
 
     def _judge(self, submission: Submission, *, together: bool, begun: bool) -> None:
