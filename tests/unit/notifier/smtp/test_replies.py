@@ -15,7 +15,6 @@ from taskbell_notifier.smtp.replies import (
     Verdict,
     classify,
     clean,
-    ends_no_mail,
     ends_session,
     retry_delay,
 )
