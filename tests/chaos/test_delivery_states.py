@@ -254,6 +254,9 @@ class Deliveries(RuleBasedStateMachine):
 
     async def _cancel(self) -> None:
         await self.tables.execute("UPDATE taskbell.mailing SET state = 'cancelled' WHERE completed_at IS NULL")
+        # The marker refuses them from now on, so a sweeper may end their rows.
+        found = [it for notifier in self.notifiers for it in notifier.conversations.values()]
+        self.lapsed |= {conversation for conversation in found if conversation.at is At.ENVELOPE}
 
     # --- what must be true
 
