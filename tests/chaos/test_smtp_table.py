@@ -76,7 +76,7 @@ HANDING_OVER = {
 def scripted(at: str, answer: str) -> tuple[dict[str, Any], str]:
     """What the server does there, and how the ledger names it.
 
-    From RCPT on a 5xx names the recipient, and each in words of its own: else it would be nobody's fault, or everybody's
+    From RCPT on a 5xx names the recipient, in words of its own: else it would be nobody's fault, or everybody's
     (tests/integration/notifier/ledger/test_refusals.py).
     """
     if answer == "5xx" and at in HANDING_OVER:
