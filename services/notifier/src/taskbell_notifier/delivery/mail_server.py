@@ -45,8 +45,8 @@ class PoolObserver(Observer):
 
     def breaker_changed(self, status: BreakerStatus) -> None:
         self.paused = None if status.allows_sending else (status.reason or status.state.value)
-        # After a refusal of everybody only a mail that is taken shows that sending goes on. Until then one is tried every
-        # half minute, and an alert must not see that as the end of the pause.
+        # After a refusal of everybody only a mail that is taken shows that sending goes on. Until then one is tried
+        # every half minute, and an alert must not see that as the end of the pause.
         in_doubt = status.state is BreakerState.RESUMING and status.reason.startswith(NOT_THE_RECIPIENT)
         self._metrics.sending.set(0 if self.paused or in_doubt else 1)
         log = self._log.warning if self.paused else self._log.info
