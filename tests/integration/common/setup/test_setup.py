@@ -30,7 +30,7 @@ USERS_LEFT_OUT = (
 TABLES_LEFT_OUT = (
     "left out: the app's tables projects, tasks, users: --with-app-tables makes them, for a demo, tests or a new app"
 )
-TOPOLOGY = "RabbitMQ: 6 exchanges, 14 queues, 14 bindings are there"
+TOPOLOGY = "RabbitMQ: 6 exchanges, 15 queues, 15 bindings are there"
 
 
 async def fetch(url: str, sql: str) -> list[str]:

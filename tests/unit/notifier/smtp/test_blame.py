@@ -31,6 +31,7 @@ DIALECTS: dict[tuple[Blame, bool], list[tuple[int, str | None, str]]] = {
         (550, "5.7.57", "Client not authenticated to send mail"),
         (501, "5.1.7", "Invalid address"),
         (553, "5.1.8", "Domain of sender address does not exist"),
+        (550, "5.7.0", "Authentication required"),
         (530, "5.7.0", "Must issue a STARTTLS command first"),
         (530, None, "no"),
         (535, "5.7.8", "no"),
@@ -90,6 +91,7 @@ DIALECTS: dict[tuple[Blame, bool], list[tuple[int, str | None, str]]] = {
         (503, "5.5.1", "bad sequence of commands"),
         (500, None, "unrecognised"),
         (550, None, "Administrative prohibition"),
+        (554, "5.7.0", "no"),
     ],
 }
 
@@ -116,9 +118,12 @@ def test_a_refusal_blames_whom_it_names(
     ],
 )
 def test_two_people_met_the_same_words_although_names_and_numbers_differ(one: str, other: str) -> None:
-    assert alike(550, one, "ann@a.example") == alike(550, other, "bob@b.example")
+    assert alike(550, None, one, "ann@a.example") == alike(550, None, other, "bob@b.example")
 
 
 def test_other_words_or_another_code_are_not_the_same() -> None:
-    assert alike(550, "refused by policy", "ann@a.example") != alike(550, "refused by filter", "bob@a.example")
-    assert alike(550, "refused", "ann@a.example") != alike(554, "refused", "bob@a.example")
+    assert alike(550, None, "refused by policy", "ann@a.example") != alike(
+        550, None, "refused by filter", "bob@a.example"
+    )
+    assert alike(550, None, "refused", "ann@a.example") != alike(554, None, "refused", "bob@a.example")
+    assert alike(550, "5.1.1", "no", "ann@a.example") != alike(550, "5.1.2", "no", "bob@a.example")

@@ -8,7 +8,7 @@ from taskbell.gate import Gate
 from taskbell.health import Health
 from taskbell.logs import logger
 from taskbell_notifier.metrics import NotifierMetrics
-from taskbell_notifier.smtp.breaker import BreakerStatus, Observer
+from taskbell_notifier.smtp.breaker import NOT_THE_RECIPIENT, BreakerState, BreakerStatus, Observer
 from taskbell_notifier.smtp.pool import SmtpPool
 from taskbell_notifier.smtp.replies import Submission, Verdict
 
@@ -46,7 +46,10 @@ class PoolObserver(Observer):
 
     def breaker_changed(self, status: BreakerStatus) -> None:
         self.paused = None if status.allows_sending else (status.reason or status.state.value)
-        self._metrics.sending.set(0 if self.paused else 1)
+        # After a refusal of everybody only a mail that is taken shows that sending goes on. Until then one is tried
+        # every half minute, and an alert must not see that as the end of the pause.
+        in_doubt = status.state is BreakerState.RESUMING and status.reason.startswith(NOT_THE_RECIPIENT)
+        self._metrics.sending.set(0 if self.paused or in_doubt else 1)
         log = self._log.warning if self.paused else self._log.info
         log("smtp.breaker", state=status.state.value, reason=status.reason)
         if self.paused and self.gate is not None:

@@ -101,7 +101,10 @@ class Refusals:
     async def _end(self, transaction: Transaction, found: Judgement) -> list[deliveries.Changed]:
         """Ends, releases and plans again, as judged."""
         changes = [Change(it.delivery_id, it.claim, DeliveryState.FAILED, _plain(it.reason)) for it in found.fail]
-        ended = await deliveries.change(transaction, changes) if changes else []
+        ended: list[deliveries.Changed] = []
+        if changes:
+            await refusals.count(transaction, _ids(found.fail))
+            ended = await deliveries.change(transaction, changes)
         if found.release:
             await refusals.release(transaction, _ids(found.release))
         if found.again:

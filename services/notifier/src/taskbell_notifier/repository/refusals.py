@@ -64,6 +64,12 @@ RELEASE = """
     WHERE d.id = ANY(CAST(:ids AS bigint[])) AND d.state IN ('retry', 'unknown')
 """
 
+# The try was not counted while the row waited.
+COUNT = """
+    UPDATE taskbell.delivery SET attempts = attempts + 1
+    WHERE id = ANY(CAST(:ids AS bigint[])) AND state IN ('retry', 'unknown')
+"""
+
 DROP = "DELETE FROM taskbell.refusal WHERE delivery_id = ANY(CAST(:ids AS bigint[]))"
 
 
@@ -92,6 +98,11 @@ async def read(transaction: Transaction, *, settle: timedelta) -> list[Refused]:
 async def hold(transaction: Transaction, ids: Sequence[int], *, wait: timedelta, reason: str) -> None:
     """Notes that sending is paused for these refusals; addresses that were suppressed for them no longer are."""
     await transaction.execute(HOLD, {"ids": list(ids), "wait": wait.total_seconds(), "reason": reason})
+
+
+async def count(transaction: Transaction, ids: Sequence[int]) -> None:
+    """Counts the tries that ended in these refusals, before their rows end for them."""
+    await transaction.execute(COUNT, {"ids": list(ids)})
 
 
 async def release(transaction: Transaction, ids: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 The table, from the dialects of servers that we know. Texts are compared in lower case, without addresses.
 
-- sender or relay: enhanced codes (RFC 3463, RFC 7372, Exchange's and Gmail's own) 5.1.7, 5.1.8, 5.2.252, 5.4.5, 5.7.0,
+- sender or relay: enhanced codes (RFC 3463, RFC 7372, Exchange's and Gmail's own) 5.1.7, 5.1.8, 5.2.252, 5.4.5,
   5.7.3, 5.7.8 to 5.7.11, 5.7.13, 5.7.14, 5.7.20 to 5.7.27, 5.7.57, 5.7.60, 5.7.64, 5.7.500 to 5.7.799; codes 530, 534,
   535, 538; words such as relay denied, rcpthosts (qmail), sender rejected, sender verify failed (Exim), not owned, not
   verified (SES), send as, authentication required, SPF, DKIM, DMARC, blocked client hosts, sending limits.
@@ -33,7 +33,7 @@ class Blame(StrEnum):
     """The reply does not tell."""
 
 
-_SENDER_CODES = re.compile(r"5\.1\.[78]|5\.2\.252|5\.4\.5|5\.7\.(?:0|3|8|9|10|11|13|14|2[0-7]|57|60|64|[567]\d\d)")
+_SENDER_CODES = re.compile(r"5\.1\.[78]|5\.2\.252|5\.4\.5|5\.7\.(?:3|8|9|10|11|13|14|2[0-7]|57|60|64|[567]\d\d)")
 _RECIPIENT_CODES = re.compile(r"5\.1\.(?:[0-4]|6|10)|5\.2\.[0-4]|5\.4\.310")
 _MESSAGE_CODES = re.compile(r"5\.3\.4|5\.6\.\d+")
 _SUPPRESSING_CODES = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"})
@@ -157,14 +157,14 @@ def _plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def alike(code: int | None, text: str, recipient: str) -> str:
+def alike(code: int | None, enhanced: str | None, text: str, recipient: str) -> str:
     """What two refusals have in common if they say the same about two people: the text without whatever differs.
 
     Left out are links, addresses, the recipient's local part and domain, and words with a digit, such as queue ids, IP
     addresses and times.
     """
     local, _, domain = recipient.lower().rpartition("@")
-    status = marked_code(text)
+    status = enhanced or marked_code(text)
     words = _plain(text)
     for name in filter(None, (recipient.lower(), local, domain)):
         words = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w])", " ", words)

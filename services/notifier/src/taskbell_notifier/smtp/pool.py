@@ -307,7 +307,7 @@ class SmtpPool:
             return submission
         if submission.verdict not in _WEIGHED or submission.code is None or submission.stage not in _WEIGHED_AT:
             return submission
-        words = alike(submission.code, submission.text, mail.recipient)
+        words = alike(submission.code, submission.enhanced, submission.text, mail.recipient)
         names_us = submission.verdict is Verdict.CONFIGURATION_FAULT
         standing = self.suspicions.refused(words, mail.recipient.lower(), names_us=names_us)
         if standing is Standing.SUSPECTED and submission.verdict is Verdict.FAILED:
