@@ -25,7 +25,7 @@ demo: $(INSTALLED) ## Run everything with demo data, show the mails, and keep it
 down: ## Stop exactly what `make demo` started
 	@test ! -x $(BIN)/python || $(BIN)/python -m taskbell_devstack down
 
-test: $(INSTALLED) $(RELEASE_TOOLS) ## Run all tests, on real servers
+test: $(INSTALLED) ## Run all tests, on real servers
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-unit: $(INSTALLED) ## Run the tests that need no servers

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PYTHON = ROOT / ".dev" / "release" / "bin" / "python"
 pytestmark = pytest.mark.skipif(
-    not PYTHON.exists(), reason="the tools for releases are not installed: `make test` and `make release` install them"
+    not PYTHON.exists(), reason="the tools for releases are not installed: `make audit` or `make release` installs them"
 )
 OURS = {"taskbell", "taskbell-devstack", "taskbell-scheduler", "taskbell-notifier", "taskbell-maintenance"}
 
