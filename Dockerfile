@@ -1,24 +1,31 @@
 # Makes an image for each service:  docker build --build-arg SERVICE=notifier -t taskbell-notifier .
 # SERVICE is scheduler, notifier or maintenance; or operator, with all commands of `taskbell`; or devstack, for the demo.
 # Any base with Python 3.11 to 3.14 works, such as one of an internal mirror: --build-arg BASE_IMAGE=…, the same for all
-# stages.
+# stages. With --build-arg PYTHON_DIGEST=sha256:… the base is that very image, whatever its tag means by then.
 ARG BASE_IMAGE=python
+ARG PYTHON_DIGEST=""
+ARG BASE=${BASE_IMAGE}${PYTHON_DIGEST:+@${PYTHON_DIGEST}}
 
 FROM python:3.13-slim-trixie AS python
 
-# Makes our own wheels once for all services: this stage does not depend on SERVICE.
-FROM ${BASE_IMAGE} AS wheels
+# Makes our own wheels once for all services: this stage does not depend on SERVICE. The tools that build them come by
+# hash too, and nothing else is fetched.
+FROM ${BASE} AS wheels
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-COPY constraints.txt ./
+COPY requirements/build.txt ./
+RUN python -m venv --without-pip /opt/build \
+    && python -m pip --python /opt/build/bin/python install --quiet --no-cache-dir --require-hashes \
+       --only-binary :all: -r build.txt
 COPY libs libs
 COPY services services
-RUN PIP_CONSTRAINT=/src/constraints.txt python -m pip wheel --quiet --no-cache-dir --no-deps --wheel-dir /wheels \
-    ./libs/common ./libs/devstack ./services/scheduler ./services/notifier ./services/maintenance
+RUN for package in libs/common libs/devstack services/scheduler services/notifier services/maintenance; do \
+      (cd $package && /opt/build/bin/python -m hatchling build --target wheel --directory /wheels) || exit 1; \
+    done
 
 # Makes the service's environment. Third-party packages come first, by hash, so that a change in our code does not fetch
 # them again.
-FROM ${BASE_IMAGE} AS environment
+FROM ${BASE} AS environment
 ARG SERVICE
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv --without-pip /opt/taskbell
@@ -34,7 +41,7 @@ RUN case ${SERVICE} in \
        /wheels/taskbell-*.whl ${ours} \
     && /opt/taskbell/bin/taskbell version
 
-FROM ${BASE_IMAGE}
+FROM ${BASE}
 ARG SERVICE
 ARG VERSION=0.1.0
 ARG REVISION=unknown

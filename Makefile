@@ -2,10 +2,11 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RELEASE_TOOLS := .dev/release/.installed
 PACKAGES := libs/common libs/devstack services/scheduler services/notifier services/maintenance
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test test-unit test-stack chaos bench check clean
+.PHONY: help setup demo down test test-unit test-stack chaos bench check audit release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +50,19 @@ check: $(INSTALLED) ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m mypy
 	@$(BIN)/lint-imports
+
+$(RELEASE_TOOLS): requirements/release.txt
+	@sh libs/devstack/make-venv .dev/release
+	@echo "Installing the tools for releases into .dev/release, by hash"
+	@.dev/release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--only-binary :all: -r requirements/release.txt
+	@touch $@
+
+audit: $(RELEASE_TOOLS) ## Look for published weaknesses in all pinned packages
+	@.dev/release/bin/python tools/audit
+
+release: $(RELEASE_TOOLS) ## Build wheels, SBOM and provenance of this commit into dist/
+	@.dev/release/bin/python tools/release
 
 clean: ## Stop what runs; delete its data, .venv and all caches
 	@test ! -x $(BIN)/python || $(BIN)/python -m taskbell_devstack down --remove-data

@@ -13,7 +13,7 @@ inbox                   a real SMTP server that keeps what it received (tests/su
 
 import os
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -24,7 +24,11 @@ from tests.support.databases import database_name, fresh_database
 from tests.support.inbox import Inbox
 from tests.support.management import Management
 from tests.support.servers import Run, ServerUrls, choose
+from tests.support.shell import away_from_dot_env, forget_settings
 from tests.support.vhosts import Vhost, fresh_vhost
+
+# Here, and not in a fixture: modules of tests and fixtures of every scope come later. Imports read no setting.
+forget_settings(os.environ)
 
 # How fast a machine is decides about no test.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,6 +53,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     return f"servers: {choose(os.environ).sentence}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_dot_env() -> Iterator[None]:
+    """No test reads a `.env` that somebody keeps in the checkout."""
+    with away_from_dot_env():
+        yield
 
 
 @pytest.fixture(scope="session")

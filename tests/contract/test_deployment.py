@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate
 import pytest
@@ -162,6 +163,30 @@ def test_nobody_is_given_a_secret_that_it_does_not_read(workload: Manifest) -> N
     secret = of_kind("Secret")[workload.name]
     assert set(secret["stringData"]) <= set(variables(settings_of(role_of(workload))))
     assert {"secretRef": {"name": workload.name}} in workload.container["envFrom"]
+
+
+AUTHORITY = Path("/etc/taskbell/ca/ca.pem")
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=named)
+def test_the_example_checks_who_its_servers_are(workload: Manifest) -> None:
+    given = of_kind("Secret")[workload.name]["stringData"]
+    assert parse_qs(urlsplit(given["DATABASE_URL"]).query) == {"sslmode": ["verify-full"]}
+    broker = urlsplit(given["BROKER_URL"])
+    assert (broker.scheme, parse_qs(broker.query)) == ("amqps", {"cafile": [str(AUTHORITY)]})
+    assert urlsplit(given.get("BROKER_MANAGEMENT_URL", "https:")).scheme == "https"
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=named)
+def test_a_container_is_given_the_authority_that_it_checks_against(workload: Manifest) -> None:
+    source = {"configMapKeyRef": {"name": "taskbell-ca", "key": "path", "optional": True}}
+    read = {variable["name"]: variable["valueFrom"] for variable in workload.container["env"]}
+    wanted = ["PGSSLROOTCERT", *(["SSL_CERT_FILE"] if workload.kind == "Job" else [])]
+    assert read == dict.fromkeys(wanted, source)
+    mounts = {it["name"]: it["mountPath"] for it in workload.container["volumeMounts"]}
+    assert mounts["ca"] == str(AUTHORITY.parent)
+    (volume,) = (it for it in workload.pod["volumes"] if it["name"] == "ca")
+    assert volume["configMap"] == {"name": "taskbell-ca", "optional": True}
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=named)

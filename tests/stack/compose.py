@@ -23,7 +23,8 @@ class Compose:
             self._command += ["--file", str(ROOT / file)]
         for profile in profiles:
             self._command += ["--profile", profile]
-        ports = ("POSTGRES", "RABBITMQ", "RABBITMQ_MANAGEMENT", "NOTIFIER", "MAILPIT", "PROMETHEUS", "GRAFANA")
+        ports = ("POSTGRES", "RABBITMQ", "RABBITMQ_MANAGEMENT", "NOTIFIER", "NOTIFIER_HTTP", "MAILPIT")
+        ports += ("PROMETHEUS", "GRAFANA")
         self._environment = os.environ | {f"{name}_PORT": "0" for name in ports} | variables
 
     def __call__(self, *arguments: str, check: bool = True, limit: float = 300.0) -> str:

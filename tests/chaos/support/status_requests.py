@@ -15,6 +15,7 @@ import sys
 import time
 import uuid
 from asyncio.subprocess import PIPE
+from pathlib import Path
 from typing import Self
 
 import aiormq
@@ -24,6 +25,7 @@ from pamqp.commands import Basic
 from tests.chaos.support.poison_messages import MESSAGES
 
 LIMIT = 60.0
+ROOT = Path(__file__).parents[3]
 
 
 class StatusRequests:
@@ -36,7 +38,7 @@ class StatusRequests:
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", __name__, *self._arguments, stdout=PIPE
+            sys.executable, "-m", __name__, *self._arguments, stdout=PIPE, cwd=ROOT
         )
         self._reading = asyncio.create_task(self._read())
         return self

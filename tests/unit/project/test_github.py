@@ -71,7 +71,7 @@ def test_jobs_call_what_the_makefile_and_tools_have() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = "\n".join(step.get("run", "") for job in jobs().values() for step in job["steps"])
     called = set(re.findall(r"^make ([a-z-]+)", commands, re.MULTILINE))
-    assert called == {"setup", "check", "test-unit", "test", "test-stack"}
+    assert called == {"setup", "check", "audit", "test-unit", "test", "test-stack"}
     assert called <= targets
     tools = re.findall(r"^tools/[a-z-]+", commands, re.MULTILINE)
     assert tools

@@ -14,7 +14,8 @@ from taskbell_devstack.status import StackStatus, show
 
 CLOSING = """
 Read the mails on the inbox's web page (it fills within seconds). Publish more messages on RabbitMQ's web page, or with
-`taskbell publish` after: eval "$(.venv/bin/taskbell dev env)". Everything goes on running; `make down` stops it."""
+`taskbell publish` after: eval "$(.venv/bin/taskbell dev env --role operator)". Everything goes on running; `make down`
+stops it."""
 
 commands = typer.Typer(
     no_args_is_help=True,
@@ -71,15 +72,37 @@ def status(
 
 
 @commands.command()
-def env(directory: Directory = None) -> None:
+def env(
+    directory: Directory = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            "--role",
+            help="Only the settings of this role: operator for the command line, app, or a service. Without it, those "
+            "of the administrator, whom `taskbell setup` needs.",
+        ),
+    ] = None,
+) -> None:
     """Print the settings of these servers for a shell. After eval "$(taskbell dev env)" every command uses them."""
-    from taskbell_devstack.environment import environment
+    from taskbell.setup.privileges import ROLES
+    from taskbell_devstack.environment import environment, environment_of
+    from taskbell_devstack.roles import require_role
+
+    if role is not None and role not in ROLES:
+        raise typer.BadParameter(f"must be one of {', '.join(ROLES)}, not {role!r}", param_hint="--role")
 
     now = StackStatus.of(stack := _stack(directory))
     if not now.servers_run:
         raise NotReady("Not all servers run. Start them with: taskbell dev up")
-    settings = environment(stack.state)
-    if (notifier := stack.state.services.get("notifier")) is not None:
+    every = environment(stack.state)
+    settings = every
+    if role is not None:
+        asyncio.run(require_role(str(now.database_url), role))
+        settings = environment_of(role, stack.state)
+        # So that the administrator's logins do not stay in a shell that had them.
+        for name in sorted({*every, "PUBLIC_URL"} - settings.keys()):
+            print(f"unset {name}")
+    if role in (None, "notifier") and (notifier := stack.state.services.get("notifier")) is not None:
         # So that mails of a notifier that is started by hand have links, too: those lead to the demo's notifier.
         settings["PUBLIC_URL"] = notifier.url
     for name, value in settings.items():

@@ -13,7 +13,7 @@ import asyncpg
 
 from taskbell_devstack import demo_data, inbox
 from taskbell_devstack.actions import DemoOutcomes, mailings_completed, publish_all, report_mailed, until
-from taskbell_devstack.environment import REPORTS_GO_TO, environment, services
+from taskbell_devstack.environment import REPORTS_GO_TO, environment, environment_of, services
 from taskbell_devstack.errors import DemoFailed
 from taskbell_devstack.ports import LOOPBACK
 from taskbell_devstack.processes import tail
@@ -34,7 +34,7 @@ async def run(stack: Stack, say: Callable[[str], None]) -> DemoOutcomes:
     state = await asyncio.to_thread(stack.up)
     assert state.postgresql is not None
     assert state.rabbitmq is not None
-    say("Making the database's tables and the broker's queues")
+    say("Making the database's tables, the broker's queues, and a role for each service")
     await asyncio.to_thread(set_up, stack)
     say("Starting the services")
     wanted = services(state)
@@ -54,7 +54,7 @@ async def run(stack: Stack, say: Callable[[str], None]) -> DemoOutcomes:
 
 
 def set_up(stack: Stack) -> None:
-    """Run `taskbell setup --with-app-tables` on the stack's servers, in a process that gets only their settings."""
+    """Run `taskbell setup --with-app-tables` on the stack's servers, as their administrator, with no other settings."""
     done = subprocess.run(
         [sys.executable, "-c", SETUP, "setup", "--with-app-tables"],
         env=environment(stack.state),
@@ -68,10 +68,10 @@ def set_up(stack: Stack) -> None:
 
 
 async def _publish_and_wait(connection: asyncpg.Connection, state: StackState) -> DemoOutcomes:
-    assert state.rabbitmq is not None
     assert state.inbox is not None
     imap_port = state.inbox.imap_port
-    outcomes = await publish_all(state.rabbitmq.url)
+    # As the web app would, whose user may publish commands and events and nothing else.
+    outcomes = await publish_all(environment_of("app", state)["BROKER_URL"])
     messages = outcomes.mailings
     await until(lambda: mailings_completed(connection, messages), "completion of the three mailings", see=LOGS)
     await until(lambda: report_mailed(connection, outcomes.report, REPORTS_GO_TO), "the report's mail", see=LOGS)

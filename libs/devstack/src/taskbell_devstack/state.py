@@ -41,7 +41,11 @@ class PostgresqlSettings(ServerSettings):
 
     @property
     def url(self) -> str:
-        return f"postgresql://taskbell:{self.password}@127.0.0.1:{self.port}/taskbell"
+        """As the administrator."""
+        return self.url_of("taskbell", self.password)
+
+    def url_of(self, user: str, password: str) -> str:
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/taskbell"
 
 
 class RabbitmqSettings(ServerSettings):
@@ -56,7 +60,11 @@ class RabbitmqSettings(ServerSettings):
 
     @property
     def url(self) -> str:
-        return f"amqp://taskbell:{self.password}@127.0.0.1:{self.port}/"
+        """As the administrator."""
+        return self.url_of("taskbell", self.password)
+
+    def url_of(self, user: str, password: str) -> str:
+        return f"amqp://{user}:{password}@127.0.0.1:{self.port}/"
 
     @property
     def management_url(self) -> str:

@@ -22,12 +22,16 @@ from taskbell_notifier.smtp.pool import SmtpPool
 from taskbell_notifier.smtp.replies import Verdict
 from taskbell_notifier.smtp.settings import SmtpSettings
 
+ROOT = Path(__file__).parents[4]
+
 
 @asynccontextmanager
 async def running(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """The process and its port; ended with SIGTERM, which it must obey."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.support.scripted_smtp", *arguments, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "tests.support.scripted_smtp", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
     )
     assert process.stdout is not None
     try:

@@ -96,8 +96,8 @@ def test_the_compose_file_has_the_same_defaults() -> None:
 def test_the_compose_file_passes_on_every_setting_of_a_service(name: str) -> None:
     stack = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     given = set(stack["services"][name]["environment"])
-    # What the image says itself, what only setup uses, and a second port, which nobody would reach.
-    elsewhere = {"HTTP_HOST", "HTTP_PORT", "BROKER_MANAGEMENT_URL", "PUBLIC_PORT"}
+    # What the image says itself, and what only setup uses.
+    elsewhere = {"HTTP_HOST", "HTTP_PORT", "BROKER_MANAGEMENT_URL"}
     wanted = {field.upper() for field in services()[name].settings.model_fields} - elsewhere
     assert given - wanted == set()
     assert {field for field in wanted - given if not field.startswith(OF_A_KIND)} == set()
