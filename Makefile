@@ -32,7 +32,7 @@ test-unit: $(INSTALLED) ## Run the tests that need no servers
 	@$(BIN)/python -m pytest tests/unit tests/contract
 
 test-stack: $(INSTALLED) ## Run and test the compose stack; needs a Docker engine
-	@$(BIN)/python -m pytest --timeout 1800 tests/stack
+	@$(BIN)/python -m pytest --timeout 1800 tests/stack tests/e2e/test_attackers.py
 
 chaos: export CHAOS = full
 chaos: $(INSTALLED) ## Attack the guarantee at full size; SEED=… ROUNDS=… repeat a run
