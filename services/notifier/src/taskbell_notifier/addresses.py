@@ -137,6 +137,11 @@ def other_spellings(text: str | None) -> Sequence[str]:
     return sorted(forms - {text.strip(" ").lower()})
 
 
+def stored_forms(text: str) -> Sequence[str]:
+    """Every form, in lower case, under which the ledger or a suppression may have the address that the text means."""
+    return sorted({normal_form(text), text.strip(" ").lower(), *other_spellings(text)})
+
+
 def _in_script(address: str) -> str | None:
     local, _, domain = address.rpartition("@")
     try:

@@ -82,8 +82,9 @@ async def test_hard_bounces_and_complaints_suppress_and_soft_ones_are_counted(
     assert json.loads(result) == {"delivery_id": 1, "suppressed": True}
 
 
-async def test_an_address_that_was_mailed_in_the_last_30_days_is_enough(report: Reports) -> None:
-    assert (await report(type="complaint", address=" user1@EXAMPLE.org "))[0] == "done"
+@pytest.mark.parametrize("written", [" user1@EXAMPLE.org ", "\u200buser1\uff20example.org."])
+async def test_an_address_that_was_mailed_in_the_last_30_days_is_enough(report: Reports, written: str) -> None:
+    assert (await report(type="complaint", address=written))[0] == "done"
     assert list(await report.suppressed()) == ["user1@example.org"]
 
 

@@ -10,6 +10,7 @@ from taskbell.cli.access import database
 from taskbell.cli.console import print_json, print_table
 from taskbell.database import Transaction
 from taskbell.errors import Mistake
+from taskbell_notifier.addresses import stored_forms
 from taskbell_notifier.repository import suppressions
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ def lift(
     lifted = asyncio.run(
         _asked(lambda transaction: suppressions.lift(transaction, addresses or [], since=begin, reason=reason))
     )
-    missing = [it for it in addresses or [] if suppressions.key(it) not in lifted]
+    missing = [it for it in addresses or [] if not {*stored_forms(it)} & {*lifted}]
     if as_json:
         print_json({"lifted": lifted, "not_suppressed": missing})
     else:

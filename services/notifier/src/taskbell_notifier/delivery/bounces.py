@@ -11,6 +11,7 @@ from taskbell.commands import CommandLog, Outcome
 from taskbell.contracts import ReportBounce
 from taskbell.database import Transaction
 from taskbell.messaging.consuming.delivery import Received
+from taskbell_notifier.addresses import normal_form
 from taskbell_notifier.metrics import NotifierMetrics
 from taskbell_notifier.repository import bounces
 from taskbell_notifier.smtp.replies import clean
@@ -57,7 +58,7 @@ class Bounces:
         if bounce.message_id and bounce.message_id.strip():
             found = await bounces.by_message_id(transaction, bounce.message_id)
             if found is not None:
-                same = not address or address.lower() == found.address.strip().lower()
+                same = not address or normal_form(address) == normal_form(found.address)
                 return found if same else Outcome.rejected(OTHER_ADDRESS)
             if not address:
                 return Outcome.rejected(UNKNOWN_MAIL)

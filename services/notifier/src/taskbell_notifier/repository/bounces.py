@@ -4,10 +4,11 @@ import re
 from typing import NamedTuple
 
 from taskbell.database import Transaction
+from taskbell_notifier.addresses import normal_form, stored_forms
 from taskbell_notifier.repository.history import kinds_in_ledger, recipients_at
 
 # `<KIND.ROWID.TOKEN@domain>`. Mails from before there were tokens have none, and then their Message-ID proves nothing.
-_MESSAGE_ID = re.compile(r"<?[a-z0-9_-]+\.(?P<row>\d{1,19})\.(?P<token>[A-Za-z0-9_-]{16,64})@[^<>\s@]+>?")
+_MESSAGE_ID = re.compile(r"<?[^<>\s@]+\.(?P<row>\d{1,19})\.(?P<token>[A-Za-z0-9_-]{16,64})@[^<>\s@]+>?")
 
 LARGEST = 2**63 - 1
 
@@ -21,7 +22,7 @@ BY_MESSAGE_ID = """
 BY_ADDRESS = """
     SELECT id, address FROM taskbell.delivery
     WHERE kind = ANY(CAST(:kinds AS text[])) AND recipient = ANY(CAST(:recipients AS text[]))
-        AND state IN ('sent', 'unknown', 'failed') AND lower(btrim(address)) = lower(btrim(:address))
+        AND state IN ('sent', 'unknown', 'failed') AND lower(btrim(address)) = ANY(CAST(:forms AS text[]))
         AND coalesce(ended_at, now()) > now() - interval '30 days' AND mail_message_id IS NOT NULL
     ORDER BY id DESC
     LIMIT 1
@@ -29,7 +30,7 @@ BY_ADDRESS = """
 
 SUPPRESS = """
     INSERT INTO taskbell.suppression (address, reason, delivery_id)
-    VALUES (lower(btrim(:address)), :reason, :delivery)
+    VALUES (:address, :reason, :delivery)
     ON CONFLICT (address) DO NOTHING
     RETURNING address
 """
@@ -65,7 +66,7 @@ async def by_address(transaction: Transaction, app: str, address: str) -> Bounce
     parameters = {
         "kinds": list(await kinds_in_ledger(transaction)),
         "recipients": list(await recipients_at(transaction, app, address)),
-        "address": address,
+        "forms": stored_forms(address),
     }
     found = await transaction.row(BY_ADDRESS, parameters)
     return None if found is None else Bounced(found.id, found.address)
@@ -73,5 +74,5 @@ async def by_address(transaction: Transaction, app: str, address: str) -> Bounce
 
 async def suppress(transaction: Transaction, bounced: Bounced, reason: str) -> bool:
     """Suppresses the address; False: it was suppressed already."""
-    parameters = {"address": bounced.address, "reason": reason, "delivery": bounced.delivery_id}
+    parameters = {"address": normal_form(bounced.address), "reason": reason, "delivery": bounced.delivery_id}
     return await transaction.value(SUPPRESS, parameters) is not None

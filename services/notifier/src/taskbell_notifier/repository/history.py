@@ -9,7 +9,7 @@ from sqlalchemy import Row, RowMapping
 from taskbell import cuts
 from taskbell.database import Transaction
 from taskbell.kinds import Kind, Statement
-from taskbell_notifier.addresses import MARKS, MEANT, normal_form, other_spellings
+from taskbell_notifier.addresses import MARKS, MEANT, normal_form, stored_forms
 from taskbell_notifier.repository.conditions import OPEN, predicate, statement
 
 # Users whose address may be the one that is looked for, because it begins in the same way once all is dropped that an
@@ -133,8 +133,7 @@ async def recipients_at(transaction: Transaction, app: str, address: str) -> Seq
     parameters = {"marks": MARKS, "meant": MEANT, "start": f"{local}{at}" or key}
     rows = await transaction.rows(USERS_AT.format(app=app), parameters)
     users = [f"user:{row.id}" for row in rows if normal_form(row.email) == key]
-    forms = {key, address.strip(" ").lower(), *other_spellings(address)}
-    return [*users, *(f"address:{form}" for form in sorted(forms))]
+    return [*users, *(f"address:{form}" for form in stored_forms(address))]
 
 
 async def person(transaction: Transaction, app: str, user: int) -> Row[Any] | None:

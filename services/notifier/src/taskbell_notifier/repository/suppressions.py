@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from sqlalchemy import RowMapping
 
 from taskbell.database import Transaction
+from taskbell_notifier.addresses import stored_forms
 
 LISTED = """
     SELECT address, reason, delivery_id, created_at FROM taskbell.suppression
-    WHERE (CAST(:address AS text) IS NULL OR strpos(address, lower(CAST(:address AS text))) > 0)
+    WHERE (CAST(:address AS text) IS NULL OR strpos(address, lower(CAST(:address AS text))) > 0
+            OR address = ANY(CAST(:forms AS text[])))
         AND (CAST(:reason AS text) IS NULL OR strpos(lower(reason), lower(CAST(:reason AS text))) > 0)
     ORDER BY created_at DESC, address
     LIMIT :limit
@@ -24,11 +26,6 @@ LIFT = """
 """
 
 
-def key(address: str) -> str:
-    """The form under which an address is suppressed."""
-    return address.strip().lower()
-
-
 def moment(text: str) -> datetime:
     """An ISO time, in UTC if it has no offset. Raises ValueError if it is none."""
     found = datetime.fromisoformat(text)
@@ -39,12 +36,18 @@ async def listed(
     transaction: Transaction, *, address: str | None, reason: str | None, limit: int
 ) -> Sequence[RowMapping]:
     """The newest suppressions whose address and reason contain these."""
-    return await transaction.mappings(LISTED, {"address": address, "reason": reason, "limit": limit})
+    return await transaction.mappings(
+        LISTED, {"address": address, "forms": stored_forms(address or ""), "reason": reason, "limit": limit}
+    )
 
 
 async def lift(
     transaction: Transaction, addresses: Sequence[str], *, since: datetime | None, reason: str | None
 ) -> list[str]:
     """Lifts these addresses, or all that were suppressed since then for such a reason; returns which were lifted."""
-    parameters = {"addresses": [key(it) for it in addresses], "since": since, "reason": reason}
+    parameters = {
+        "addresses": [form for it in addresses for form in stored_forms(it)],
+        "since": since,
+        "reason": reason,
+    }
     return sorted(row.address for row in await transaction.rows(LIFT, parameters))
