@@ -1,8 +1,12 @@
-"""The statements that plan, and that list tasks, are the former version's: so are their plans."""
+"""The statements that plan, and that list tasks, are the former version's: so are their plans.
+
+Only that long texts are cut is new.
+"""
 
 import asyncio
 import json
 import os
+import re
 import sys
 from asyncio.subprocess import PIPE
 
@@ -56,4 +60,6 @@ def test_tasks_are_listed_by_the_former_statements(said: dict[str, dict[str, str
     lists = {"overdue": OVERDUE.what.lists["tasks"], "day": REMINDER.what.lists["tasks"]}
     lists["week"] = WEEKLY.what.lists["upcoming"]
     ours = {name: words(list_statement("public", predicate(it.condition))) for name, it in lists.items()}
-    assert ours == {name: words(statement) for name, statement in said["lists"].items()}
+    uncut = {name: re.sub(r"left\(CAST\(([\w.]+) AS text\), \d+\)(?: AS \w+)?", r"\1", it) for name, it in ours.items()}
+    former = {name: words(it) for name, it in said["lists"].items()}
+    assert uncut == {name: re.sub(r"CAST\(([\w.]+) AS text\)(?: AS \w+)?", r"\1", it) for name, it in former.items()}

@@ -94,13 +94,18 @@ def test_each_mailing_reaches_whom_it_is_for(upgraded: Upgraded) -> None:
     }
 
 
+def former_commands(upgraded: Upgraded) -> dict[str, dict[str, Any]]:
+    """The commands that had ended, as they are to stay; the former version wrote no digest."""
+    return {number: {**row, "digest": None} for number, row in upgraded.left.commands.items()}
+
+
 def test_what_had_ended_stays_as_it_was(upgraded: Upgraded) -> None:
     ended = {number: row for number, row in upgraded.left.deliveries.items() if row["ended_at"] is not None}
     assert {row["state"] for row in ended.values()} == {"sent", "failed"}
     # The former version had no such column.
     rows = {number: {**row, "message_token": None} for number, row in ended.items()}
     assert {number: upgraded.deliveries[number] for number in ended} == rows
-    assert upgraded.left.commands.items() <= upgraded.commands.items()
+    assert former_commands(upgraded).items() <= upgraded.commands.items()
 
 
 async def test_each_mailing_is_told_of_as_completed_once_with_its_counts(upgraded: Upgraded) -> None:
@@ -152,7 +157,7 @@ async def test_a_command_that_the_former_version_ended_is_answered_with_its_outc
         assert reply["state"] == stored["state"]
         assert reply.get("result") == (stored["result"] and json.loads(stored["result"]))
         assert reply.get("reason") == stored["reason"]
-    assert upgraded.left.commands.items() <= (await installation.commands()).items()
+    assert former_commands(upgraded).items() <= (await installation.commands()).items()
     assert len(installation.server.accepted) == before
 
 

@@ -149,7 +149,7 @@ async def test_the_operators_commands_know_it(examples: Examples) -> None:
     published = (await examples.said("publish", KEY, '{"team": "support"}')).strip()
     assert await examples.completed(published) == {"sent": 1}
     why = await examples.said("mail", "why", "--user", "1")
-    assert [line.split()[3] for line in why.splitlines() if "user:1" in line] == ["unassigned"]
+    assert ["unassigned" in line.split() for line in why.splitlines() if "user:1" in line] == [True]
     assert "Who gets unassigned mails depends on the event" in why
     assert "unassigned" in await examples.said("mail", "mailings", published)
 

@@ -285,6 +285,7 @@ def test_any_message_can_be_scheduled() -> None:
         "task.status_changed": '{ task_id = 1, old_status = "a", new_status = "b", requested_by = "c" }',
         "maintenance.update_task_status": '{ task_id = 1, new_status = "done" }',
         "notifier.send_test_mail": '{ to = "a@b.example" }',
+        "notifier.report_bounce": '{ type = "hard", address = "a@b.example" }',
         "notifier.send_batch": "{ delivery_ids = [1] }",
     }
     for key in CATALOGUE:

@@ -225,6 +225,7 @@ def test_what_anyone_may_publish_can_be_enqueued_and_nothing_else() -> None:
         *("reminder.due", "overdue.due", "weekly.due"),
         *("maintenance.generate_task_report", "maintenance.cleanup_completed_tasks", "maintenance.update_task_status"),
         "notifier.send_test_mail",
+        "notifier.report_bounce",
     }
 
 

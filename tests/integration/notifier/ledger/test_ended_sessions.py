@@ -17,11 +17,13 @@ async def test_a_session_that_the_server_ends_costs_no_try(
     await planned(tables, parts, server)
     server.rule(at, reply=reply, drop=reply.startswith("421"), times=1)
     await parts.send()
-    row = await tables.delivery()
-    assert (row["state"], row["attempts"], row["phase"]) == ("planned", 0, None)
-    assert reply in row["reason"]
-    await tables.execute(DUE_AGAIN)
-    await parts.send()
+    # Before the message the mail goes on at once; after it, the row goes back.
+    if at == "DOT":
+        row = await tables.delivery()
+        assert (row["state"], row["attempts"], row["phase"]) == ("planned", 0, None)
+        assert reply in row["reason"]
+        await tables.execute(DUE_AGAIN)
+        await parts.send()
     row = await tables.delivery()
     assert (row["state"], row["attempts"], row["resends"]) == ("sent", 1, 0)
     assert [mail.message_id for mail in server.accepted] == [row["mail_message_id"]]

@@ -85,7 +85,7 @@ async def test_a_row_cut_off_in_the_data_is_sent_once_more_under_the_same_messag
     assert parts.metrics.resends._value.get() == 1
 
 
-@pytest.mark.parametrize("rule", [{"drop": True}, {"reply": "451 4.3.0 later"}, {"reply": "554 5.0.0 no"}])
+@pytest.mark.parametrize("rule", [{"drop": True}, {"reply": "451 4.3.0 later"}, {"reply": "554 5.6.0 no"}])
 async def test_after_one_resend_there_is_no_other(
     tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, rule: dict[str, Any]
 ) -> None:
