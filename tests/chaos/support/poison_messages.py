@@ -50,7 +50,7 @@ PLACES = {
     "notifier.weekly_due": _DUE,
     "notifier.report_generated": b'{"as_of": "2026-01-01T00:00:00Z", "date": %b}',
     "notifier.send_test_mail": b'{"to": %b}',
-    "notifier.report_bounce": b'{"type": "soft", "address": %b}',
+    "notifier.report_bounce": b'{"type": %b, "address": "a@example.org"}',
     "notifier.send_batch": b'{"delivery_ids": [%b]}',
     "maintenance.update_task_status": b'{"task_id": %b, "new_status": "done"}',
     "maintenance.cleanup_completed_tasks": b'{"mode": %b}',

@@ -17,6 +17,7 @@ from taskbell_notifier.lifecycle import SUSPECTED_PAUSE, Change, DeliveryState
 from taskbell_notifier.metrics import NotifierMetrics
 from taskbell_notifier.refusals import Judgement, Refused, judge_refusals, reasons
 from taskbell_notifier.repository import deliveries, refusals
+from taskbell_notifier.smtp.breaker import NOT_THE_RECIPIENT, BreakerState
 from taskbell_notifier.smtp.pool import SmtpPool
 
 POLL = 2.0
@@ -78,6 +79,8 @@ class Refusals:
         """
         async with self._database.transaction() as transaction:
             met = await refusals.read(transaction, settle=self._settle)
+            if len(met) < await refusals.count_kept(transaction):
+                return  # another process judges the others now, and tells what stands
             known = self._pool.suspicions
             found = judge_refusals(met, needed=known.needed, knows=known.knows)
             for words, several in found.hold.items():
@@ -128,10 +131,14 @@ class Refusals:
                 self._pool.suspect(words, _plain(said[words]))
         self._told = since
         standing = next(iter(said.values()), None)
-        if standing is None:
-            self._health.set("mail server", "ready")
-        else:
+        breaker = self._pool.breaker.status
+        if standing is not None:
             self._health.set("mail server", "degraded", f"it refuses mail to everybody: {_plain(standing)}")
+        elif breaker.state is not BreakerState.SENDING and breaker.reason.startswith(NOT_THE_RECIPIENT):
+            # Between two tries the gate is open, but only a mail that is taken shows that the refusals are over.
+            self._health.set("mail server", "degraded", breaker.reason)
+        else:
+            self._health.set("mail server", "ready")
 
 
 def _ids(met: Sequence[Refused]) -> list[int]:

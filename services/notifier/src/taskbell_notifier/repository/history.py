@@ -14,8 +14,8 @@ from taskbell_notifier.repository.conditions import OPEN, predicate, statement
 
 # Users whose address may be the one that is looked for, because it begins in the same way once all is dropped that an
 # address may have unseen or do without. `read_address` decides.
-USERS_AT = """
-    SELECT id, email FROM {app}.users
+USERS_AT = f"""
+    SELECT id, {cuts.email("email")} AS email FROM {{app}}.users
     WHERE starts_with(lower(translate(email, :marks, :meant)), lower(translate(:start, :marks, :meant)))
 """
 

@@ -45,6 +45,8 @@ READ = f"""
     FOR UPDATE OF r SKIP LOCKED
 """
 
+KEPT = f"SELECT count(*) FROM (SELECT FROM taskbell.refusal LIMIT {MOST}) AS kept"
+
 HOLD = """
     WITH held AS (
         UPDATE taskbell.refusal SET held_at = now() WHERE delivery_id = ANY(CAST(:ids AS bigint[])) AND held_at IS NULL
@@ -93,6 +95,11 @@ async def read(transaction: Transaction, *, settle: timedelta) -> list[Refused]:
         settle: how long after the beginning of a pause mails may still be taken that were under way then.
     """
     return [_refused(row) for row in await transaction.rows(READ, {"settle": settle.total_seconds()})]
+
+
+async def count_kept(transaction: Transaction) -> int:
+    """How many refusals are kept, MOST at most, those that another process judges now included."""
+    return int(await transaction.value(KEPT))
 
 
 async def hold(transaction: Transaction, ids: Sequence[int], *, wait: timedelta, reason: str) -> None:

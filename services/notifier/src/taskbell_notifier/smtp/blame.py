@@ -52,7 +52,7 @@ _SENDER_WORDS = re.compile(
         |blacklisted|forbidden|unauthori[sz]ed)\b
     | \b(?:invalid|unknown|bad|forged|unauthori[sz]ed|unverified|rejected|blocked)\W+(?:envelope\W+)?(?:sender|from)\b
     | \b(?:from|envelope|sender'?s?|sending)\W+(?:address|domain|header|identity|account|user)\b(?!\W+you\W+tried)
-    | \bmail\W+from\b(?:\W+\w+){0,4}?\W+(?:not|denied|rejected|refused|invalid)\b
+    | \bmail\W+from\b(?:\W+\w+){0,4}?\W+(?:not|must|denied|rejected|refused|invalid)\b
     | \brelay(?:ing)?\b | \brcpthosts\b | \bsubmission\b.*\bnot\b
     | \b(?:not|un)\W?(?:yet\W+|been\W+)?verified\b(?!.*\brecipient\b)
     | \bnot\W+owned\b | \bdoes(?:\W+not|n'?t)\W+own\b
@@ -126,6 +126,19 @@ def blamed(code: int, enhanced: str | None, text: str) -> tuple[Blame, bool]:
     if code in _RECIPIENT_REPLIES or _RECIPIENT_WORDS.search(said):
         return Blame.RECIPIENT, False
     return Blame.NOBODY, False
+
+
+_NOT_NOW = re.compile(
+    r"\brelay(?:ing)?\W+(?:access\W+)?(?:is\W+)?(?:denied|prohibited|not)\b|\bsender\W+address\W+rejected\b"
+)
+
+
+def refuses_sender_for_now(text: str) -> bool:
+    """True if a 4xx names the sender or the relay.
+
+    Postfix's `454 4.7.1 Relay access denied` goes on until an operator corrects a setting.
+    """
+    return _NOT_NOW.search(_plain(text)) is not None
 
 
 def _names_sender(code: int, status: str | None, said: str, *, unknown: bool) -> bool:

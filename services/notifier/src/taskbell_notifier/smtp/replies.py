@@ -27,7 +27,7 @@ from datetime import timedelta
 from enum import StrEnum
 from random import Random
 
-from taskbell_notifier.smtp.blame import Blame, blamed
+from taskbell_notifier.smtp.blame import Blame, blamed, refuses_sender_for_now
 from taskbell_notifier.smtp.suspicion import Standing
 
 REASON_LIMIT = 200
@@ -163,6 +163,9 @@ def classify(stage: Stage, event: Reply | Loss) -> Submission | None:
         return decided(Verdict.ACCEPTED, stage, event) if stage is Stage.MESSAGE else None
     if kind == 4:
         verdict = _AFTER_4XX[stage]
+        greylisted = _GREYLISTED.search(event.text.lower()) is not None
+        if verdict is Verdict.RETRY and not greylisted and refuses_sender_for_now(event.text):
+            return decided(Verdict.CONFIGURATION_FAULT, stage, event)
         return decided(Verdict.THROTTLED if verdict is Verdict.RETRY and throttles(event) else verdict, stage, event)
     if kind == 5:
         return _refused(stage, event)
