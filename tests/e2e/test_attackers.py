@@ -164,11 +164,30 @@ async def test_app_and_operator_publish_only_what_anyone_may(roles: Roles, role:
 
 
 async def test_the_app_cannot_take_an_occurrence_beforehand(installation: Installation, roles: Roles) -> None:
-    named = {"schedule": "weekly", "zone": "UTC", "key": "2030-01-06T17:00", "at": "2030-01-06T17:00:00Z"}
+    """Its event waits in the retry queue; the same event without that time starts its mailing."""
+    coming = (datetime.now(UTC) + 7 * DAY).isoformat()
+    body = {"occurrence": coming, "timezone": "UTC", "user_ids": []}
     async with broker_of(roles, "app") as channel:
-        await publish(channel, "taskbell.events", "weekly.due", {"occurrence": named}, "from the future")
-    await updated(installation, roles, 4, "meanwhile")
-    assert await installation.value("SELECT count(*) FROM taskbell.mailing WHERE message_id = 'from the future'") == 0
+        await publish(
+            channel,
+            "taskbell.events",
+            "weekly.due",
+            {"occurrence": coming, "timezone": "UTC", "user_ids": []},
+            "to come",
+        )
+
+        async def waits() -> bool:
+            depths = [await installation.management.depth(f"taskbell.retry.{rung}") for rung in ("10s", "1m", "10m")]
+            return any(depth.ready for depth in depths)
+
+        await eventually(waits, what="the event in a retry queue")
+        await publish(channel, "taskbell.events", "weekly.due", {"user_ids": []}, "now")
+
+    async def started() -> set[str]:
+        rows = await installation.rows("SELECT message_id FROM taskbell.mailing WHERE message_id IN ('to come', 'now')")
+        return {row["message_id"] for row in rows}
+
+    assert await eventually(started) == {"now"}
 
 
 async def test_a_taken_message_id_is_told_to_whoever_comes_second(installation: Installation, roles: Roles) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx
 import pytest
+from tests.support.waiting import eventually
 
 from taskbell.messaging.topology import topology
 from taskbell_devstack import inbox
@@ -58,7 +59,7 @@ def test_the_demo_shows_everything_and_can_be_run_again_and_stopped(folder: Path
     assert settings["BROKER_URL"] == status["broker_url"]
 
     own = {f"taskbell_{name}" for name in ("scheduler", "notifier", "maintenance")}
-    assert asyncio.run(logins(status["database_url"])) == own
+    asyncio.run(eventually(lambda: connected_as(status["database_url"], own), what="a session of each service's role"))
     assert broker_logins(status) == own
     for name in status["services"]:
         assert not secrets_of_others(status["services"][name]["pid"], name, settings)
@@ -97,6 +98,13 @@ def exported(words: str) -> dict[str, str]:
     """The variables that these lines of a shell export."""
     parts = (shlex.split(line) for line in words.splitlines())
     return dict(part[1].split("=", 1) for part in parts if part[0] == "export")
+
+
+async def connected_as(database_url: str, own: set[str]) -> bool:
+    """Whether Taskbell's services are connected under just these roles."""
+    found = await logins(database_url)
+    assert found <= own
+    return found == own
 
 
 async def logins(database_url: str) -> set[str]:

@@ -13,6 +13,7 @@ import asyncpg
 
 from taskbell_devstack import demo_data, inbox
 from taskbell_devstack.actions import DemoOutcomes, mailings_completed, publish_all, report_mailed, until
+from taskbell_devstack.databases import connect
 from taskbell_devstack.environment import REPORTS_GO_TO, environment, environment_of, services
 from taskbell_devstack.errors import DemoFailed
 from taskbell_devstack.ports import LOOPBACK
@@ -42,7 +43,7 @@ async def run(stack: Stack, say: Callable[[str], None]) -> DemoOutcomes:
     await asyncio.to_thread(stack.stop, *(service.name for service in wanted))
     state = await asyncio.to_thread(stack.run_services, wanted)
     assert state.postgresql is not None
-    connection = await asyncpg.connect(state.postgresql.url)
+    connection = await connect(state.postgresql.url)
     try:
         await demo_data.load(state.postgresql.url, datetime.now(UTC))
         say("Publishing: three mailings, a report, a cleanup, a change of a task's status")

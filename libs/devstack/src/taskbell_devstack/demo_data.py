@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
+from taskbell_devstack.databases import connect
 from taskbell_devstack.demo_titles import REMARKABLE, titles
 
 PROJECTS = {1: "Website", 2: "Mobile app", 3: "Operations"}
@@ -132,12 +133,12 @@ def _moment(hours: tuple[float, float] | None, now: datetime, chance: random.Ran
 
 async def load(database_url: str, now: datetime) -> None:
     """Write the demo's rows to the web app's tables in schema public. Rows of an earlier load get new times."""
-    connection = await asyncpg.connect(database_url)
+    connection = await connect(database_url)
     try:
         async with connection.transaction():
-            await _upsert(connection, "users", [vars(person) for person in PEOPLE])
-            await _upsert(connection, "projects", [{"id": id_, "name": name} for id_, name in PROJECTS.items()])
-            await _upsert(connection, "tasks", [vars(task) for task in tasks(now)])
+            await _upsert(connection, "public.users", [vars(person) for person in PEOPLE])
+            await _upsert(connection, "public.projects", [{"id": id_, "name": name} for id_, name in PROJECTS.items()])
+            await _upsert(connection, "public.tasks", [vars(task) for task in tasks(now)])
     finally:
         await connection.close()
 

@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr
 from taskbell.settings import BrokerUrl, Environment, OptionalText
 from taskbell_devstack import demo_data
 from taskbell_devstack.actions import DemoOutcomes, mailings_completed, publish_all, report_mailed, until
+from taskbell_devstack.databases import connect
 from taskbell_devstack.errors import DemoFailed
 
 READY = Path(tempfile.gettempdir()) / "taskbell-demo-ready"
@@ -47,7 +48,7 @@ async def run(servers: GivenServers, say: Callable[[str], None]) -> DemoOutcomes
     Raises DemoFailed if the database holds other data, or something does not happen in time.
     """
     database_url = servers.database_url.get_secret_value()
-    connection = await asyncpg.connect(database_url)
+    connection = await connect(database_url)
     try:
         if await connection.fetchval("SELECT EXISTS (SELECT FROM taskbell.command WHERE message_id = $1)", LAST):
             return None
@@ -71,10 +72,12 @@ async def _is_empty(connection: asyncpg.Connection) -> bool:
 
     Raises DemoFailed if they hold any other data, because the demo must not overwrite those.
     """
-    people = {(row["id"], row["email"]) for row in await connection.fetch("SELECT id, email FROM users LIMIT 1000")}
+    people = {
+        (row["id"], row["email"]) for row in await connection.fetch("SELECT id, email FROM public.users LIMIT 1000")
+    }
     if people == {(person.id, person.email) for person in demo_data.PEOPLE}:
         return False
-    filled = "SELECT EXISTS (SELECT FROM tasks) OR EXISTS (SELECT FROM projects)"
+    filled = "SELECT EXISTS (SELECT FROM public.tasks) OR EXISTS (SELECT FROM public.projects)"
     if people or await connection.fetchval(filled):
         raise DemoFailed(
             "The tables users, projects and tasks hold other data, but the demo fills only an empty database. Set "

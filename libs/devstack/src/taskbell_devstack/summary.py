@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from taskbell_devstack.actions import DemoOutcomes
+from taskbell_devstack.databases import connect
 from taskbell_devstack.demo_data import PEOPLE
 from taskbell_devstack.status import WIDEST
 
@@ -23,7 +24,7 @@ async def show(outcomes: DemoOutcomes, database_url: str, *, reports_go_to: str 
         taskbell: the command line that runs `taskbell` here.
     """
     console = Console(width=WIDEST, highlight=False)
-    connection = await asyncpg.connect(database_url)
+    connection = await connect(database_url)
     try:
         console.print(await _mails(connection, outcomes.mailings))
         await _report(console, connection, outcomes, reports_go_to)
@@ -84,6 +85,6 @@ async def _archived(console: Console, connection: asyncpg.Connection, outcomes: 
 
 async def _changed(console: Console, connection: asyncpg.Connection, outcomes: DemoOutcomes) -> None:
     result = outcomes.status_change.result or {}
-    title = await connection.fetchval("SELECT title FROM tasks WHERE id = $1", result["task_id"])
+    title = await connection.fetchval("SELECT title FROM public.tasks WHERE id = $1", result["task_id"])
     console.print(f"\n[bold]Changed[/bold] {result['old_status']} to {result['new_status']}: task {result['task_id']}")
     console.print(f"  {title}\n", markup=False)

@@ -136,7 +136,7 @@ def build(settings: NotifierSettings, process: Process) -> Application:
             completion,
             tests,
             sending.ledger,
-            # What is not used needs not work.
+            # With MAIL_SUPPRESS_SEND no mail server is needed.
             *([] if settings.mail_suppress_send else [StartProbe(sending.pool)]),
             PoolCloser(sending.pool),
             Pruner(database, gate, ended_rows()),

@@ -54,7 +54,7 @@ class Bounces:
         return Outcome.unchanged(delivery_id=found.delivery_id, suppressed=True)
 
     async def _found(self, transaction: Transaction, bounce: ReportBounce) -> bounces.Bounced | Outcome:
-        address = (bounce.address or "").strip()
+        address = (bounce.address or "").strip().removeprefix("<").removesuffix(">")
         if bounce.message_id and bounce.message_id.strip():
             found = await bounces.by_message_id(transaction, bounce.message_id)
             if found is not None:

@@ -75,7 +75,7 @@ _UNKNOWN = re.compile(
       \b(?:unrout(?:e)?able|undeliverable)\W+(?:\w+\W+)?address\b
     | \bunknown\W+(?:\w+\W+)?(?:user|recipient|mailbox|account|addressee|local\W?part|address|alias)\b
     | \b(?:user|recipient|mailbox|account|addressee|address|alias)\b(?:\W+\w+){0,3}?\W+(?:unknown|not\W+found
-        |does(?:\W+not|n'?t)\W+exist|not\W+exist|not\W+known|not\W+recogni[sz]ed|no\W+longer\W+(?:exists?|valid))\b
+        |does(?:\W+not|n'?t)\W+exist|not\W+exist|(?:is\W+)?not\W+known|not\W+recogni[sz]ed|no\W+longer\W+(?:exists?|valid))\b
     | \bno\W+such\W+(?:\w+\W+)?(?:user|recipient|mailbox|account|person|address|addressee|alias|domain)\b
     | \bno\W+(?:mailbox|account|user)\W+(?:here\b|by\W+that|with\W+that|found)
     | \b(?:does(?:\W+not|n'?t)|do\W+not|don'?t)\W+have\W+an?\W+(?:\S+\W+){0,3}?(?:account|mailbox)\b
@@ -91,7 +91,8 @@ _RECIPIENT_WORDS = re.compile(
     r"""
       \bmailbox\b(?:\W+\w+){0,4}?\W+(?:unavailable|full|disabled|inactive|suspended|exceeded|over)\b
     | \bover\W?quota\b | \b(?:out\W+of|insufficient)\W+(?:storage|disk)\b
-    | \baccount\b.*\byou\W+tried\W+to\W+reach\b | \brecipient\b(?:\W+\w+){0,2}?\W+(?:disabled|inactive|suspended)\b
+    | \baccount\b.*\byou\W+tried\W+to\W+reach\b
+    | \b(?:recipient|account)\b(?:\W+\w+){0,3}?\W+(?:disabled|inactive|suspended|not\W+available)\b
     | \b(?:domain|host)\W+(?:name\W+)?not\W+found\b
     """,
     re.VERBOSE,
@@ -144,6 +145,9 @@ def refuses_sender_for_now(text: str) -> bool:
 def _names_sender(code: int, status: str | None, said: str, *, unknown: bool) -> bool:
     if code in _SENDER_REPLIES:
         return True
+    # Exchange's refusals by groups that take mail from their own organization alone.
+    if "resolver.rst." in said or (status is not None and re.fullmatch(r"5\.7\.1[23]\d", status)):
+        return False
     if status is not None and _SENDER_CODES.fullmatch(status):
         return _CONTENT.search(said) is None
     if status in _SUPPRESSING_CODES or unknown:
