@@ -168,13 +168,7 @@ async def test_the_app_cannot_take_an_occurrence_beforehand(installation: Instal
     coming = (datetime.now(UTC) + 7 * DAY).isoformat()
     body = {"occurrence": coming, "timezone": "UTC", "user_ids": []}
     async with broker_of(roles, "app") as channel:
-        await publish(
-            channel,
-            "taskbell.events",
-            "weekly.due",
-            {"occurrence": coming, "timezone": "UTC", "user_ids": []},
-            "to come",
-        )
+        await publish(channel, "taskbell.events", "weekly.due", body, "to come")
 
         async def waits() -> bool:
             depths = [await installation.management.depth(f"taskbell.retry.{rung}") for rung in ("10s", "1m", "10m")]

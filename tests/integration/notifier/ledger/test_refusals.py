@@ -55,6 +55,9 @@ async def test_a_refusal_that_names_the_sender_or_the_relay_pauses_and_uses_nobo
         await all_are_due(tables)
         await nothing_is_used_up(tables, 10)
         await resumed(parts)
+        # Between two tries, too.
+        await parts.refusals().settle()
+        assert parts.health.report()["parts"]["mail server"]["state"] == "degraded"
     assert reply[:3] in parts.pool.breaker.reason
     reasons = {row["reason"] for row in (await tables.deliveries()).values()}
     assert any(reply[:3] in (reason or "") for reason in reasons)
@@ -135,6 +138,10 @@ async def test_three_people_with_the_same_words_pause_and_are_included(
     held = await tables.rows("SELECT reason FROM taskbell.delivery WHERE state = 'retry'")
     assert len(held) == 3
     assert all("sending is paused" in row["reason"] and "not today" in row["reason"] for row in held)
+    async with tables.database.transaction() as another:
+        # Another notifier judges them just now: this one has read nothing, and so must not say that all is well.
+        await another.execute("SELECT FROM taskbell.refusal FOR UPDATE")
+        await parts.refusals(paused=True).settle()
     report = parts.health.report()
     assert report["parts"]["mail server"]["state"] == "degraded"
     assert "not today" in report["parts"]["mail server"]["detail"]
