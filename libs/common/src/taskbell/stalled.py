@@ -19,7 +19,7 @@ _END = """
     WHERE datname = current_database() AND usename = current_user
         AND application_name = current_setting('application_name')
         AND state = 'active' AND wait_event = 'ClientRead'
-        AND state_change < pg_catalog.clock_timestamp() - make_interval(secs => CAST(:seconds AS float8))
+        AND state_change < statement_timestamp() - make_interval(secs => CAST(:seconds AS float8))
 """
 
 

@@ -91,6 +91,17 @@ async def test_used_twice_it_mails_nobody_twice(
     assert await tables.value("SELECT count(*) FROM taskbell.mailing") == 2, "no mailing without mails is left"
 
 
+async def test_a_later_run_of_unknown_outcome_keeps_the_first_one_from_being_planned_again(
+    tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, run: Run
+) -> None:
+    mailing = await ended(tables, parts, server, user1="failed")
+    assert (await resend(run, "--mailing", str(mailing), "--state", "failed"))["planned"] == 1
+    await tables.execute(
+        "UPDATE taskbell.delivery SET state = 'failed', unknown_at = now(), ended_at = now() WHERE run = 1"
+    )
+    assert (await resend(run, "--mailing", str(mailing), "--state", "failed"))["planned"] == 0
+
+
 async def test_two_at_once_plan_each_mail_once(
     tables: NotifierTables, parts: NotifierParts, server: ScriptedSmtp, database_url: str
 ) -> None:

@@ -106,3 +106,17 @@ async def test_a_mail_that_is_always_throttled_goes_back_to_its_row(
     rule = server.rule("RCPT", reply=TOO_FAST)
     assert (await harness.send()).verdict is Verdict.THROTTLED
     assert rule.seen == 3
+
+
+async def test_one_recipient_whose_mails_are_always_throttled_slows_nobody_down_and_counts_its_tries(
+    open_harness: OpenHarness, server: ScriptedSmtp
+) -> None:
+    harness = await open_harness(server, pool_size=2)
+    server.rule("RCPT", reply="450 4.7.1 recipient address rejected: policy restriction", recipient="ana@example.org")
+    others = [asyncio.create_task(harness.send(f"bob{number}@example.org")) for number in range(100)]
+    await harness.send("ana@example.org")
+    assert {it.verdict for it in await asyncio.gather(*others)} == {Verdict.ACCEPTED}
+    # Her row comes back, and so many others were served meanwhile that it is about her.
+    pace = harness.pool.pace.per_second
+    assert (await harness.send("ana@example.org")).verdict is Verdict.RETRY
+    assert harness.pool.pace.per_second == pace

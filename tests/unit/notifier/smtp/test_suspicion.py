@@ -1,6 +1,6 @@
 """When the same refusal to several people becomes ours, and whose it is afterwards."""
 
-from taskbell_notifier.smtp.suspicion import KNOWN_SECONDS, Standing, Suspicions
+from taskbell_notifier.smtp.suspicion import KNOWN_SECONDS, Standing, Suspicions, ThrottledRecipients
 
 WORDS = "550 no"
 
@@ -65,7 +65,9 @@ def test_who_meets_suspected_words_again_after_others_were_served_pauses_nothing
     server.suspicions.taken()
     assert not server.suspicions.any
     assert server.refuses("ann", names_us=True) == [KNOWN]
-    assert server.refuses("bob", names_us=True) == [SUSPECTED]
+    # Nor does the next one: a relay may refuse a single domain in words that name us.
+    assert server.refuses("bob", "cy", "di", "eve", "fay", names_us=True) == [ALONE] * 5
+    assert server.refuses("gil", names_us=True) == [SUSPECTED]
 
 
 def test_nobody_is_known_for_ever() -> None:
@@ -82,4 +84,26 @@ def test_words_that_were_suspected_wrongly_need_twice_as_many_people_the_next_ti
     server = Server()
     server.refuses("ann", "bob", "cy")
     server.suspicions.taken()
+    server.seconds += KNOWN_SECONDS - 1
     assert server.refuses("a", "b", "c", "d", "e", "f") == [ALONE] * 5 + [SUSPECTED]
+
+
+def test_after_an_hour_they_need_as_many_as_at_first() -> None:
+    server = Server()
+    server.refuses("ann", "bob", "cy")
+    server.suspicions.taken()
+    server.seconds += KNOWN_SECONDS
+    assert server.refuses("a", "b", "c") == [ALONE, ALONE, SUSPECTED]
+
+
+def test_one_whose_mails_are_throttled_while_others_are_taken_is_told_from_all() -> None:
+    nobody_is_served = ThrottledRecipients()
+    assert [nobody_is_served.refused("ann") for _ in range(4)] == [1, 0, 0, 0]
+    throttled = ThrottledRecipients()
+    found = []
+    for _ in range(4):
+        found.append(throttled.refused("ann"))
+        throttled.taken("bob")
+    assert found == [1, 2, 3, 4]
+    throttled.taken("ann")
+    assert throttled.refused("ann") == 1

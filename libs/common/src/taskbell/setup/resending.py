@@ -9,8 +9,8 @@ STATES = ("failed", "expired", "suppressed")
 # mails expire as long after now as the former ones expired after T.
 #
 # Left out are rows of unknown outcome, which may have been sent, and rows of which a later run exists that may still be
-# sent, or was: whoever asks twice mails nobody twice. Two callers at once wait for each other at the mailing's row; the
-# ledger's unique key is the fence.
+# sent, was, or is of unknown outcome itself: whoever asks twice mails nobody twice. Two callers at once wait for each
+# other at the mailing's row; the ledger's unique key is the fence.
 FUNCTION = """
 CREATE OR REPLACE FUNCTION taskbell.resend(mailing bigint, deliveries bigint[], states text[])
 RETURNS TABLE (mailing_id bigint, planned bigint)
@@ -45,7 +45,8 @@ BEGIN
             AND NOT EXISTS (
                 SELECT FROM taskbell.delivery AS later
                 WHERE later.kind = d.kind AND later.recipient = d.recipient AND later.period = d.period
-                    AND later.run > d.run AND later.state <> ALL(ARRAY['failed', 'expired', 'suppressed']))
+                    AND later.run > d.run AND (later.unknown_at IS NOT NULL
+                        OR later.state <> ALL(ARRAY['failed', 'expired', 'suppressed'])))
     ), inserted AS (
         INSERT INTO taskbell.delivery AS n
             (mailing_id, kind, recipient, user_id, address, period, run, expires_at, due_at)

@@ -60,7 +60,7 @@ class Refusals:
         self._on_ended = on_ended
         self._settle = settle
         self._told: dict[str, datetime] = {}
-        """By words, the beginning of the last pause that the pool was told of."""
+        """By words, when the last refusal was held that the pool was told of."""
         self._log = logger("refusals")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -72,7 +72,7 @@ class Refusals:
         return POLL
 
     async def settle(self) -> None:
-        """One transaction.
+        """Judges what is kept, in one transaction.
 
         Raises:
             DatabaseUnavailable: nothing took effect.
@@ -85,7 +85,7 @@ class Refusals:
             found = judge_refusals(met, needed=known.needed, knows=known.knows)
             for words, several in found.hold.items():
                 await self._hold(transaction, words, several)
-            # While sending is paused here, somebody else's mail has been taken at most by chance.
+            # While sending is paused here, nobody ends: few mails are tried that could show whose fault it is.
             ended = await self._end(transaction, found) if self._sending.is_open else []
             if found.drop:
                 await refusals.drop(transaction, _ids(found.drop))
@@ -110,21 +110,18 @@ class Refusals:
             ended = await deliveries.change(transaction, changes)
         if found.release:
             await refusals.release(transaction, _ids(found.release))
-        if found.again:
-            await refusals.plan_again(transaction, found.again)
+        planned = await refusals.plan_again(transaction, found.again) if found.again else 0
         settled = [*found.fail, *found.release, *found.again]
         if settled:
             await refusals.drop(transaction, _ids(settled))
             self._outbox.wake_after(transaction)
-            self._log.info(
-                "refusals.settled", failed=len(ended), released=len(found.release), planned_again=len(found.again)
-            )
+            self._log.info("refusals.settled", failed=len(ended), released=len(found.release), planned_again=planned)
         return ended
 
     def _tell(self, found: Judgement) -> None:
         """Tells the pool of pauses that it does not know yet, and readiness of all that stand."""
         now = {words: met[-1].now for words, met in found.hold.items() if words not in found.paused}
-        since = now | {words: min(_held(it) for it in met) for words, met in found.paused.items()}
+        since = now | {words: max(_held(it) for it in met) for words, met in found.paused.items()}
         said = reasons(found.paused | found.hold)
         for words, begun in since.items():
             if words not in self._told or self._told[words] < begun:

@@ -72,6 +72,14 @@ COUNT = """
     WHERE id = ANY(CAST(:ids AS bigint[])) AND state IN ('retry', 'unknown')
 """
 
+# Not those of a mailing that was cancelled meanwhile, nor those that were planned again before: whoever meets the same
+# refusal once more gets no third mail row by itself.
+ASKED_FOR = """
+    SELECT id FROM taskbell.mailing
+    WHERE id = ANY(CAST(:ids AS bigint[])) AND state <> 'cancelled' AND NOT starts_with(message_id, 'resend.')
+    ORDER BY id
+"""
+
 DROP = "DELETE FROM taskbell.refusal WHERE delivery_id = ANY(CAST(:ids AS bigint[]))"
 
 
@@ -123,7 +131,8 @@ async def plan_again(transaction: Transaction, rows: Sequence[Refused]) -> int:
     Each has a row of its own, of the next run, in a mailing of its own for each mailing that they were in.
     """
     planned = 0
-    for mailing in sorted({row.mailing_id for row in rows if row.mailing_id is not None}):
+    mailings = list({row.mailing_id for row in rows if row.mailing_id is not None})
+    for mailing in [row.id for row in await transaction.rows(ASKED_FOR, {"ids": mailings})]:
         ids = [row.delivery_id for row in rows if row.mailing_id == mailing]
         again = await resend(transaction, mailing, states=[DeliveryState.FAILED.value], deliveries=ids)
         planned += again.rows

@@ -147,7 +147,11 @@ class Breaker:
             return
         if submission.standing is Standing.SUSPECTED:
             self.suspect(submission.reason)
-        elif submission.standing is Standing.KNOWN and verdict is not Verdict.FAILED:
+        elif verdict is not Verdict.FAILED and (
+            submission.standing is Standing.KNOWN
+            or (submission.standing is Standing.ALONE and verdict is Verdict.CONFIGURATION_FAULT)
+        ):
+            # The server has taken others' mails since it said this first: it is about this recipient.
             self._faults = 0
         elif verdict is Verdict.CONFIGURATION_FAULT:
             self._pause(BreakerState.CONFIGURATION_FAULT, submission.reason)

@@ -14,7 +14,7 @@ from taskbell_notifier.smtp.pace import Pace, Turn
 from taskbell_notifier.smtp.replies import CLOSING, OF_THE_MAIL, Loss, Stage, Submission, Verdict, says_too_fast
 from taskbell_notifier.smtp.session import SessionOpener, SmtpSession
 from taskbell_notifier.smtp.settings import SmtpSettings
-from taskbell_notifier.smtp.suspicion import Standing, Suspicions
+from taskbell_notifier.smtp.suspicion import Standing, Suspicions, ThrottledRecipients
 from taskbell_notifier.smtp.transaction import BeforeData, check_sender
 
 SERVER_LIMIT_SECONDS = 60.0
@@ -22,6 +22,9 @@ SERVER_LIMIT_SECONDS = 60.0
 
 THROTTLED_TRIES = 10
 """How often a mail is handed over again at once that was throttled before its message; after that its row waits."""
+
+SEVERAL = 3
+"""From so many throttles in a row on, while others are taken, a recipient's throttles no longer slow everybody down."""
 
 QUIT_SECONDS = 1.0
 """How long a closing pool waits for its connections to end after QUIT."""
@@ -50,6 +53,7 @@ class SmtpPool:
         self._places = Places(settings.pool_size)
         self.pace = Pace(settings.rate_per_second)
         self.suspicions = Suspicions(time.monotonic)
+        self._throttled = ThrottledRecipients()
         self._idle = IdleSessions(settings.idle_seconds, self._observer.session_closed)
         self._used: set[SmtpSession] = set()
         self._opening: set[asyncio.Task[SmtpSession | Submission]] = set()
@@ -294,8 +298,15 @@ class SmtpPool:
         """Notes how a mail ended, and what that says of the pace."""
         if submission.verdict is Verdict.ACCEPTED:
             self.pace.taken(turn)
+            self._throttled.taken(mail.recipient)
         elif submission.verdict is Verdict.THROTTLED and not _is_worn(submission, session):
-            self.pace.refused(turn)
+            alone = self._throttled.refused(mail.recipient)
+            if alone < SEVERAL or submission.code == CLOSING or says_too_fast(submission.text):
+                self.pace.refused(turn)
+            elif alone >= THROTTLED_TRIES:
+                # A policy about this recipient, in words of throttling: it counts as a try, so that it ends some day.
+                self._throttled.forget(mail.recipient)
+                submission = replace(submission, verdict=Verdict.RETRY)
         return self._noted(submission, mail)
 
     def _weighed(self, submission: Submission, mail: OutgoingMail) -> Submission:

@@ -1,9 +1,10 @@
 """Suspicion: the same refusal for several people in a row is hardly the fault of each of them.
 
 It keeps, for each refusal's words (`blame.alike`), the people who met them since the server last took a mail. If they
-are PEOPLE, or if the words name the sender, the words are suspected: sending pauses, and nobody ends for them. The next
-mail that the server takes clears all suspicions. Whoever had met suspected words before that is known: if they meet
-them again, although the server takes mail to others, it is theirs alone, and does not pause sending again.
+are PEOPLE, or if the words name the sender and this is the first time, the words are suspected: sending pauses, and
+nobody ends for them. The next mail that the server takes clears all suspicions, and for an hour the same words need
+twice as many people. Whoever had met suspected words before that is known: if they meet them again, although the server
+takes mail to others, it is theirs alone, and does not pause sending again.
 """
 
 from collections.abc import Callable
@@ -43,16 +44,24 @@ class Suspicions:
         self._people: dict[str, set[str]] = {}
         self._suspected: set[str] = set()
         self._known: dict[tuple[str, str], float] = {}
-        self._needed: dict[str, int] = {}
+        self._needed: dict[str, tuple[int, float]] = {}
+        """By words: how many people, and since when."""
 
     @property
     def any(self) -> bool:
         """Whether words are suspected now."""
         return bool(self._suspected)
 
-    def needed(self, words: str) -> int:
-        """How many people in a row make these words suspect: twice as many after each time it was wrong."""
-        return self._needed.get(words, PEOPLE)
+    def needed(self, words: str, *, names_us: bool = False) -> int:
+        """How many people in a row make these words suspect: twice as many for an hour after each time it was wrong.
+
+        Args:
+            names_us: the words name the sender or the relay, so one person is enough the first time.
+        """
+        several, since = self._needed.get(words, (PEOPLE, -KNOWN_SECONDS))
+        if self._seconds() - since < KNOWN_SECONDS:
+            return several
+        return 1 if names_us else PEOPLE
 
     def knows(self, words: str, person: str) -> bool:
         """Whether this person met these words before the server took mail to others."""
@@ -63,7 +72,7 @@ class Suspicions:
         """Notes a refusal.
 
         Args:
-            names_us: the words name the sender or the relay, so one person is enough.
+            names_us: the words name the sender or the relay.
         """
         if self.knows(words, person):
             self._known[words, person] = self._seconds()
@@ -72,7 +81,7 @@ class Suspicions:
             self._people.clear()
         people = self._people.setdefault(words, set())
         people.add(person)
-        if names_us or words in self._suspected or len(people) >= self.needed(words):
+        if words in self._suspected or len(people) >= self.needed(words, names_us=names_us):
             self._suspected.add(words)
             return Standing.SUSPECTED
         return Standing.ALONE
@@ -93,6 +102,32 @@ class Suspicions:
             self._known.update(dict.fromkeys(((words, person) for person in self._people.get(words, ())), now))
             if len(self._needed) >= MOST_WORDS:
                 self._needed.clear()
-            self._needed[words] = min(2 * self.needed(words), MOST_NEEDED)
+            self._needed[words] = (min(2 * self.needed(words), MOST_NEEDED), now)
         self._suspected.clear()
         self._people.clear()
+
+
+class ThrottledRecipients:
+    """How often mails to one recipient were throttled while the server took those of others."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._met: dict[str, tuple[int, int]] = {}
+        """By recipient: how often in a row, and how many mails had been taken before the first time."""
+
+    def taken(self, recipient: str) -> None:
+        """Notes that the server has taken a mail to them."""
+        self._taken += 1
+        self._met.pop(recipient, None)
+
+    def refused(self, recipient: str) -> int:
+        """Notes that a mail to them was throttled; returns how often in a row, 0 if few others were taken meanwhile."""
+        if len(self._met) >= MOST_WORDS and recipient not in self._met:
+            self._met.clear()
+        times, before = self._met.get(recipient, (0, self._taken))
+        self._met[recipient] = (times + 1, before)
+        return times + 1 if self._taken - before >= times else 0
+
+    def forget(self, recipient: str) -> None:
+        """Begins anew with them."""
+        self._met.pop(recipient, None)
