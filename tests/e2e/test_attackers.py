@@ -135,8 +135,16 @@ async def test_it_cannot_enter_the_virtual_host(roles: Roles) -> None:
 @pytest.mark.parametrize("header", ["CC", "BCC"])
 async def test_the_app_reaches_no_queue_by_copies(installation: Installation, roles: Roles, header: str) -> None:
     key = "maintenance.generate_task_report"
-    async with broker_of(roles, "app") as channel:
+    connection = await aiormq.connect(roles.broker_url("app"))
+    try:
+        channel = await connection.channel()
         await publish(channel, "taskbell.commands", key, {}, f"by {header}", **{header: ["notifier.send_batch"]})
+    except aiormq.exceptions.ChannelAccessRefused as refusal:
+        # RabbitMQ 4 asks for permission on the keys of copies, too.
+        assert "write access to topic 'notifier.send_batch'" in str(refusal)
+        return
+    finally:
+        await connection.close()
     reason = await dead_letter(installation, "notifier", f"by {header}")
     assert f"came from exchange 'taskbell.commands' under '{key}'" in reason
 
