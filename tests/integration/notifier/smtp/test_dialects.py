@@ -115,7 +115,10 @@ async def test_mails_go_out_once_each_with_one_try(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize(("dialect", "verdict"), NOT_TAKEN.values(), ids=NOT_TAKEN)
-async def test_a_mail_is_not_sent_and_its_recipient_is_not_at_fault(dialect: Dialect, verdict: Verdict) -> None:
+async def test_a_mail_is_not_sent_and_its_recipient_is_not_at_fault(
+    dialect: Dialect, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskbell_notifier.smtp.pool.THROTTLED_TRIES", 2)
     async with OddSmtp(dialect) as server:
         (found,) = await hand_over(server)
         assert found.verdict is verdict
