@@ -25,10 +25,10 @@ demo: $(INSTALLED) ## Run everything with demo data, show the mails, and keep it
 down: ## Stop exactly what `make demo` started
 	@test ! -x $(BIN)/python || $(BIN)/python -m taskbell_devstack down
 
-test: $(INSTALLED) ## Run all tests, on real servers
+test: $(INSTALLED) $(RELEASE_TOOLS) ## Run all tests, on real servers
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-test-unit: $(INSTALLED) ## Run the tests that need no servers
+test-unit: $(INSTALLED) $(RELEASE_TOOLS) ## Run the tests that need no servers
 	@$(BIN)/python -m pytest tests/unit tests/contract
 
 test-stack: $(INSTALLED) ## Run and test the compose stack; needs a Docker engine

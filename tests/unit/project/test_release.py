@@ -12,9 +12,6 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PYTHON = ROOT / ".dev" / "release" / "bin" / "python"
-pytestmark = pytest.mark.skipif(
-    not PYTHON.exists(), reason="the tools for releases are not installed: `make audit` or `make release` installs them"
-)
 OURS = {"taskbell", "taskbell-devstack", "taskbell-scheduler", "taskbell-notifier", "taskbell-maintenance"}
 
 
@@ -32,6 +29,7 @@ def release(checkout: Path, into: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout of what lies here, committed."""
+    assert PYTHON.exists(), "`make test` installs the tools for releases into .dev/release: run it, or `make audit`"
     folder = tmp_path_factory.mktemp("checkout") / "taskbell"
     listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z", "libs", "services", "tools")
     locks = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z", "requirements", ".gitignore")

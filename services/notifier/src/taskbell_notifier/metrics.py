@@ -61,7 +61,7 @@ class NotifierMetrics:
         )
         self.pace = Gauge(
             "taskbell_smtp_pace",
-            "Mails a second that are handed over since the server throttled; 0: it has not, there is no limit",
+            "Mails a second that the notifier sends at most because the server throttled; 0 if it did not",
             registry=registry,
         )
         self.sending = Gauge(

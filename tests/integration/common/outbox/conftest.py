@@ -7,8 +7,10 @@ import pytest
 import pytest_asyncio
 from tests.integration.common.database.conftest import connected
 from tests.integration.common.outbox.relay_harness import RelayHarness
+from tests.integration.common.outbox.test_commands import CommandRunner
 
 from taskbell.database import Database
+from taskbell.messaging.publishing.publisher import Publisher
 from taskbell.outbox import Owner
 
 
@@ -36,3 +38,10 @@ async def open_harness(database: Database, broker_url: str) -> AsyncIterator[Cal
 @pytest.fixture
 def harness(open_harness: Callable[..., RelayHarness]) -> RelayHarness:
     return open_harness()
+
+
+@pytest_asyncio.fixture
+async def runner(database: Database, module_broker_url: str) -> AsyncIterator[CommandRunner]:
+    runner = CommandRunner(database, Publisher(module_broker_url, name="test replies", timeout=2))
+    yield runner
+    await runner.replies.close()

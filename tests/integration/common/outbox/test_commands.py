@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -74,13 +74,6 @@ class CommandRunner:
     async def stored(self) -> dict[str, Any]:
         """By message_id; of those under one id, the command that it belongs to."""
         return {row.message_id: row for row in sorted(await self.rows(), key=lambda row: row.body is not None)}
-
-
-@pytest_asyncio.fixture
-async def runner(database: Database, module_broker_url: str) -> AsyncIterator[CommandRunner]:
-    runner = CommandRunner(database, Publisher(module_broker_url, name="test replies", timeout=2))
-    yield runner
-    await runner.replies.close()
 
 
 @pytest_asyncio.fixture

@@ -1,6 +1,5 @@
 """A message_id belongs to the message that came first under it."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,22 +11,13 @@ from tests.support.received import received
 
 from taskbell.commands import Outcome
 from taskbell.contracts import CleanupCompletedTasks, GenerateTaskReport, UpdateTaskStatus
-from taskbell.database import Database
 from taskbell.identity import ANOTHER, digest_of
 from taskbell.messaging.consuming.delivery import Received
-from taskbell.messaging.publishing.publisher import Publisher
 
 ROWS = """
     SELECT message_id, routing_key, state, reason, attempts, body::text AS body FROM taskbell.command
     ORDER BY tableoid <> 'taskbell.command'::regclass, received_at
 """
-
-
-@pytest_asyncio.fixture
-async def runner(database: Database, module_broker_url: str) -> AsyncIterator[CommandRunner]:
-    runner = CommandRunner(database, Publisher(module_broker_url, name="test replies", timeout=2))
-    yield runner
-    await runner.replies.close()
 
 
 @pytest_asyncio.fixture

@@ -8,7 +8,6 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 from tests.integration.common.outbox.test_commands import CommandRunner, command
-from tests.integration.common.outbox.test_identity import runner  # noqa: F401 - a fixture
 from tests.support.stranger import stranger_on
 
 from taskbell.contracts import WeeklyDue
@@ -23,7 +22,7 @@ async def stranger(database_url: str) -> AsyncIterator["asyncpg.Connection[async
 
 
 async def test_advisory_locks_hold_up_no_command(
-    runner: CommandRunner,  # noqa: F811 - the fixture
+    runner: CommandRunner,
     stranger: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     for number in range(20):

@@ -1,11 +1,14 @@
 """A connection to PostgreSQL for one command."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
-from taskbell.database import Database
+from taskbell.database import Database, Transaction
 from taskbell.settings import DatabaseAccess, load
 from taskbell.setup.refusals import explained
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -22,3 +25,9 @@ async def database() -> AsyncIterator[Database]:
             yield connected
     finally:
         await connected.close()
+
+
+async def asked(ask: Callable[[Transaction], Awaitable[T]]) -> T:
+    """The answer of the database that DATABASE_URL names, in a transaction of its own. Raises what `database` does."""
+    async with database() as connected, connected.transaction() as transaction:
+        return await ask(transaction)

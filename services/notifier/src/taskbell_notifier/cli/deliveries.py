@@ -1,12 +1,11 @@
 """`taskbell deliveries`: plans mails again that were not sent."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from taskbell.cli.access import database
+from taskbell.cli.access import asked
 from taskbell.cli.console import print_json
 from taskbell.database import Transaction
 from taskbell.errors import Mistake, TaskbellError
@@ -14,8 +13,6 @@ from taskbell.setup.resending import STATES
 from taskbell.spelling import did_you_mean
 from taskbell_notifier.cli.named import MAX_ID
 from taskbell_notifier.repository import resending
-
-T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Plan mails again that were not sent.")
 
@@ -52,13 +49,13 @@ def resend(
         if state is not None:
             msg = "--state belongs to --mailing: one mail is named by its ID alone"
             raise Mistake(msg)
-        planned = asyncio.run(_asked(lambda transaction: _one(transaction, delivery)))
+        planned = asyncio.run(asked(lambda transaction: _one(transaction, delivery)))
     else:
         if state is None:
             msg = f"say which mails of the mailing: --state {','.join(STATES[:2])}"
             raise Mistake(msg)
         states = [_checked(it) for it in state.split(",")]
-        planned = asyncio.run(_asked(lambda transaction: _several(transaction, str(mailing), states)))
+        planned = asyncio.run(asked(lambda transaction: _several(transaction, str(mailing), states)))
     if as_json:
         print_json({"mailing_id": planned.mailing_id, "planned": planned.rows})
     elif planned.rows:
@@ -80,7 +77,7 @@ def _checked(state: str) -> str:
 async def _several(transaction: Transaction, mailing: str, states: list[str]) -> resending.Planned:
     number = await resending.mailing_named(transaction, mailing)
     if number is None:
-        msg = f"there is no mailing {mailing}; `taskbell mail mailings` lists them"
+        msg = f"there is no mailing {mailing}: look for its id in `taskbell mail mailings`"
         raise TaskbellError(msg)
     return await resending.resend(transaction, number, states=states)
 
@@ -88,7 +85,7 @@ async def _several(transaction: Transaction, mailing: str, states: list[str]) ->
 async def _one(transaction: Transaction, delivery: int) -> resending.Planned:
     found = await resending.delivery(transaction, delivery)
     if found is None:
-        msg = f"there is no mail {delivery}; `taskbell mail why` shows the ids of somebody's mails"
+        msg = f"there is no mail {delivery}: look for its id in `taskbell mail why`"
         raise TaskbellError(msg)
     if found.uncertain:
         msg = f"mail {delivery} may have been sent ({found.state}): it is not sent again"
@@ -97,8 +94,3 @@ async def _one(transaction: Transaction, delivery: int) -> resending.Planned:
         msg = f"mail {delivery} is {found.state}: only mails that ended {', '.join(STATES)} are planned again"
         raise TaskbellError(msg)
     return await resending.resend(transaction, found.mailing_id, states=[found.state], deliveries=[delivery])
-
-
-async def _asked(ask: Callable[[Transaction], Awaitable[T]]) -> T:
-    async with database() as connected, connected.transaction() as transaction:
-        return await ask(transaction)

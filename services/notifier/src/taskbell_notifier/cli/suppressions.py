@@ -1,19 +1,15 @@
 """`taskbell suppressions`: the addresses that get no mail, and how to lift that."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from taskbell.cli.access import database
+from taskbell.cli.access import asked
 from taskbell.cli.console import print_json, print_table
-from taskbell.database import Transaction
 from taskbell.errors import Mistake
 from taskbell_notifier.addresses import stored_forms
 from taskbell_notifier.repository import suppressions
-
-T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show addresses that get no mail, and lift that.")
 
@@ -27,7 +23,7 @@ def list_all(
 ) -> None:
     """List suppressed addresses, the newest first."""
     rows = asyncio.run(
-        _asked(lambda transaction: suppressions.listed(transaction, address=address, reason=reason, limit=limit))
+        asked(lambda transaction: suppressions.listed(transaction, address=address, reason=reason, limit=limit))
     )
     if as_json:
         print_json([dict(row) for row in rows])
@@ -65,7 +61,7 @@ def lift(
         msg = f"--since {since!r} is not a time: write it as 2026-11-22T08:00"
         raise Mistake(msg) from None
     lifted = asyncio.run(
-        _asked(lambda transaction: suppressions.lift(transaction, addresses or [], since=begin, reason=reason))
+        asked(lambda transaction: suppressions.lift(transaction, addresses or [], since=begin, reason=reason))
     )
     missing = [it for it in addresses or [] if not {*stored_forms(it)} & {*lifted}]
     if as_json:
@@ -76,8 +72,3 @@ def lift(
             print(f"{it} is not suppressed.")
     if addresses and not lifted:
         raise typer.Exit(1)
-
-
-async def _asked(ask: Callable[[Transaction], Awaitable[T]]) -> T:
-    async with database() as connected, connected.transaction() as transaction:
-        return await ask(transaction)

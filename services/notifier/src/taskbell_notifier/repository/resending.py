@@ -36,7 +36,7 @@ async def mailing_named(transaction: Transaction, name: str) -> int | None:
 
 
 async def delivery(transaction: Transaction, number: int) -> Row[Any] | None:
-    """Mailing and state of that row, and if its outcome was ever unknown; None: there is no such row."""
+    """The row's mailing and state, and whether its outcome was ever unknown. None if no row has this id."""
     return await transaction.row(DELIVERY, {"id": number})
 
 

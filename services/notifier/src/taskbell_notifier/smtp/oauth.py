@@ -24,7 +24,7 @@ ASK_SECONDS = 10.0
 ANSWER_LIMIT = 65_536
 """Bytes of an answer that are read."""
 MARGIN = 60.0
-"""Seconds before its end at which a token is no longer used; half of its life if that is less."""
+"""A token is replaced so many seconds before it expires; a shorter-lived one (twice that or less), at half its life."""
 UNSAID_LIFE = 300.0
 """Seconds that a token is used whose life the server does not say."""
 

@@ -29,7 +29,7 @@ GROWTH_SECONDS = 0.25
 """Between two small steps at least: many mails a second must not make the pace grow more in a second than few do."""
 
 UNLIMITED = 1_000.0
-"""Mails a second from which the pace is no limit any more."""
+"""Once the pace is so many mails a second, the limit is lifted."""
 
 MEASURED = 1.0
 """Seconds over which the pace is measured that a server took before it throttled for the first time."""

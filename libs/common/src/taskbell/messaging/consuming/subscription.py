@@ -40,5 +40,11 @@ class Subscription(Generic[Body]):
 
     @property
     def binding(self) -> Binding:
-        """Where its messages come from, besides the retry ladder. Raises KeyError if the contract is no message's."""
+        """The exchange and routing key under which its messages are published.
+
+        Messages also come back from the retry queues, by the default exchange.
+
+        Raises:
+            KeyError: no message of the catalogue has this contract.
+        """
         return binding_of(self.queue, self.contract)
